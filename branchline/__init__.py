@@ -1,0 +1,2 @@
+"""branchline."""
+__version__ = "0.1.0"
