@@ -1,0 +1,32 @@
+"""The contracts as plain typed objects; imports neither TensorFlow nor TFX."""
+
+from branchline.schemas import conditions as when
+from branchline.schemas.errors import BranchlineError, RecipeError
+from branchline.schemas.features import Categorical, Feature, Ids, Image, Numeric, Text
+from branchline.schemas.json_codec import from_json, to_json
+from branchline.schemas.metrics import Bound
+from branchline.schemas.recipe import Recipe
+from branchline.schemas.routes import Route, RoutingTable, split_name
+from branchline.schemas.training import EarlyStopping, PathTraining, Training
+
+__all__ = [
+    "Bound",
+    "BranchlineError",
+    "Categorical",
+    "EarlyStopping",
+    "Feature",
+    "Ids",
+    "Image",
+    "Numeric",
+    "PathTraining",
+    "Recipe",
+    "RecipeError",
+    "Route",
+    "RoutingTable",
+    "Text",
+    "Training",
+    "from_json",
+    "split_name",
+    "to_json",
+    "when",
+]

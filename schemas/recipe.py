@@ -1,0 +1,101 @@
+"""A recipe: all that makes one project."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from branchline.schemas.errors import check_int, check_name, check_number, reject
+from branchline.schemas.metrics import Bound, bound
+from branchline.schemas.routes import RoutingTable
+from branchline.schemas.training import Training
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes one project: routes, training, thresholds, and where records come from.
+
+    Args:
+        name: Names the pipeline, its output directory and the pushed model.
+        routing: The routing table.
+        training: How the model is trained.
+        thresholds: Route → metric → a number (the least for a metric like `auc`, the greatest for
+            one like `mean_absolute_error`) or a `Bound`. A model that misses one is not blessed.
+        metrics: Route → names of further TFMA or Keras metrics to report.
+        max_regression: How much worse than the last blessed model, as a share of its value, each
+            metric with a threshold may be.
+        quarantine_limit: Share of the records in [0, 1]; above it the run fails.
+        splits: "train" and "eval" → how many parts of the records each gets, by a stable hash.
+        split_key: Records with equal values under this key fall into the same split; None hashes
+            the whole record.
+        schema: Path of a TFDV schema (.pbtxt), relative to the recipe file; None infers one.
+        data: Where records come from when a run names no data: a path, or a function that writes
+            them into the directory it is given.
+
+    Raises:
+        RecipeError: A field is wrong; names it, its value and what is expected.
+    """
+
+    name: str
+    routing: RoutingTable
+    training: Training = field(default_factory=Training)
+    thresholds: Mapping[str, Mapping[str, float | Bound]] = field(default_factory=dict)
+    metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    max_regression: float = 0.05
+    quarantine_limit: float = 0.05
+    splits: Mapping[str, int] = field(default_factory=lambda: {"train": 4, "eval": 1})
+    split_key: str | None = None
+    schema: str | None = None
+    data: str | Path | Callable[[Path], Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_name("Recipe.name", self.name)
+        if not isinstance(self.routing, RoutingTable):
+            reject("Recipe.routing", self.routing, "a RoutingTable")
+        if not isinstance(self.training, Training):
+            reject("Recipe.training", self.training, "Training(…)")
+        for route in self.training.routes:
+            self._check_route("Recipe.training.routes", route)
+        for field_name in ("thresholds", "metrics"):
+            if not isinstance(getattr(self, field_name), Mapping):
+                reject(f"Recipe.{field_name}", getattr(self, field_name), "a dict by route")
+        object.__setattr__(self, "thresholds", self._read_thresholds())
+        object.__setattr__(self, "metrics", self._read_metrics())
+        check_number("Recipe.max_regression", self.max_regression, least=0)
+        check_number("Recipe.quarantine_limit", self.quarantine_limit, least=0)
+        if self.quarantine_limit > 1:
+            reject("Recipe.quarantine_limit", self.quarantine_limit, "a share in [0, 1]")
+        if not isinstance(self.splits, Mapping) or set(self.splits) != {"train", "eval"}:
+            reject("Recipe.splits", self.splits, 'parts such as {"train": 4, "eval": 1}')
+        for split, parts in self.splits.items():
+            check_int(f"Recipe.splits[{split!r}]", parts)
+        for field_name in ("split_key", "schema"):
+            if not isinstance(getattr(self, field_name), str | None):
+                reject(f"Recipe.{field_name}", getattr(self, field_name), "a str or None")
+        if isinstance(self.data, Path):
+            object.__setattr__(self, "data", str(self.data))
+        if not (self.data is None or isinstance(self.data, str) or callable(self.data)):
+            reject("Recipe.data", self.data, "a path, or a function of a directory")
+
+    def _check_route(self, where: str, route: str) -> None:
+        if route not in self.routing.names:
+            reject(where, route, f"one of the routes {', '.join(self.routing.names)}")
+
+    def _read_thresholds(self) -> dict[str, dict[str, Bound]]:
+        read: dict[str, dict[str, Bound]] = {}
+        for route, bounds in self.thresholds.items():
+            where = f"Recipe.thresholds[{route!r}]"
+            self._check_route("Recipe.thresholds", route)
+            if not isinstance(bounds, Mapping):
+                reject(where, bounds, "a dict of metric to number")
+            read[route] = {m: bound(f"{where}[{m!r}]", m, v) for m, v in bounds.items()}
+        return read
+
+    def _read_metrics(self) -> dict[str, tuple[str, ...]]:
+        read = {}
+        for route, names in self.metrics.items():
+            self._check_route("Recipe.metrics", route)
+            if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+                reject(f"Recipe.metrics[{route!r}]", names, "a list of metric names")
+            read[route] = tuple(names)
+        return read

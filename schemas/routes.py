@@ -1,0 +1,146 @@
+"""Routes, and the ordered table that sends every record down the first one that takes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from branchline.schemas.conditions import Condition
+from branchline.schemas.errors import RecipeError, check_int, check_key, check_name, reject
+from branchline.schemas.features import Feature
+
+TASKS = ("binary", "multiclass", "regression")
+_TAKEN_NAMES = ("route", "serving_default", "examples", "overall")
+
+
+def split_name(split: str, route: str) -> str:
+    """Names the split that holds the rows of `split` which take `route`.
+
+    >>> split_name("train", "text")
+    'train-text'
+    """
+    return f"{split}-{route}"
+
+
+@dataclass(frozen=True)
+class Route:
+    """A rule and the path it selects.
+
+    Args:
+        name: Names the route's branch, head, splits and model signature.
+        condition: What a record must be like, from `when`.
+        features: Key of a record's field → the kind of feature it is.
+        label: Key of the field to be predicted.
+        task: "binary" (label 0 or 1), "multiclass" (label in [0, num_classes)) or "regression".
+        num_classes: For "multiclass" only.
+
+    Raises:
+        RecipeError: A field is wrong; names it, its value and what is expected.
+    """
+
+    name: str
+    condition: Condition
+    features: Mapping[str, Feature] = field(kw_only=True)
+    label: str = field(kw_only=True)
+    task: str = field(kw_only=True)
+    num_classes: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_name("Route.name", self.name)
+        where = f"Route({self.name!r})"
+        if self.name in _TAKEN_NAMES:
+            reject("Route.name", self.name, f"a name other than {', '.join(_TAKEN_NAMES)}")
+        if not isinstance(self.condition, Condition):
+            reject(f"{where}.condition", self.condition, "a condition from `when`")
+        if not isinstance(self.features, Mapping) or not self.features:
+            reject(f"{where}.features", self.features, "a dict of at least one key to its kind")
+        for key, kind in self.features.items():
+            check_key(f"{where}.features", key)
+            if not isinstance(kind, Feature):
+                reject(f"{where}.features[{key!r}]", kind, "a kind such as Numeric() or Text()")
+        object.__setattr__(self, "features", dict(self.features))
+        check_key(f"{where}.label", self.label)
+        if self.label in self.features:
+            reject(f"{where}.label", self.label, "a key that is not one of the route's features")
+        if self.task not in TASKS:
+            reject(f"{where}.task", self.task, f"one of {', '.join(TASKS)}")
+        if self.task == "multiclass":
+            check_int(f"{where}.num_classes", self.num_classes, least=2)
+        elif self.num_classes is not None:
+            reject(f"{where}.num_classes", self.num_classes, 'None unless task="multiclass"')
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def label_dtype(self) -> str:
+        """The type the label is stored as: "float" for regression, else "int"."""
+        return "float" if self.task == "regression" else "int"
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """Key → the type it is stored as, for every feature and the label."""
+        return {key: kind.dtype for key, kind in self.features.items()} | {
+            self.label: self.label_dtype
+        }
+
+
+@dataclass(frozen=True, init=False)
+class RoutingTable:
+    """The ordered routes: a record takes the first that matches; one that matches none is
+    quarantined.
+
+    Raises:
+        RecipeError: No route, or two of one name.
+    """  # noqa: D205
+
+    routes: tuple[Route, ...]
+
+    def __init__(self, *routes: Route) -> None:
+        for route in routes:
+            if not isinstance(route, Route):
+                reject("RoutingTable", route, "routes")
+        if not routes:
+            reject("RoutingTable", routes, "at least one Route")
+        names = [route.name for route in routes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise RecipeError(f"RoutingTable: more than one route is named {', '.join(twice)}")
+        object.__setattr__(self, "routes", tuple(routes))
+
+    def __getitem__(self, name: str) -> Route:
+        for route in self.routes:
+            if route.name == name:
+                return route
+        raise KeyError(f"no route {name!r}; the routes are {', '.join(self.names)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The routes' names in order."""
+        return tuple(route.name for route in self.routes)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key that a condition, a feature or a label reads, sorted."""
+        read = {key for route in self.routes for key in (*route.condition.keys, *route.dtypes)}
+        return tuple(sorted(read))
+
+    @property
+    def text_keys(self) -> tuple[str, ...]:
+        """Keys that some route stores as a string and none as a number, sorted."""
+        dtypes: dict[str, set[str]] = {}
+        for route in self.routes:
+            for key, dtype in route.dtypes.items():
+                dtypes.setdefault(key, set()).add(dtype)
+        return tuple(sorted(key for key, found in dtypes.items() if found == {"string"}))
+
+    def column(self, route: str, key: str) -> str:
+        """The name under which a routed example of `route` holds its `key`.
+
+        One schema describes all routes and gives a name one type, so a key that routes store as
+        different types is held as `key.type`; any other key keeps its name.
+        """
+        dtypes = {r.dtypes[key] for r in self.routes if key in r.dtypes}
+        return key if len(dtypes) == 1 else f"{key}.{self[route].dtypes[key]}"
+
+    def columns(self, route: str) -> dict[str, str]:
+        """Key → `column(route, key)` for every feature and the label of `route`."""
+        return {key: self.column(route, key) for key in self[route].dtypes}

@@ -1,0 +1,125 @@
+"""How the model is trained: for how long, in which turns, and each path by which optimizer."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from branchline.schemas.errors import check_int, check_number, reject
+
+OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion")
+DECAYS = ("constant", "cosine", "linear")
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Stops a path when its validation loss has not fallen for a while, and keeps its best weights.
+
+    Args:
+        every: Steps of the path between two looks at its validation rows.
+        patience: Looks without an improvement of more than `min_delta` before the path stops.
+        min_delta: In the unit of the path's loss.
+    """
+
+    every: int = 50
+    patience: int = 5
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_int("EarlyStopping.every", self.every)
+        check_int("EarlyStopping.patience", self.patience)
+        check_number("EarlyStopping.min_delta", self.min_delta, least=0)
+
+
+@dataclass(frozen=True)
+class PathTraining:
+    """What one path's steps are like. Every path has its own optimizer, on its own clock.
+
+    Args:
+        optimizer: One of OPTIMIZERS.
+        learning_rate: At the start, after the warm-up.
+        decay: "constant", or "cosine" or "linear" down to 0 over the steps the path is due.
+        warmup_steps: Steps of the path over which the learning rate rises from 0.
+        weight_decay: Decoupled, per step, of the path's weights only.
+        clip_norm: Greatest global norm of a step's gradient; None for no limit.
+        clip_value: Greatest magnitude of a gradient's entries; None for no limit.
+        accumulate: Batches whose mean gradient makes one update.
+        loss_weight: Multiplies the path's loss.
+        early_stopping: None trains the path for all its steps.
+    """
+
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    decay: str = "cosine"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    accumulate: int = 1
+    loss_weight: float = 1.0
+    early_stopping: EarlyStopping | None = None
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if self.optimizer not in OPTIMIZERS:
+            reject(f"{name}.optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
+        check_number(f"{name}.learning_rate", self.learning_rate, above=0)
+        if self.decay not in DECAYS:
+            reject(f"{name}.decay", self.decay, f"one of {', '.join(DECAYS)}")
+        check_int(f"{name}.warmup_steps", self.warmup_steps, least=0)
+        check_number(f"{name}.weight_decay", self.weight_decay, least=0)
+        for field_name in ("clip_norm", "clip_value"):
+            if getattr(self, field_name) is not None:
+                check_number(f"{name}.{field_name}", getattr(self, field_name), above=0)
+        check_int(f"{name}.accumulate", self.accumulate)
+        check_number(f"{name}.loss_weight", self.loss_weight, above=0)
+        if not isinstance(self.early_stopping, EarlyStopping | None):
+            reject(f"{name}.early_stopping", self.early_stopping, "EarlyStopping(…) or None")
+
+
+_PATH_FIELDS = tuple(f.name for f in dataclasses.fields(PathTraining))
+
+
+@dataclass(frozen=True)
+class Training(PathTraining):
+    """How the model is trained; the fields of PathTraining hold for every route.
+
+    Args:
+        steps: Optimizer updates, of all routes together.
+        batch_size: Rows of one route in a batch.
+        schedule: Which route is trained next: a schedule of `branchline.schemas`.
+        seed: Of the initial weights, the shuffling and the schedule's draws.
+        validation_share: Share of a route's train rows held back to watch for early stopping;
+            taken only from routes that stop early.
+        routes: Route → the fields of PathTraining in which it differs.
+
+    Raises:
+        RecipeError: A field is wrong; names it, its value and what is expected.
+    """
+
+    steps: int = 1000
+    batch_size: int = 128
+    schedule: Any = None
+    seed: int = 0
+    validation_share: float = 0.1
+    routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int("Training.steps", self.steps)
+        check_int("Training.batch_size", self.batch_size)
+        check_int("Training.seed", self.seed, least=0)
+        check_number("Training.validation_share", self.validation_share, above=0)
+        if self.validation_share >= 1:
+            reject("Training.validation_share", self.validation_share, "a share below 1")
+        if not isinstance(self.routes, Mapping):
+            reject("Training.routes", self.routes, "a dict of route to the fields that differ")
+        for route, fields in self.routes.items():
+            if not isinstance(fields, Mapping) or not set(fields) <= set(_PATH_FIELDS):
+                reject(f"Training.routes[{route!r}]", fields, f"some of {', '.join(_PATH_FIELDS)}")
+            self.path(route)
+
+    def path(self, route: str) -> PathTraining:
+        """The settings of `route`: what holds for all, and over it what is its own."""
+        common = {name: getattr(self, name) for name in _PATH_FIELDS}
+        return PathTraining(**(common | dict(self.routes.get(route, {}))))
