@@ -1,0 +1,36 @@
+"""The components; each is imported on first use, because TFX takes seconds to import (PEP 562)."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from branchline.components.branch_evaluator.component import BranchEvaluator
+    from branchline.components.branch_trainer.component import BranchTrainer
+    from branchline.components.mixed_example_gen.component import MixedExampleGen
+    from branchline.components.route_validator.component import RouteValidator
+    from branchline.components.router.component import Router
+    from branchline.components.run_report.component import RunReport
+
+_FOLDERS = {
+    "BranchEvaluator": "branch_evaluator",
+    "BranchTrainer": "branch_trainer",
+    "MixedExampleGen": "mixed_example_gen",
+    "RouteValidator": "route_validator",
+    "Router": "router",
+    "RunReport": "run_report",
+}
+__all__ = [
+    "BranchEvaluator",
+    "BranchTrainer",
+    "MixedExampleGen",
+    "RouteValidator",
+    "Router",
+    "RunReport",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _FOLDERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"branchline.components.{_FOLDERS[name]}.component")
+    return getattr(module, name)

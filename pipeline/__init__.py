@@ -1,0 +1,1 @@
+"""Wires the components into a pipeline; the built-in recipes lie beside it."""

@@ -1,0 +1,20 @@
+"""The artifact types that branchline adds to TFX's own."""
+
+from tfx.types.artifact import Artifact
+
+
+class Quarantine(Artifact):
+    """Records that were set aside: `records-*.jsonl.gz` and `counts.json`.
+
+    A line of the records is {"record", "reason", "detail", "source", "offset"}; the counts are
+    {"in": n, "quarantined": {reason: n}, "samples": {reason: [line, …]}, and for a step that
+    passes examples on also "out": {split: n}}.
+    """
+
+    TYPE_NAME = "Quarantine"
+
+
+class Report(Artifact):
+    """What a run came to: `report.html` for people, `metrics.json` for programs."""
+
+    TYPE_NAME = "RunReport"
