@@ -1,0 +1,158 @@
+"""MixedExampleGen: the TFX shell around `ingest`."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfx import types
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import (
+    base_beam_component,
+    base_beam_executor,
+    base_driver,
+    executor_spec,
+)
+from tfx.orchestration import data_types_utils
+from tfx.orchestration.portable import base_driver as portable_base_driver
+from tfx.orchestration.portable import data_types
+from tfx.proto import example_gen_pb2
+from tfx.proto.orchestration import driver_output_pb2
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from branchline.components import quarantine
+from branchline.components.artifacts import Quarantine
+from branchline.components.code_version import code_version
+from branchline.components.mixed_example_gen.find_files import find_files, fingerprint
+from branchline.components.mixed_example_gen.ingest import ingest
+from branchline.schemas import BranchlineError
+from branchline.schemas.errors import check_int, check_number, reject
+
+_progress = logging.getLogger("branchline.progress")
+
+
+class Driver(base_driver.BaseDriver, portable_base_driver.BaseDriver):
+    """Puts the input's fingerprint among the execution properties, so that caching sees it."""
+
+    def __init__(self, metadata_handle: Any) -> None:
+        base_driver.BaseDriver.__init__(self, metadata_handle)
+
+    def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
+        """Adds `input_fingerprint`."""
+        files, _ = find_files(json.loads(execution_info.exec_properties["input_base"]))
+        result = driver_output_pb2.DriverOutput()
+        for key, value in execution_info.exec_properties.items():
+            if value is not None:
+                data_types_utils.set_metadata_value(result.exec_properties[key], value)
+        data_types_utils.set_metadata_value(
+            result.exec_properties["input_fingerprint"], fingerprint(files)
+        )
+        return result
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Reads the files and writes examples and quarantine."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs `ingest` in a Beam pipeline, and fails above the quarantine limit."""
+        self._log_startup(input_dict, output_dict, exec_properties)
+        files, others = find_files(json.loads(exec_properties["input_base"]))
+        splits = json.loads(exec_properties["splits"])
+        examples = artifact_utils.get_single_instance(output_dict["examples"])
+        quarantine_uri = artifact_utils.get_single_uri(output_dict["quarantine"])
+        examples.split_names = artifact_utils.encode_split_names(sorted(splits))
+        examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+        examples_utils.set_file_format(examples, "tfrecords_gzip")
+        for other in others:
+            _progress.warning("%s is no .jsonl or .csv file and was passed over", other)
+        with self._make_beam_pipeline() as pipeline:
+            ingest(
+                pipeline,
+                files,
+                splits,
+                exec_properties.get("split_key") or None,
+                frozenset(json.loads(exec_properties["text_keys"])),
+                {split: os.path.join(examples.uri, f"Split-{split}") for split in sorted(splits)},
+                quarantine_uri,
+            )
+        counts = quarantine.read_counts(quarantine_uri)
+        if not counts["in"]:
+            raise BranchlineError(f"{exec_properties['input_base']}: the files hold no record")
+        quarantine.check_limit([counts], exec_properties["quarantine_limit"])
+
+
+class MixedExampleGenSpec(ComponentSpec):
+    """Files in, examples and quarantine out."""
+
+    PARAMETERS = {
+        "input_base": ExecutionParameter(type=str),
+        "splits": ExecutionParameter(type=str),
+        "split_key": ExecutionParameter(type=str, optional=True),
+        "text_keys": ExecutionParameter(type=str),
+        "quarantine_limit": ExecutionParameter(type=float),
+        "code_version": ExecutionParameter(type=str),
+    }
+    INPUTS: dict[str, ChannelParameter] = {}
+    OUTPUTS = {
+        "examples": ChannelParameter(type=standard_artifacts.Examples),
+        "quarantine": ChannelParameter(type=Quarantine),
+    }
+
+
+class MixedExampleGen(base_beam_component.BaseBeamComponent):
+    """Ingests mixed records: JSONL and CSV, in files and directories, any kinds in one stream.
+
+    Every example also holds `_source` and `_offset`: the file and line it came from.
+
+    Args:
+        input_base: A file, directory or pattern, or several.
+        splits: Split → its parts of the records, by a stable hash.
+        split_key: Records with equal values under this key fall into the same split.
+        text_keys: Columns of a CSV file whose cells are texts whatever they look like.
+        quarantine_limit: Share of the records in [0, 1]; above it the component fails.
+
+    Outputs: `examples` (Examples) and `quarantine` (Quarantine).
+
+    Raises:
+        RecipeError: An argument is wrong.
+    """
+
+    SPEC_CLASS = MixedExampleGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+    DRIVER_CLASS = Driver
+
+    def __init__(
+        self,
+        input_base: str | Sequence[str],
+        *,
+        splits: Mapping[str, int] | None = None,
+        split_key: str | None = None,
+        text_keys: Sequence[str] = (),
+        quarantine_limit: float = 1.0,
+    ) -> None:
+        paths = [input_base] if isinstance(input_base, str) else [str(path) for path in input_base]
+        if not paths:
+            reject("MixedExampleGen.input_base", input_base, "at least one path")
+        splits = splits or {"train": 4, "eval": 1}
+        for split, parts in splits.items():
+            check_int(f"MixedExampleGen.splits[{split!r}]", parts)
+        check_number("MixedExampleGen.quarantine_limit", quarantine_limit, least=0)
+        super().__init__(
+            MixedExampleGenSpec(
+                input_base=json.dumps(paths),
+                splits=json.dumps(dict(splits), sort_keys=True),
+                split_key=split_key,
+                text_keys=json.dumps(sorted(text_keys)),
+                quarantine_limit=float(quarantine_limit),
+                code_version=code_version(__file__),
+                examples=types.Channel(type=standard_artifacts.Examples),
+                quarantine=types.Channel(type=Quarantine),
+            )
+        )

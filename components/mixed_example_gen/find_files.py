@@ -1,0 +1,84 @@
+"""Finds the files of records under the paths a user names, and tells when they change."""
+
+import hashlib
+from typing import NamedTuple
+
+from apache_beam.io.filesystems import FileSystems
+
+from branchline.schemas import BranchlineError
+
+FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv"}
+_COMPRESSIONS = (".gz", ".bz2")
+
+
+class RecordFile(NamedTuple):
+    """A file of records and how to parse it."""
+
+    path: str
+    format: str
+
+
+def file_format(path: str) -> str | None:
+    """Tells a file's format by its name: "jsonl", "csv", or None.
+
+    >>> file_format("a/b.jsonl.gz"), file_format("notes.txt")
+    ('jsonl', None)
+    """
+    for compression in _COMPRESSIONS:
+        path = path.removesuffix(compression)
+    dot = path.rfind(".")
+    return FORMATS.get(path[dot:].lower()) if dot > path.rfind("/") else None
+
+
+def find_files(paths: list[str]) -> tuple[list[RecordFile], list[str]]:
+    """Lists the record files at `paths`, which may be files, directories or patterns.
+
+    Returns:
+        The files in order of their paths, and the paths in directories that are no such files.
+
+    Raises:
+        BranchlineError: A path does not exist, is not of a known format, or holds no record file.
+    """
+    files: list[RecordFile] = []
+    others: list[str] = []
+    for path in paths:
+        found = _match(path)
+        known = [RecordFile(each, kind) for each in found if (kind := file_format(each))]
+        if not found:
+            raise BranchlineError(f"{path}: there is no such file or directory of records")
+        if not known:
+            kinds = ", ".join(FORMATS)
+            raise BranchlineError(f"{path}: got no file of records, expected {kinds} (or .gz)")
+        files += known
+        others += [each for each in found if not file_format(each)]
+    return sorted(set(files)), sorted(set(others))
+
+
+def _match(path: str) -> list[str]:
+    base = path.rstrip("/")
+    results = FileSystems.match([path, f"{base}/**"] if path == base else [f"{base}/**"])
+    found = {each.path: each.size_in_bytes for result in results for each in result.metadata_list}
+    inside = [each for each in found if each.startswith(f"{base}/")]
+    chosen = inside or list(found)
+    return sorted(each for each in chosen if not _hidden(each[len(base) :]))
+
+
+def _hidden(relative: str) -> bool:
+    return any(part.startswith(".") for part in relative.split("/"))
+
+
+def fingerprint(files: list[RecordFile]) -> str:
+    """Identifies the files' contents: hash of every path, size, and what the file system tells.
+
+    Local files are told apart by time of change; where a file system keeps checksums, by those.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        size = FileSystems.match([file.path])[0].metadata_list[0].size_in_bytes
+        try:
+            state = FileSystems.checksum(file.path)
+        except Exception:  # noqa: BLE001 - what a file system cannot tell differs between them
+            state = ""
+        changed = FileSystems.last_updated(file.path)
+        digest.update(f"{file.path}\0{size}\0{state}\0{changed}\0".encode())
+    return digest.hexdigest()

@@ -1,0 +1,130 @@
+"""Turns files of records into examples, split, with everything that is no record set aside."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.pvalue import TaggedOutput
+
+from branchline.components import quarantine
+from branchline.components.mixed_example_gen.find_files import RecordFile
+from branchline.components.mixed_example_gen.parse_records import (
+    Parsed,
+    Record,
+    as_lines,
+    parse_csv,
+    parse_jsonl,
+)
+from branchline.components.mixed_example_gen.split_records import choose_split
+
+_progress = logging.getLogger("branchline.progress")
+
+
+def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
+    """Makes an example of a record: text, int or float lists, and where it came from."""
+    example = tf.train.Example()
+    features = example.features.feature
+    for key, values in record.items():
+        first = values[0]
+        if isinstance(first, str):
+            features[key].bytes_list.value.extend(value.encode() for value in values)
+        elif isinstance(first, int):
+            features[key].int64_list.value.extend(values)
+        else:
+            features[key].float_list.value.extend(values)
+    features["_source"].bytes_list.value.append(source.encode())
+    features["_offset"].int64_list.value.append(offset)
+    return example
+
+
+class ReadRecords(beam.DoFn):
+    """Reads whole files; tags: a split's name (serialized examples), "lines" and "counts"."""
+
+    def __init__(
+        self, splits: Mapping[str, int], split_key: str | None, text_keys: frozenset[str]
+    ) -> None:
+        super().__init__()
+        self._splits, self._split_key, self._text_keys = dict(splits), split_key, text_keys
+
+    def process(self, element: RecordFile) -> Iterator[TaggedOutput]:
+        """Yields every record of one file."""
+        counts: dict[tuple[str, str], int] = {}
+        with FileSystems.open(element.path) as content:
+            for parsed in self._parse(element, as_lines(content)):
+                if parsed.record is None:
+                    tag, value, key = (
+                        "lines",
+                        _line(parsed, element),
+                        ("quarantined", parsed.reason),
+                    )
+                else:
+                    tag = choose_split(parsed.record, self._splits, self._split_key)
+                    example = to_example(parsed.record, element.path, parsed.offset)
+                    value, key = example.SerializeToString(deterministic=True), ("out", tag)
+                counts[key] = counts.get(key, 0) + 1
+                yield TaggedOutput(tag, value)
+        total = sum(counts.values())
+        for key, number in counts.items():
+            yield TaggedOutput("counts", quarantine.count(*key, number=number))
+        yield TaggedOutput("counts", quarantine.count("in", number=total))
+        aside = sum(number for (what, _), number in counts.items() if what == "quarantined")
+        _progress.info(
+            "read %s: %d records, %d quarantined",
+            element.path,
+            total,
+            aside,
+            extra={
+                "progress": {
+                    "component": "MixedExampleGen",
+                    "records": total,
+                    "quarantined": aside,
+                }
+            },
+        )
+
+    def _parse(self, file: RecordFile, lines: Any) -> Iterator[Parsed]:
+        if file.format == "csv":
+            return parse_csv(lines, file.path, self._text_keys)
+        return parse_jsonl(lines)
+
+
+def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:
+    return {
+        "record": parsed.raw,
+        "reason": parsed.reason,
+        "detail": parsed.detail,
+        "source": file.path,
+        "offset": parsed.offset,
+    }
+
+
+def ingest(
+    pipeline: beam.Pipeline,
+    files: list[RecordFile],
+    splits: Mapping[str, int],
+    split_key: str | None,
+    text_keys: frozenset[str],
+    split_uris: Mapping[str, str],
+    quarantine_uri: str,
+) -> None:
+    """Adds to `pipeline` all that it takes to write `files` as examples under `split_uris`."""
+    read = (
+        pipeline
+        | "Files" >> beam.Create(files)
+        | "Spread" >> beam.Reshuffle()
+        | "Read"
+        >> beam.ParDo(ReadRecords(splits, split_key, text_keys)).with_outputs(
+            *splits, "lines", "counts"
+        )
+    )
+    for split, uri in split_uris.items():
+        _ = read[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(
+            f"{uri}/data_tfrecord", file_name_suffix=".gz"
+        )
+    _ = {
+        "lines": read["lines"],
+        "counts": read["counts"],
+    } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri)

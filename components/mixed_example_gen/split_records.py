@@ -1,0 +1,29 @@
+"""Sends a record to its split by a stable hash."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from branchline.components.mixed_example_gen.parse_records import Record
+
+
+def choose_split(record: Record, splits: Mapping[str, int], split_key: str | None = None) -> str:
+    """Chooses the split of a record, the same on every run and in every order of records.
+
+    Args:
+        record: Equal records fall into the same split.
+        splits: Split → how many parts of the records it gets.
+        split_key: If the record has this key, only its values count.
+
+    >>> choose_split({"a": [1]}, {"train": 1})
+    'train'
+    """
+    counted = record.get(split_key, record) if split_key else record
+    text = json.dumps(counted, sort_keys=True).encode()
+    place = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+    place %= sum(splits.values())
+    for split, parts in sorted(splits.items()):
+        if place < parts:
+            return split
+        place -= parts
+    raise AssertionError("unreachable: the parts add up")

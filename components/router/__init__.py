@@ -1,0 +1,1 @@
+"""Sends every example down its route, and sets aside what no route takes."""

@@ -1,0 +1,132 @@
+"""Reads a route's features and label out of parsed examples, as the types the route declares.
+
+Whole numbers stand for floats, numbers for texts, and floats without a fraction for whole numbers;
+what cannot be read so is a problem of the record, found here for training and for serving alike.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from branchline.components.router.raw_batch import ABSENT, FLOAT, INT, STRING, Column
+from branchline.schemas import Ids, Route
+
+
+class Problem(NamedTuple):
+    """Why a record cannot be used: a word to count by, and a sentence for people."""
+
+    reason: str
+    detail: str
+
+
+class Fields(NamedTuple):
+    """What the examples of one route hold.
+
+    Attributes:
+        columns: Key → Column whose `dtype` is the declared type, or ABSENT.
+        problem: int32 [batch], an index into `problems`, -1 where all is well.
+        problems: What the indices mean.
+    """
+
+    columns: dict[str, Column]
+    problem: tf.Tensor
+    problems: list[Problem]
+
+
+def read_fields(route: Route, columns: dict[str, Column], *, label: bool) -> Fields:
+    """Reads the features of `route`, and with `label` its label too.
+
+    Args:
+        route: What to read, and as what.
+        columns: Parsed values of at least the keys that the route declares.
+        label: Whether to read and check the label.
+    """
+    checks: list[tuple[tf.Tensor, Problem]] = []
+    read: dict[str, Column] = {}
+    keys = [*route.features, *([route.label] if label else [])]
+    for key in keys:
+        read[key], found = _coerce(key, columns[key], route.dtypes[key])
+        checks += found
+        checks += _check_label(route, read[key]) if key == route.label else _check(route, key, read)
+    problem = tf.fill(tf.shape(checks[0][0]), -1)
+    for index, (bad, _) in reversed(list(enumerate(checks))):
+        problem = tf.where(bad, index, problem)
+    return Fields(read, problem, [why for _, why in checks])
+
+
+def _coerce(key: str, column: Column, dtype: str) -> tuple[Column, list]:
+    is_float, is_int = tf.equal(column.dtype, FLOAT), tf.equal(column.dtype, INT)
+    is_string = tf.equal(column.dtype, STRING)
+    positions = tf.range(tf.reduce_max(column.size))[None, :] < column.size[:, None]
+    if dtype == "string":
+        floats = tf.strings.as_string(column.floats[:, :1], shortest=True)
+        numbers = tf.where(is_float[:, None], floats, tf.strings.as_string(column.ints[:, :1]))
+        strings = tf.where((is_float | is_int)[:, None], numbers, column.strings[:, :1])
+        return _as(column, STRING, strings=strings), []
+    wrong = [(is_string, Problem("wrong_type", f"{key}: got a text, expected {_NAMES[dtype]}"))]
+    if dtype == "float":
+        width = tf.maximum(tf.shape(column.floats)[1], tf.shape(column.ints)[1])
+        ints = tf.cast(_widen(column.ints, width), tf.float32)
+        floats = tf.where(is_int[:, None], ints, _widen(column.floats, width))
+        odd = ~tf.math.is_finite(floats[:, : tf.shape(positions)[1]]) & positions
+        bad = is_float & tf.reduce_any(odd, axis=1)
+        wrong.append((bad, Problem("not_finite", f"{key}: got NaN or infinity")))
+        return _as(column, FLOAT, floats=floats), wrong
+    width = tf.maximum(tf.shape(column.floats)[1], tf.shape(column.ints)[1])
+    floats = _widen(column.floats, width)
+    whole = tf.equal(tf.floor(floats), floats) & (tf.abs(floats) < 2.0**31)
+    bad = is_float & tf.reduce_any(~whole[:, : tf.shape(positions)[1]] & positions, axis=1)
+    wrong.append((bad, Problem("wrong_type", f"{key}: got a fraction, expected a whole number")))
+    ints = tf.where(
+        (is_float & ~bad)[:, None], tf.cast(floats, tf.int64), _widen(column.ints, width)
+    )
+    return _as(column, INT, ints=ints), wrong
+
+
+_NAMES = {"float": "a number", "int": "a whole number"}
+
+
+def _as(column: Column, dtype: int, **values: tf.Tensor) -> Column:
+    present = tf.where(tf.equal(column.dtype, ABSENT), ABSENT, dtype)
+    return column._replace(dtype=present, **values)
+
+
+def _widen(values: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    return tf.pad(values, [[0, 0], [0, width - tf.shape(values)[1]]])
+
+
+def _check(route: Route, key: str, read: dict[str, Column]) -> list:
+    kind, column = route.features[key], read[key]
+    present = column.size > 0
+    checks = []
+    if kind.required:
+        checks.append((~present, Problem("feature_missing", f"{key}: is missing, expected {kind}")))
+    if kind.num_values is not None:
+        bad = present & tf.not_equal(column.size, kind.num_values)
+        checks.append(
+            (
+                bad,
+                Problem(
+                    "wrong_shape", f"{key}: expected {kind.num_values} value(s), got another number"
+                ),
+            )
+        )
+    if isinstance(kind, Ids):
+        ids = column.ints[:, : kind.length]
+        bad = tf.reduce_any((ids < 0) | (ids >= kind.num_ids), axis=1)
+        checks.append((bad, Problem("out_of_range", f"{key}: expected ids in [0, {kind.num_ids})")))
+    return checks
+
+
+def _check_label(route: Route, column: Column) -> list:
+    key = route.label
+    checks = [
+        (tf.equal(column.size, 0), Problem("label_missing", f"{key}: the label is missing")),
+        (column.size > 1, Problem("wrong_shape", f"{key}: expected one label, got several")),
+    ]
+    if route.task != "regression":
+        classes = route.num_classes or 2
+        bad = (column.ints[:, 0] < 0) | (column.ints[:, 0] >= classes)
+        why = f"{key}: expected a label in [0, {classes})"
+        checks.append((bad, Problem("label_out_of_range", why)))
+    return checks

@@ -1,0 +1,90 @@
+"""The Beam transform: tags every example with its route and splits the streams."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+
+import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
+
+from branchline.components import quarantine
+from branchline.components.router.route_batch import BatchRouter, describe_record
+from branchline.schemas import RoutingTable, from_json, split_name, to_json
+
+_progress = logging.getLogger("branchline.progress")
+
+
+class RouteBatches(beam.DoFn):
+    """Routes batches of serialized examples of one split; tags: routes, "lines" and "counts"."""
+
+    def __init__(self, table: RoutingTable, split: str) -> None:
+        super().__init__()
+        self._table_json, self._split = to_json(table), split
+
+    def setup(self) -> None:
+        """Traces the routing function, once a worker."""
+        self._router = BatchRouter(from_json(self._table_json))
+
+    def process(self, element: list[bytes]) -> Iterator[TaggedOutput]:
+        """Yields every example of a batch under one tag."""
+        routed = self._router(element)
+        yield TaggedOutput("counts", quarantine.count("in", number=len(element)))
+        for route, examples in routed.examples.items():
+            for example in examples:
+                yield TaggedOutput(route, example)
+            name = split_name(self._split, route)
+            yield TaggedOutput("counts", quarantine.count("out", name, len(examples)))
+        for row, problem in routed.aside:
+            record, source, offset = describe_record(element[row])
+            line = {"record": json.dumps(record), "source": source, "offset": offset}
+            yield TaggedOutput("lines", line | problem._asdict())
+            yield TaggedOutput("counts", quarantine.count("quarantined", problem.reason))
+
+
+def route_examples(
+    pipeline: beam.Pipeline,
+    table: RoutingTable,
+    split_patterns: Mapping[str, str],
+    output_uri: str,
+    quarantine_uri: str,
+) -> None:
+    """Adds to `pipeline` all that it takes to route the examples of every split.
+
+    Args:
+        pipeline: A Beam pipeline.
+        table: The routes.
+        split_patterns: Split → pattern of its TFRecord files.
+        output_uri: Each split and route is written to `<output_uri>/Split-<split>-<route>/`.
+        quarantine_uri: Where what no route takes is written.
+    """
+    lines, counts = [], []
+    for split, pattern in split_patterns.items():
+        routed = (
+            pipeline
+            | f"Read[{split}]" >> beam.io.ReadFromTFRecord(pattern)
+            | f"Batch[{split}]" >> beam.BatchElements(min_batch_size=512, max_batch_size=2048)
+            | f"Route[{split}]"
+            >> beam.ParDo(RouteBatches(table, split)).with_outputs(*table.names, "lines", "counts")
+        )
+        for route in table.names:
+            name = split_name(split, route)
+            _ = routed[route] | f"Write[{name}]" >> beam.io.WriteToTFRecord(
+                f"{output_uri}/Split-{name}/data_tfrecord", file_name_suffix=".gz"
+            )
+        lines.append(routed["lines"])
+        counts.append(routed["counts"])
+    _ = {
+        "lines": lines | "AllLines" >> beam.Flatten(),
+        "counts": counts | "AllCounts" >> beam.Flatten(),
+    } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri)
+
+
+def log_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Reports how many examples took each route."""
+    out, aside = counts["out"], sum(counts["quarantined"].values())
+    _progress.info(
+        "routed %s; %d quarantined",
+        ", ".join(f"{name}: {number}" for name, number in out.items()),
+        aside,
+        extra={"progress": {"component": "Router", "records": counts["in"], "quarantined": aside}},
+    )
