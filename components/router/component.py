@@ -95,8 +95,8 @@ class Router(base_beam_component.BaseBeamComponent):
         quarantine_limit: Share of the records in [0, 1]; above it the component fails.
         every_route: Fail if a route gets no example in some split.
 
-    Outputs: `routed_examples` with splits `<split>-<route>`, each example tagged with its `_route` and
-    its declared fields in their declared types; and `quarantine`.
+    Outputs: `routed_examples` with splits `<split>-<route>`, each example tagged with its `_route`
+    and its declared fields in their declared types; and `quarantine`.
 
     Raises:
         RecipeError: An argument is wrong.

@@ -1,0 +1,1 @@
+"""Branch-aware preprocessing for TFX's Transform: one graph for all routes."""
