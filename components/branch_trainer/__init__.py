@@ -1,0 +1,53 @@
+"""The training core: one model with branches, each trained on its own stream (lazy, PEP 562)."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from branchline.components.branch_trainer.model import BranchedModel
+    from branchline.components.branch_trainer.parts import Head, Path, Switch
+    from branchline.components.branch_trainer.schedule import (
+        Alternate,
+        Proportional,
+        Sequential,
+        Weighted,
+    )
+    from branchline.components.branch_trainer.settings import EarlyStop, PathSettings
+    from branchline.components.branch_trainer.trainer import History, Progress, Trainer
+
+_MODULES = {
+    "Alternate": "schedule",
+    "BranchedModel": "model",
+    "EarlyStop": "settings",
+    "Head": "parts",
+    "History": "trainer",
+    "Path": "parts",
+    "PathSettings": "settings",
+    "Progress": "trainer",
+    "Proportional": "schedule",
+    "Sequential": "schedule",
+    "Switch": "parts",
+    "Trainer": "trainer",
+    "Weighted": "schedule",
+}
+__all__ = [
+    "Alternate",
+    "BranchedModel",
+    "EarlyStop",
+    "Head",
+    "History",
+    "Path",
+    "PathSettings",
+    "Progress",
+    "Proportional",
+    "Sequential",
+    "Switch",
+    "Trainer",
+    "Weighted",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

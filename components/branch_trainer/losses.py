@@ -1,0 +1,143 @@
+"""Losses of a path: a mean over the rows that have a label, per head, weighted and summed."""
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.parts import Head
+
+
+def label_of(head: Head, labels: Any) -> tf.Tensor:
+    """Returns the head's label: `labels` itself, or its entry under the head's key.
+
+    Raises:
+        KeyError: the entry is absent; names those there are.
+    """
+    if not isinstance(labels, dict):
+        return tf.convert_to_tensor(labels)
+    for key in [head.label] if isinstance(head.label, str) else head.label:
+        if key not in labels:
+            raise KeyError(
+                f"Head {head.name!r} needs the label {key!r}; there are {sorted(labels)}"
+            )
+        labels = labels[key]
+    return tf.convert_to_tensor(labels)
+
+
+def rows_with_label(label: tf.Tensor, missing: float) -> tf.Tensor:
+    """Returns bool [batch]: no entry of the row's label is the `missing` value.
+
+    Args:
+        label: [batch, ...].
+        missing: the value, NaN included.
+    """
+    present = tf.logical_not(tf.math.is_nan(label)) if math.isnan(missing) else label != missing
+    return tf.reduce_all(tf.reshape(present, [tf.shape(label)[0], -1]), axis=1)
+
+
+def _like_rows(values: tf.Tensor, rank: int) -> tf.Tensor:
+    return tf.reshape(values, tf.concat([tf.shape(values), [1] * (rank - values.shape.rank)], 0))
+
+
+def _as_float(values: tf.Tensor) -> tf.Tensor:
+    return values if values.dtype == tf.float64 else tf.cast(values, tf.float32)
+
+
+def head_loss(
+    head: Head, labels: Any, output: tf.Tensor, sample_weight: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Returns the mean loss of one head over the rows that have its label.
+
+    As in Keras, `sample_weight` multiplies each loss and does not enter the divisor.
+
+    Args:
+        head: whose loss to compute.
+        labels: label tensor [batch, ...] or nested dict of them.
+        output: of the head, [batch, ...].
+        sample_weight: float [batch] or [batch, ...], as far as the loss per example has dimensions.
+
+    Returns:
+        float32 []; 0 if no row has a label.
+
+    Raises:
+        KeyError: the label is absent.
+        ValueError: label and output do not fit the loss, or a loss that is one number for the
+            batch meets missing labels or weights.
+    """
+    label = label_of(head, labels)
+    present = None if head.missing is None else rows_with_label(label, head.missing)
+    if present is not None:
+        label = tf.where(_like_rows(present, label.shape.rank), label, tf.zeros_like(label))
+    loss_fn = head.loss.call if isinstance(head.loss, keras.losses.Loss) else head.loss
+    try:
+        losses = tf.convert_to_tensor(loss_fn(label, _as_float(output)))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"Loss of head {head.name!r} does not fit: label {label.dtype.name} {label.shape}, "
+            f"output {output.dtype.name} {output.shape}: {error}"
+        ) from error
+    losses = tf.cast(losses, tf.float32)
+    if losses.shape.rank == 0:
+        if present is not None or sample_weight is not None:
+            raise ValueError(
+                f"Loss of head {head.name!r} is one number for the batch; with missing labels or "
+                "sample_weight it has to give a loss per example, [batch, ...]"
+            )
+        return losses
+    return _mean(losses, present, sample_weight)
+
+
+def _mean(losses: tf.Tensor, present: tf.Tensor | None, weight: tf.Tensor | None) -> tf.Tensor:
+    if weight is not None:
+        weight = tf.cast(weight, tf.float32)
+        losses *= _like_rows(weight, losses.shape.rank)
+    if present is None:
+        return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
+    losses = tf.where(_like_rows(present, losses.shape.rank), losses, 0.0)
+    entries = tf.cast(tf.size(losses), tf.float32)
+    share = tf.reduce_mean(tf.cast(present, tf.float32))
+    return tf.math.divide_no_nan(tf.reduce_sum(losses), entries * share)
+
+
+def path_loss(
+    model: BranchedModel,
+    path: str,
+    batch: tuple,
+    *,
+    training: bool,
+    frozen: tuple[str, ...] = (),
+) -> tf.Tensor:
+    """Runs `path` on a batch and returns its loss: its heads' and its layers' own, summed.
+
+    Args:
+        model: the model.
+        path: name of the path that all rows take.
+        batch: (features, labels) or (features, labels, sample_weight).
+        training: whether layers run as in training.
+        frozen: parts that run as in inference.
+
+    Returns:
+        float32 [].
+
+    Raises:
+        KeyError, ValueError: as `head_loss`.
+    """
+    features, labels, *rest = batch
+    outputs = model(features, path=path, training=training, frozen=frozen)
+    total = tf.add_n(
+        [
+            head.loss_weight * head_loss(head, labels, outputs[head.name], *rest)
+            for head in model.heads_of(path)
+        ]
+    )
+    # Of the path's layers only: model.losses would add the penalties of branches that did not run.
+    penalties = [loss for part in model.parts_of(path).values() for loss in part.losses]
+    return tf.add_n([total, *(tf.cast(penalty, tf.float32) for penalty in penalties)])
+
+
+def rows_of(batch: tuple) -> tf.Tensor:
+    """Returns the number of rows of a batch, int64 []."""
+    return tf.shape(tf.nest.flatten(batch[1])[0], out_type=tf.int64)[0]

@@ -1,0 +1,76 @@
+"""What can be set for each path: optimizer, loss weight, clipping, accumulation, early stop."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyStop:
+    """When a path has learned enough.
+
+    Args:
+        patience: validations without improvement after which the path stops.
+        min_delta: by how much the validation loss has to fall to count as an improvement.
+
+    Raises:
+        ValueError: patience below 1 or negative min_delta.
+    """
+
+    patience: int = 3
+    min_delta: float = 0.0
+
+    def __post_init__(self):
+        """Checks the values."""
+        if self.patience < 1 or self.min_delta < 0:
+            raise ValueError(f"{self}: expected patience ≥ 1 and min_delta ≥ 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class PathSettings:
+    """How one path is trained.
+
+    Args:
+        optimizer: a Keras optimizer that no other path uses; None: Adam(1e-3). Its clock counts
+            this path's updates only, so a learning-rate schedule in it runs on them.
+        loss_weight: factor of the path's loss (it changes the size of gradients; how often the
+            path is trained is the schedule's sampling weight).
+        clip_norm: largest global norm of a gradient.
+        clip_value: largest absolute value of a gradient's entry; applied before `clip_norm`.
+        accumulate: number of steps whose mean gradient makes one update. A remainder at the end of
+            training is kept in the accumulator and not applied.
+        freeze: names of stages and heads that steps on this path leave as they are, statistics
+            included.
+        early_stop: needs validation data for this path.
+
+    Raises:
+        ValueError: a value is out of range.
+        TypeError: the optimizer is not a Keras optimizer.
+    """
+
+    optimizer: keras.optimizers.Optimizer | None = None
+    loss_weight: float = 1.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    accumulate: int = 1
+    freeze: Sequence[str] = ()
+    early_stop: EarlyStop | None = None
+
+    def __post_init__(self):
+        """Checks the values."""
+        optimizer = self.optimizer
+        if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise TypeError(f"optimizer={optimizer!r}, expected a keras.optimizers.Optimizer")
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate={self.accumulate}, expected at least 1")
+        for name in ("clip_norm", "clip_value"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}={value}, expected a positive number or None")
+        if isinstance(self.freeze, str):
+            raise ValueError(f"freeze={self.freeze!r}, expected a sequence of names")
+        if optimizer is not None and optimizer.gradient_accumulation_steps:
+            raise ValueError(
+                "The optimizer has gradient_accumulation_steps; use PathSettings(accumulate=…)"
+            )

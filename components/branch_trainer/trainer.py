@@ -1,0 +1,281 @@
+"""Trains a branched model: schedule, inner loop, validation, and what stops a path."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from branchline.components.branch_trainer.early_stop import BestWeights, Validator
+from branchline.components.branch_trainer.loop import ENDED, NOT_FINITE, Chunk, Loop
+from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.schedule import Alternate, Situation, as_schedule
+from branchline.components.branch_trainer.settings import PathSettings
+from branchline.components.branch_trainer.step import PathStep
+
+
+@dataclasses.dataclass
+class History:
+    """What training did; plain numbers and text.
+
+    Attributes:
+        steps: path → steps taken.
+        examples: path → examples seen.
+        losses: path → (step, mean loss since the last entry), one per loop in which the path was
+            trained.
+        validation: path → (step, validation loss).
+        stopped: path → why it is no longer trained.
+    """
+
+    steps: dict[str, int]
+    examples: dict[str, int]
+    losses: dict[str, list[tuple[int, float]]]
+    validation: dict[str, list[tuple[int, float]]]
+    stopped: dict[str, str]
+
+    @property
+    def step(self) -> int:
+        """Steps taken on all paths."""
+        return sum(self.steps.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far training is, given once per loop.
+
+    Attributes:
+        step: steps taken, of `steps`.
+        losses: path → its latest mean loss, for the paths trained so far.
+        examples_per_second: over the last loop.
+        eta_seconds: until `steps` are taken, at the pace so far.
+    """
+
+    step: int
+    steps: int
+    losses: dict[str, float]
+    examples_per_second: float
+    eta_seconds: float
+
+
+class Trainer:
+    """Trains the paths of a model, each on its own stream with its own settings.
+
+    Args:
+        model: its layers are built here where they are not yet.
+        streams: path → dataset of batches (features, labels) or (features, labels, sample_weight).
+            They decide which paths are trained; their order is the model's. Read in a fixed order,
+            whatever the dataset's options say.
+        schedule: which path is trained at which step: `Alternate`, `Proportional`, `Weighted`,
+            `Sequential`, or a function step → path. Its `on_end` says what happens when a stream
+            ends.
+        sizes: path → number of examples in its stream, for schedules that need it.
+        settings: path → `PathSettings`, for paths that differ from the defaults.
+        steps: number of steps, of all paths together.
+        steps_per_loop: how many of them run in one call of the graph.
+        seed: of random schedules.
+        validation: path → finite dataset of batches.
+        validate_every: steps between validations, with `validation`.
+        on_progress: called once per loop.
+
+    Raises:
+        ValueError: arguments do not fit each other; says which.
+        KeyError: a path is not in the model.
+    """
+
+    def __init__(
+        self,
+        model: BranchedModel,
+        *,
+        streams: Mapping[str, tf.data.Dataset],
+        schedule=None,
+        sizes: Mapping[str, int] | None = None,
+        settings: Mapping[str, PathSettings] | None = None,
+        steps: int,
+        steps_per_loop: int = 50,
+        seed: int = 0,
+        validation: Mapping[str, tf.data.Dataset] | None = None,
+        validate_every: int | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ):
+        self.model = model
+        self.paths = _paths_of(model, streams)
+        self.schedule = as_schedule(schedule if schedule is not None else Alternate())
+        self.sizes = dict(sizes or {})
+        self.settings = _settings_of(self.paths, settings or {})
+        self.steps = _at_least_one(steps=steps)
+        self.steps_per_loop = _at_least_one(steps_per_loop=steps_per_loop)
+        self.seed = seed
+        self.validate_every = _at_least_one(validate_every=validate_every or steps)
+        self.on_progress = on_progress
+        self.history = History(
+            steps={path: 0 for path in self.paths},
+            examples={path: 0 for path in self.paths},
+            losses={path: [] for path in self.paths},
+            validation={path: [] for path in validation or {}},
+            stopped={},
+        )
+        self.schedule.check(self._situation())
+        for path in self.paths:
+            _check_stream(path, streams[path])
+            model.build_path(path, streams[path].element_spec[0])
+        self.validator = Validator(model, dict(validation or {}))
+        self.best = self._best_weights()
+        self.path_steps = [PathStep(model, path, self.settings[path]) for path in self.paths]
+        self.loop = Loop(self.path_steps, [self._ordered(streams[path]) for path in self.paths])
+
+    def run(self) -> History:
+        """Trains until all steps are taken or no path is left, and returns what was done.
+
+        Raises:
+            ValueError: a stream is empty.
+        """
+        started, first = time.monotonic(), self.history.step
+        while self.history.step < self.steps and self._active():
+            loop_started = time.monotonic()
+            routes = self.schedule.routes(self._situation(), self._steps_until_pause())
+            if not routes:
+                break
+            chunk = self.loop.run(np.array([self.paths.index(p) for p in routes], np.int32))
+            self._record(routes[: chunk.taken], chunk)
+            if chunk.taken < len(routes):
+                self._give_up(routes[chunk.taken], chunk)
+            if chunk.taken and self.history.step % self.validate_every == 0:
+                self._validate()
+            if self.on_progress:
+                now = time.monotonic()
+                pace = (now - started) / max(1, self.history.step - first)
+                self.on_progress(self._progress(chunk, now - loop_started, pace))
+        self._finish()
+        return self.history
+
+    def failed_batch(self, path: str):
+        """Returns the batch at which the loss or gradient of `path` was not finite, or None."""
+        return self.loop.kept_batch(self.paths.index(path))
+
+    @property
+    def optimizers(self) -> dict:
+        """Path → its optimizer."""
+        return {step.path: step.optimizer for step in self.path_steps}
+
+    def _active(self) -> tuple[str, ...]:
+        return tuple(path for path in self.paths if path not in self.history.stopped)
+
+    def _situation(self) -> Situation:
+        return Situation(self.paths, self._active(), self.history.steps, self.sizes, self.seed)
+
+    def _steps_until_pause(self) -> int:
+        step = self.history.step
+        to_validation = self.validate_every - step % self.validate_every
+        return min(self.steps_per_loop, self.steps - step, to_validation)
+
+    def _ordered(self, stream: tf.data.Dataset) -> tf.data.Dataset:
+        options = tf.data.Options()
+        options.deterministic = True
+        stream = stream.with_options(options)
+        return stream.repeat() if self.schedule.on_end == "repeat" else stream
+
+    def _best_weights(self) -> dict[str, BestWeights]:
+        rules = {p: s.early_stop for p, s in self.settings.items() if s.early_stop}
+        without = sorted(set(rules) - set(self.validator.datasets))
+        if without:
+            raise ValueError(f"early_stop of {without} needs validation data for them: validation=")
+        return {p: BestWeights(self.model.own_state_of(p), rule) for p, rule in rules.items()}
+
+    def _record(self, routes: list[str], chunk: Chunk) -> None:
+        taken = np.array(routes)
+        for path in self.paths:
+            here = taken == path
+            if not here.any():
+                continue
+            self.history.steps[path] += int(here.sum())
+            self.history.examples[path] += int(chunk.rows[here].sum())
+        for path in self.paths:
+            here = taken == path
+            if here.any():
+                mean = float(chunk.losses[here].mean())
+                self.history.losses[path].append((self.history.step, mean))
+
+    def _give_up(self, path: str, chunk: Chunk) -> None:
+        step = self.history.step
+        if chunk.status == NOT_FINITE:
+            self.history.stopped[path] = f"loss or gradient not finite at step {step}"
+            return
+        assert chunk.status == ENDED
+        if not self.history.steps[path]:
+            raise ValueError(f"The stream of path {path!r} is empty")
+        self.history.stopped[path] = f"its stream ended at step {step}"
+        if self.schedule.on_end == "stop":
+            for other in self._active():
+                self.history.stopped[other] = f"the stream of {path!r} ended at step {step}"
+
+    def _validate(self) -> None:
+        for path in self.validator.datasets:
+            if path in self.history.stopped:
+                continue
+            loss = self.validator(path)
+            self.history.validation[path].append((self.history.step, loss))
+            if path in self.best and self.best[path].observe(loss):
+                self.history.stopped[path] = f"no improvement until step {self.history.step}"
+
+    def _finish(self) -> None:
+        for path, best in self.best.items():
+            loss = best.settle(lambda path=path: self.validator(path))
+            self.history.validation[path].append((self.history.step, loss))
+        done = "all steps taken" if self.history.step >= self.steps else "the schedule ended"
+        for path in self._active():
+            self.history.stopped[path] = done
+
+    def _progress(self, chunk: Chunk, seconds: float, seconds_per_step: float) -> Progress:
+        return Progress(
+            step=self.history.step,
+            steps=self.steps,
+            losses={path: losses[-1][1] for path, losses in self.history.losses.items() if losses},
+            examples_per_second=float(chunk.rows.sum()) / max(seconds, 1e-9),
+            eta_seconds=(self.steps - self.history.step) * seconds_per_step,
+        )
+
+
+def _paths_of(model: BranchedModel, streams: Mapping[str, tf.data.Dataset]) -> tuple[str, ...]:
+    for path in streams:
+        model.path_named(path)
+    if not streams:
+        raise ValueError(f"streams is empty, expected a dataset for some of {list(model.paths)}")
+    return tuple(path for path in model.paths if path in streams)
+
+
+def _settings_of(
+    paths: tuple[str, ...], settings: Mapping[str, PathSettings]
+) -> dict[str, PathSettings]:
+    unknown = sorted(set(settings) - set(paths))
+    if unknown:
+        raise ValueError(
+            f"settings for {unknown}, which have no stream; those that do: {list(paths)}"
+        )
+    complete = {path: settings.get(path, PathSettings()) for path in paths}
+    owners: dict[int, str] = {}
+    for path, chosen in complete.items():
+        if chosen.optimizer is None:
+            continue
+        other = owners.setdefault(id(chosen.optimizer), path)
+        if other != path:
+            raise ValueError(f"Paths {other!r} and {path!r} share one optimizer; give each its own")
+    return complete
+
+
+def _at_least_one(**named: int) -> int:
+    ((name, value),) = named.items()
+    if value < 1:
+        raise ValueError(f"{name}={value}, expected at least 1")
+    return value
+
+
+def _check_stream(path: str, stream: tf.data.Dataset) -> None:
+    spec = stream.element_spec
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+        raise ValueError(
+            f"The stream of path {path!r} has elements {spec}, expected (features, labels) or "
+            "(features, labels, sample_weight)"
+        )
+    if stream.cardinality() == 0:
+        raise ValueError(f"The stream of path {path!r} is empty")

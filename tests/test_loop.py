@@ -1,0 +1,266 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from branchline.components.branch_trainer import (
+    Alternate,
+    BranchedModel,
+    EarlyStop,
+    Head,
+    Path,
+    PathSettings,
+    Sequential,
+    Trainer,
+)
+
+
+def streams_of(batches, stream_of):
+    return {path: stream_of(of_path) for path, of_path in batches.items()}
+
+
+def test_training_equals_the_hand_written_loop_bit_for_bit(
+    typed_model, typed_batches, stream_of, values_of, train_by_hand
+):
+    batches = typed_batches()
+    ours, by_hand = typed_model(), typed_model()
+
+    def optimizers():
+        return {"vector": keras.optimizers.Adam(0.01), "token": keras.optimizers.SGD(0.1, 0.9)}
+
+    trainer = Trainer(
+        ours,
+        streams=streams_of(batches, stream_of),
+        schedule=Alternate("aab"),
+        settings={p: PathSettings(optimizer=o) for p, o in optimizers().items()},
+        steps=14,
+        steps_per_loop=4,
+    )
+    history = trainer.run()
+    train_by_hand(by_hand, (["vector", "vector", "token"] * 5)[:14], batches, optimizers())
+    for mine, theirs in zip(ours.variables, by_hand.variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs, err_msg=mine.path)
+    assert history.steps == {"vector": 10, "token": 4}
+    assert history.examples == {"vector": 50, "token": 20}
+
+
+def test_the_history_holds_the_mean_loss_of_each_loop(
+    typed_model, typed_batches, stream_of, train_by_hand
+):
+    batches = typed_batches()
+    seen = []
+    trainer = Trainer(
+        typed_model(),
+        streams=streams_of(batches, stream_of),
+        schedule=Alternate("ab"),
+        settings={p: PathSettings(optimizer=keras.optimizers.SGD(0.1)) for p in batches},
+        steps=6,
+        steps_per_loop=4,
+        on_progress=seen.append,
+    )
+    history = trainer.run()
+    optimizers = {p: keras.optimizers.SGD(0.1) for p in batches}
+    losses = train_by_hand(typed_model(), ["vector", "token"] * 3, batches, optimizers)
+    assert [step for step, _ in history.losses["vector"]] == [4, 6]
+    means = [np.mean([losses[0], losses[2]]), losses[4]]
+    np.testing.assert_allclose([loss for _, loss in history.losses["vector"]], means, rtol=1e-6)
+    assert [(p.step, p.steps) for p in seen] == [(4, 6), (6, 6)]
+    assert seen[-1].losses == {p: history.losses[p][-1][1] for p in batches}
+    assert seen[-1].eta_seconds == 0 and seen[0].eta_seconds > 0
+    assert all(p.examples_per_second > 0 for p in seen)
+
+
+def test_a_stream_that_ends_is_repeated_by_default(typed_model, typed_batches, stream_of):
+    batches = typed_batches(num_batches=2)
+    trainer = Trainer(typed_model(), streams=streams_of(batches, stream_of), steps=10)
+    history = trainer.run()
+    assert history.steps == {"vector": 5, "token": 5}
+    assert set(history.stopped.values()) == {"all steps taken"}
+
+
+def test_training_stops_when_the_first_stream_ends(typed_model, typed_batches, stream_of):
+    batches = typed_batches(num_batches=3)
+    batches["token"] = batches["token"][:1]
+    trainer = Trainer(
+        typed_model(),
+        streams=streams_of(batches, stream_of),
+        schedule=Alternate("ab", on_end="stop"),
+        steps=100,
+    )
+    history = trainer.run()
+    assert history.steps == {"vector": 2, "token": 1}
+    assert history.stopped == {
+        "token": "its stream ended at step 3",
+        "vector": "the stream of 'token' ended at step 3",
+    }
+
+
+def test_a_path_whose_stream_ends_is_dropped_and_the_others_go_on(
+    typed_model, typed_batches, stream_of
+):
+    batches = typed_batches(num_batches=6)
+    batches["token"] = batches["token"][:1]
+    trainer = Trainer(
+        typed_model(),
+        streams=streams_of(batches, stream_of),
+        schedule=Alternate("ab", on_end="drop"),
+        steps=100,
+    )
+    history = trainer.run()
+    assert history.steps == {"vector": 6, "token": 1}
+    assert history.stopped["token"] == "its stream ended at step 3"
+    assert history.stopped["vector"] == "its stream ended at step 7"
+
+
+def test_a_schedule_may_end_before_the_steps_do(typed_model, typed_batches, stream_of):
+    trainer = Trainer(
+        typed_model(),
+        streams=streams_of(typed_batches(), stream_of),
+        schedule=Sequential([("token", 2), ("vector", 1)]),
+        steps=100,
+    )
+    history = trainer.run()
+    assert history.steps == {"vector": 1, "token": 2}
+    assert set(history.stopped.values()) == {"the schedule ended"}
+
+
+def test_a_loss_that_is_not_finite_stops_its_path_and_keeps_the_batch(
+    typed_model, typed_batches, stream_of, train_by_hand
+):
+    batches = typed_batches()
+    broken = batches["token"][1][1]
+    broken[2, 0] = np.nan
+    ours, by_hand = typed_model(), typed_model()
+    trainer = Trainer(
+        ours,
+        streams=streams_of(batches, stream_of),
+        schedule=Alternate("ab"),
+        settings={p: PathSettings(optimizer=keras.optimizers.SGD(0.1)) for p in batches},
+        steps=8,
+    )
+    history = trainer.run()
+    optimizers = {p: keras.optimizers.SGD(0.1) for p in batches}
+    train_by_hand(by_hand, ["vector", "token"] + ["vector"] * 6, batches, optimizers)
+    assert history.steps == {"vector": 7, "token": 1}
+    assert history.stopped["token"] == "loss or gradient not finite at step 3"
+    for mine, theirs in zip(ours.variables, by_hand.variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    features, labels = trainer.failed_batch("token")
+    np.testing.assert_array_equal(features, batches["token"][1][0])
+    np.testing.assert_array_equal(labels, broken)
+    assert trainer.failed_batch("vector") is None
+
+
+def test_the_loop_is_traced_once(typed_model, typed_batches, stream_of):
+    batches = typed_batches(num_batches=3)
+    streams = {
+        path: stream_of(of_path).unbatch().batch(4) for path, of_path in batches.items()
+    }  # 15 rows: the last batch has 3
+    trainer = Trainer(typed_model(), streams=streams, steps=23, steps_per_loop=5)
+    trainer.run()
+    assert trainer.loop.num_traces == 1
+
+
+def test_a_path_that_stops_improving_stops_with_the_better_branch(
+    typed_model, typed_batches, stream_of
+):
+    batches = typed_batches(num_batches=2)
+    model = typed_model()
+    validation = {"token": stream_of([(x, -y) for x, y in batches["token"]])}
+    trainer = Trainer(
+        model,
+        streams=streams_of(batches, stream_of),
+        settings={
+            "token": PathSettings(
+                optimizer=keras.optimizers.SGD(0.3), early_stop=EarlyStop(patience=2)
+            )
+        },
+        validation=validation,
+        validate_every=4,
+        steps=80,
+    )
+    history = trainer.run()
+    losses = [loss for _, loss in history.validation["token"]]
+    assert history.stopped["token"] == "no improvement until step 12"
+    assert history.steps["token"] == 6 and history.steps["vector"] == 74
+    assert losses[-1] == trainer.validator("token")
+    best = trainer.best["token"]
+    for variable, copy in zip(model.own_state_of("token"), best.copies, strict=True):
+        np.testing.assert_array_equal(variable, copy)
+
+
+def test_a_frozen_part_keeps_weights_and_statistics(typed_batches, stream_of, values_of):
+    trunk = keras.Sequential(
+        [keras.layers.Dense(3), keras.layers.BatchNormalization()], name="trunk"
+    )
+    model = BranchedModel(
+        [trunk], heads=[Head("out", keras.layers.Dense(1), loss="mse")], paths={"vector": Path()}
+    )
+    batches = {"vector": typed_batches()["vector"]}
+    model.build_path("vector", tf.TensorSpec([None, 4]))
+    before = values_of(trunk.variables)
+    head_before = values_of(model.heads[0].variables)
+    Trainer(
+        model,
+        streams=streams_of(batches, stream_of),
+        settings={"vector": PathSettings(freeze=["trunk"])},
+        steps=3,
+    ).run()
+    for was, now in zip(before, trunk.variables, strict=True):
+        np.testing.assert_array_equal(was, now)
+    assert not np.array_equal(head_before[0], model.heads[0].variables[0])
+
+
+def shared_optimizer():
+    optimizer = keras.optimizers.Adam()
+    return {p: PathSettings(optimizer=optimizer) for p in ("vector", "token")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"streams": {}}, ValueError, "streams is empty"),
+        ({"streams": {"scan": None}}, KeyError, "'scan' is not in the model"),
+        ({"settings": {"scan": PathSettings()}}, ValueError, "settings for .'scan'."),
+        ({"settings": shared_optimizer()}, ValueError, "share one optimizer"),
+        ({"steps": 0}, ValueError, "steps=0, expected at least 1"),
+        ({"settings": {"token": PathSettings(early_stop=EarlyStop())}}, ValueError, "validation="),
+        ({"settings": {"token": PathSettings(freeze=["scan"])}}, ValueError, "not parts of path"),
+        (
+            {"settings": {"token": PathSettings(freeze=["encoder", "trunk", "out"])}},
+            ValueError,
+            "nothing to train",
+        ),
+        (
+            {"streams": {"vector": tf.data.Dataset.range(3)}},
+            ValueError,
+            "expected .features, labels.",
+        ),
+    ],
+    ids=[
+        "no streams",
+        "unknown path",
+        "settings without stream",
+        "shared optimizer",
+        "no steps",
+        "early stop without validation",
+        "freeze unknown",
+        "freeze all",
+        "no labels",
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_before_the_first_step(
+    typed_model, typed_batches, stream_of, arguments, error, message
+):
+    streams = streams_of(typed_batches(), stream_of)
+    with pytest.raises(error, match=message):
+        Trainer(typed_model(), **{"streams": streams, "steps": 3} | arguments)
+
+
+def test_an_empty_stream_is_an_error_that_names_its_path(typed_model, typed_batches, stream_of):
+    streams = streams_of(typed_batches(), stream_of)
+    with pytest.raises(ValueError, match="stream of path 'token' is empty"):
+        Trainer(typed_model(), streams=streams | {"token": streams["token"].take(0)}, steps=3)
+    streams["token"] = streams["token"].filter(lambda x, y: False)
+    with pytest.raises(ValueError, match="stream of path 'token' is empty"):
+        Trainer(typed_model(), streams=streams, steps=3).run()
