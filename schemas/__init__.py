@@ -1,5 +1,11 @@
 """The contracts as plain typed objects; imports neither TensorFlow nor TFX."""
 
+from branchline.components.branch_trainer.schedule import (
+    Alternate,
+    Proportional,
+    Sequential,
+    Weighted,
+)
 from branchline.schemas import conditions as when
 from branchline.schemas.errors import BranchlineError, RecipeError
 from branchline.schemas.features import Categorical, Feature, Ids, Image, Numeric, Text
@@ -10,6 +16,10 @@ from branchline.schemas.routes import Route, RoutingTable, split_name
 from branchline.schemas.training import EarlyStopping, PathTraining, Training
 
 __all__ = [
+    "Alternate",
+    "Proportional",
+    "Sequential",
+    "Weighted",
     "Bound",
     "BranchlineError",
     "Categorical",

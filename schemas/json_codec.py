@@ -2,7 +2,7 @@
 
 The JSON is byte-stable (sorted keys, no spaces) because it is part of TFX's cache key. Order that
 means something, a table's routes and a route's features, is kept in lists. Functions do not travel:
-a recipe's `data`, when it is one, is left out.
+a recipe's `data` or schedule, when it is one, is left out.
 """
 
 import dataclasses
@@ -10,11 +10,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from branchline.components.branch_trainer import schedule
 from branchline.schemas import conditions, errors, features, metrics, recipe, routes, training
 
 _CLASSES: dict[str, Any] = {
     cls.__name__: cls
-    for module in (conditions, features, metrics, recipe, routes, training)
+    for module in (conditions, features, metrics, recipe, routes, schedule, training)
     for cls in vars(module).values()
     if dataclasses.is_dataclass(cls)
 }

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from branchline.components.branch_trainer.schedule import Proportional, as_schedule
 from branchline.schemas.errors import check_int, check_number, reject
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion")
@@ -16,17 +17,14 @@ class EarlyStopping:
     """Stops a path when its validation loss has not fallen for a while, and keeps its best weights.
 
     Args:
-        every: Steps of the path between two looks at its validation rows.
         patience: Looks without an improvement of more than `min_delta` before the path stops.
         min_delta: In the unit of the path's loss.
     """
 
-    every: int = 50
     patience: int = 5
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:
-        check_int("EarlyStopping.every", self.every)
         check_int("EarlyStopping.patience", self.patience)
         check_number("EarlyStopping.min_delta", self.min_delta, least=0)
 
@@ -87,8 +85,11 @@ class Training(PathTraining):
     Args:
         steps: Optimizer updates, of all routes together.
         batch_size: Rows of one route in a batch.
-        schedule: Which route is trained next: a schedule of `branchline.schemas`.
+        steps_per_loop: How many of them run in one call of the graph.
+        schedule: Which route is trained next: `Alternate`, `Proportional`, `Weighted`,
+            `Sequential`, or a function of the recipe file, step → route.
         seed: Of the initial weights, the shuffling and the schedule's draws.
+        validate_every: Steps, of all routes together, between two looks at the validation rows.
         validation_share: Share of a route's train rows held back to watch for early stopping;
             taken only from routes that stop early.
         routes: Route → the fields of PathTraining in which it differs.
@@ -99,8 +100,10 @@ class Training(PathTraining):
 
     steps: int = 1000
     batch_size: int = 128
-    schedule: Any = None
+    steps_per_loop: int = 50
+    schedule: Any = Proportional(temperature=2.0)
     seed: int = 0
+    validate_every: int = 100
     validation_share: float = 0.1
     routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -108,7 +111,13 @@ class Training(PathTraining):
         super().__post_init__()
         check_int("Training.steps", self.steps)
         check_int("Training.batch_size", self.batch_size)
+        check_int("Training.steps_per_loop", self.steps_per_loop)
+        try:
+            as_schedule(self.schedule)
+        except TypeError:
+            reject("Training.schedule", self.schedule, "a schedule, or a function step → route")
         check_int("Training.seed", self.seed, least=0)
+        check_int("Training.validate_every", self.validate_every)
         check_number("Training.validation_share", self.validation_share, above=0)
         if self.validation_share >= 1:
             reject("Training.validation_share", self.validation_share, "a share below 1")

@@ -36,15 +36,15 @@ def entries(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Splits serialized examples into their features, without looking into these.
 
     Args:
-        serialized: string [batch], tf.train.Example protocol buffers.
+        serialized: string [batch], tf.train.Example protocol buffers, at least one.
 
     Returns:
         Entries (serialized Features.FeatureEntry) string [batch, num], their keys string
         [batch, num], and how many of the num are real int32 [batch].
     """
-    _, features = _decode(serialized, "Example", "features", tf.string)
-    sizes, found = _decode(features[:, 0], "Features", "feature", tf.string)
-    _, keys = _decode(found, "Features.FeatureEntry", "key", tf.string)
+    _, features = decode(serialized, "Example", "features", tf.string)
+    sizes, found = decode(features[:, 0], "Features", "feature", tf.string)
+    _, keys = decode(found, "Features.FeatureEntry", "key", tf.string)
     return found, keys[..., 0], sizes
 
 
@@ -52,7 +52,7 @@ def parse(serialized: tf.Tensor, keys: Iterable[str]) -> dict[str, Column]:
     """Reads the values of `keys`, whatever their types.
 
     Args:
-        serialized: string [batch], tf.train.Example protocol buffers.
+        serialized: string [batch], tf.train.Example protocol buffers, at least one.
         keys: What to read; a key that an example lacks is ABSENT there.
 
     Returns:
@@ -67,32 +67,36 @@ def parse(serialized: tf.Tensor, keys: Iterable[str]) -> dict[str, Column]:
     hits = tf.cast(tf.equal(found_keys[:, :, None], tf.constant(names)[None, None, :]), tf.int32)
     last = tf.reduce_max(hits * tf.range(1, tf.shape(found)[1] + 1)[None, :, None], axis=1)
     wanted = tf.gather(tf.pad(found, [[0, 0], [1, 0]]), last, axis=1, batch_dims=1)
-    _, features = _decode(wanted, "Features.FeatureEntry", "value", tf.string)
+    _, features = decode(wanted, "Features.FeatureEntry", "value", tf.string)
     lists = [
-        tf.transpose(_decode(features[..., 0], "Feature", field, tf.string)[1][..., 0])
+        tf.unstack(decode(features[..., 0], "Feature", field, tf.string)[1][..., 0], axis=1)
         for field in ("bytes_list", "float_list", "int64_list")
     ]
-    return {name: _column(*(each[i] for each in lists)) for i, name in enumerate(names)}
+    return dict(zip(names, map(_column, *lists), strict=True))
 
 
-def _decode(messages: tf.Tensor, name: str, field: str, dtype: tf.DType) -> tuple:
-    """Reads one field: how many values int32 [...], and these, padded, dtype [..., at least 1]."""
-    flat = tf.concat([tf.reshape(messages, [-1]), [""]], axis=0)  # decode_proto wants at least one
-    sizes, (values,) = tf.io.decode_proto(flat, f"tensorflow.{name}", [field], [dtype])
-    values = tf.pad(values, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(values)[1])]])
-    shape = tf.shape(messages)
-    values = tf.reshape(values[:-1], tf.concat([shape, [tf.shape(values)[1]]], axis=0))
-    values.set_shape(messages.shape.concatenate([None]))
-    return tf.reshape(sizes[:-1, 0], shape), values
+def decode(messages: tf.Tensor, name: str, field: str, dtype: tf.DType) -> tuple:
+    """Reads one field of protocol buffers.
+
+    Args:
+        messages: string [...], serialized, at least one.
+        name: What they are, in the package `tensorflow`.
+        field: What to read.
+        dtype: Its type; string for a message.
+
+    Returns:
+        How many values there are int32 [...], and these, padded by at least one, [..., width].
+    """
+    sizes, (values,) = tf.io.decode_proto(messages, f"tensorflow.{name}", [field], [dtype])
+    one_wider = [[0, 0]] * messages.shape.rank + [[0, 1]]
+    return sizes[..., 0], tf.pad(values, one_wider)
 
 
 def _column(strings: tf.Tensor, floats: tf.Tensor, ints: tf.Tensor) -> Column:
-    num_strings, strings = _decode(strings, "BytesList", "value", tf.string)
-    num_floats, floats = _decode(floats, "FloatList", "value", tf.float32)
-    num_ints, ints = _decode(ints, "Int64List", "value", tf.int64)
-    dtype = tf.where(
-        num_strings > 0,
-        STRING,
-        tf.where(num_floats > 0, FLOAT, tf.where(num_ints > 0, INT, ABSENT)),
-    )
+    num_strings, strings = decode(strings, "BytesList", "value", tf.string)
+    num_floats, floats = decode(floats, "FloatList", "value", tf.float32)
+    num_ints, ints = decode(ints, "Int64List", "value", tf.int64)
+    one = tf.constant(1)
+    dtype = tf.minimum(num_strings, one) * STRING
+    dtype += tf.minimum(num_floats, one) * FLOAT + tf.minimum(num_ints, one) * INT
     return Column(dtype, num_strings + num_floats + num_ints, strings, floats, ints)

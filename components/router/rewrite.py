@@ -6,7 +6,7 @@ bytes; only where it would stand in for a declared one of another type it gets t
 
 import tensorflow as tf
 
-from branchline.components.router.raw_batch import DTYPE_CODES, Column, entries, parse
+from branchline.components.router.raw_batch import Column, decode, entries
 from branchline.components.router.read_fields import Fields
 from branchline.schemas import Route, RoutingTable
 from branchline.schemas.errors import RESERVED_KEYS
@@ -18,7 +18,7 @@ def rewrite(table: RoutingTable, route: Route, serialized: tf.Tensor, fields: Fi
     Args:
         table: Names the columns.
         route: The route of every one of the examples.
-        serialized: string [batch], the examples as they came.
+        serialized: string [batch], the examples as they came, at least one.
         fields: What was read from them.
 
     Returns:
@@ -31,17 +31,14 @@ def rewrite(table: RoutingTable, route: Route, serialized: tf.Tensor, fields: Fi
     tag = tf.fill([tf.shape(serialized)[0], 1], route.name)
     ones = tf.ones_like(tag[:, 0], tf.int32)
     added.append(_entry("_route", Column(ones, ones, tag, tag, tag), "string"))
-    homonyms = _homonyms(table, route)
-    raw = parse(serialized, homonyms) if homonyms else {}
-    for key, declared in homonyms.items():
-        for dtype in DTYPE_CODES:
-            name = key if dtype == declared else f"{key}.{dtype}"
-            added.append(_entry(name, _only(raw[key], dtype), dtype))
 
     found, keys, sizes = entries(serialized)
-    replaced = tf.constant([*RESERVED_KEYS, *fields.columns, *homonyms])
+    replaced = tf.constant([*RESERVED_KEYS, *fields.columns])
     kept = ~tf.reduce_any(tf.equal(keys[:, :, None], replaced), axis=2)
     kept &= tf.sequence_mask(sizes, tf.shape(keys)[1])
+    homonyms = _homonyms(table, route)
+    if homonyms:
+        found = _rename_other_types(found, keys, homonyms)
     new, is_new = (tf.stack(each, axis=1) for each in zip(*added, strict=True))
     chosen = tf.ragged.boolean_mask(tf.concat([found, new], 1), tf.concat([kept, is_new], 1))
     features = _encode(
@@ -60,9 +57,22 @@ def _homonyms(table: RoutingTable, route: Route) -> dict[str, str]:
     }
 
 
-def _only(column: Column, dtype: str) -> Column:
-    right = tf.equal(column.dtype, DTYPE_CODES[dtype])
-    return column._replace(size=tf.where(right, column.size, 0))
+def _rename_other_types(found: tf.Tensor, keys: tf.Tensor, homonyms: dict[str, str]) -> tf.Tensor:
+    """Calls an entry `key.type` where its key is a homonym and its type not the declared one."""
+    _, features = decode(found, "Features.FeatureEntry", "value", tf.string)
+    names = tf.fill(tf.shape(keys), "")
+    for dtype, field in (("string", "bytes_list"), ("float", "float_list"), ("int", "int64_list")):
+        here, _ = decode(features[..., 0], "Feature", field, tf.string)
+        names = tf.where(here > 0, dtype, names)
+    homonym = tf.equal(keys[:, :, None], tf.constant(list(homonyms)))
+    declared = tf.equal(names[:, :, None], tf.constant(list(homonyms.values())))
+    other = tf.reduce_any(homonym & ~declared, axis=2) & tf.not_equal(names, "")
+    renamed = tf.where(other, tf.strings.join([keys, ".", names]), keys)
+    flat = [tf.reshape(each, [-1, 1]) for each in (renamed, features[..., 0])]
+    sizes = tf.ones_like(tf.concat(flat, axis=1), tf.int32)
+    return tf.reshape(
+        _encode_fields("Features.FeatureEntry", sizes, ["key", "value"], flat), tf.shape(keys)
+    )
 
 
 def _entry(name: str, column: Column, dtype: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -73,27 +83,21 @@ def _entry(name: str, column: Column, dtype: str) -> tuple[tf.Tensor, tf.Tensor]
         "int": (column.ints, "Int64List", "int64_list"),
     }[dtype]
     one = tf.ones_like(column.size)
-    feature = _encode(
-        "Feature", field, _encode(message, "value", values, column.size)[:, None], one
-    )
+    size = tf.minimum(column.size, tf.shape(values)[1])  # of a record with a problem
+    feature = _encode("Feature", field, _encode(message, "value", values, size)[:, None], one)
     key = tf.fill([tf.shape(one)[0], 1], name)
     sizes = tf.stack([one, one], axis=1)
-    entry = tf.io.encode_proto(
-        _one_more(sizes),
-        [_one_more(key), _one_more(feature[:, None])],
-        ["key", "value"],
-        "tensorflow.Features.FeatureEntry",
-    )
-    return entry[:-1], column.size > 0
+    fields = [key, feature[:, None]]
+    entry = _encode_fields("Features.FeatureEntry", sizes, ["key", "value"], fields)
+    return entry, column.size > 0
 
 
 def _encode(message: str, field: str, values: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
-    encoded = tf.io.encode_proto(
-        _one_more(sizes[:, None]), [_one_more(values)], [field], f"tensorflow.{message}"
-    )
-    return encoded[:-1]
+    return _encode_fields(message, sizes[:, None], [field], [values])
 
 
-def _one_more(rows: tf.Tensor) -> tf.Tensor:
-    """Adds a row, because encode_proto wants at least one."""
-    return tf.pad(rows, [[0, 1], [0, 0]])
+def _encode_fields(
+    message: str, sizes: tf.Tensor, fields: list[str], values: list[tf.Tensor]
+) -> tf.Tensor:
+    """Encodes messages [batch] of fields [batch, width] and sizes [batch, number of fields]."""
+    return tf.io.encode_proto(sizes, values, fields, f"tensorflow.{message}")

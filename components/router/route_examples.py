@@ -8,8 +8,8 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from branchline.components import quarantine
-from branchline.components.router.route_batch import BatchRouter, describe_record
-from branchline.schemas import RoutingTable, from_json, split_name, to_json
+from branchline.components.router.route_batch import batch_router, describe_record
+from branchline.schemas import RoutingTable, split_name, to_json
 
 _progress = logging.getLogger("branchline.progress")
 
@@ -23,7 +23,7 @@ class RouteBatches(beam.DoFn):
 
     def setup(self) -> None:
         """Traces the routing function, once a worker."""
-        self._router = BatchRouter(from_json(self._table_json))
+        self._router = batch_router(self._table_json)
 
     def process(self, element: list[bytes]) -> Iterator[TaggedOutput]:
         """Yields every example of a batch under one tag."""

@@ -1,0 +1,222 @@
+"""Wires the components into one pipeline."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import tensorflow_data_validation as tfdv
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.components import ImportSchemaGen, Pusher, StatisticsGen, Transform
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import (
+    LatestBlessedModelStrategy,
+)
+from tfx.orchestration import metadata
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2, transform_pb2
+from tfx.types import Channel, standard_artifacts
+
+from branchline.components import (
+    BranchEvaluator,
+    BranchTrainer,
+    MixedExampleGen,
+    Router,
+    RouteValidator,
+    RunReport,
+)
+from branchline.components.transform.declared_schema import declared_schema
+from branchline.components.transform.preprocessing import preprocessing_fn
+from branchline.schemas import Recipe, RecipeError, split_name, to_json
+
+
+def create_pipeline(
+    recipe: Recipe,
+    *,
+    recipe_file: Path,
+    recipe_module: ModuleType,
+    data_paths: Sequence[str],
+    output_dir: Path,
+    enable_cache: bool = True,
+    resume: bool = False,
+    beam_pipeline_args: Sequence[str] = (),
+) -> Pipeline:
+    """Builds the pipeline of a recipe, to be run on this machine.
+
+    Args:
+        recipe: All that makes the project.
+        recipe_file: Where it was read from; paths in the recipe are relative to it.
+        recipe_module: The imported file, which may have `build_model` and `preprocessing_fn`.
+        data_paths: Files and directories of records.
+        output_dir: Gets `pipeline/`, `metadata.sqlite`, `checkpoints/` and `serving/`.
+        enable_cache: Whether a component whose inputs, settings and code are as in an earlier run
+            is skipped.
+        resume: Whether training goes on from the checkpoint of a run that was cut off.
+        beam_pipeline_args: Passed to every Beam pipeline.
+    """
+    output_dir = output_dir.resolve()
+    components = create_components(
+        recipe,
+        recipe_file=recipe_file,
+        recipe_module=recipe_module,
+        data_paths=data_paths,
+        serving_dir=str(output_dir / "serving" / recipe.name),
+        checkpoint_dir=str(output_dir / "checkpoints"),
+        schema_file=_schema_file(recipe, recipe_file, output_dir / "schemas"),
+        resume=resume,
+    )
+    return Pipeline(
+        pipeline_name=recipe.name,
+        pipeline_root=str(output_dir / "pipeline"),
+        components=components,
+        enable_cache=enable_cache,
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(
+            str(output_dir / "metadata.sqlite")
+        ),
+        beam_pipeline_args=list(beam_pipeline_args),
+    )
+
+
+def create_components(
+    recipe: Recipe,
+    *,
+    recipe_file: Path,
+    recipe_module: ModuleType,
+    data_paths: Sequence[str],
+    serving_dir: str,
+    checkpoint_dir: str,
+    schema_file: str,
+    resume: bool,
+) -> list[BaseComponent | Resolver]:
+    """Builds the components of a recipe's pipeline, wherever it is to run."""
+    routing = recipe.routing
+    splits = {s: [split_name(s, route) for route in routing.names] for s in ("train", "eval")}
+    own_preprocessing = hasattr(recipe_module, "preprocessing_fn")
+
+    example_gen = MixedExampleGen(
+        data_paths,
+        splits=recipe.splits,
+        split_key=recipe.split_key,
+        text_keys=routing.text_keys,
+        quarantine_limit=recipe.quarantine_limit,
+    )
+    router = Router(
+        example_gen.outputs["examples"],
+        routing,
+        example_quarantine=example_gen.outputs["quarantine"],
+        quarantine_limit=recipe.quarantine_limit,
+        every_route=True,
+    )
+    routed = router.outputs["routed_examples"]
+    statistics_gen = StatisticsGen(
+        examples=routed,
+        # Fields that no route declares may be of any type, and are not read.
+        stats_options=tfdv.StatsOptions(
+            schema=declared_schema(routing), experimental_filter_read_paths=True
+        ),
+    )
+    schema_gen = ImportSchemaGen(schema_file=schema_file)
+    schema = schema_gen.outputs["schema"]
+    validator = RouteValidator(statistics_gen.outputs["statistics"], schema, routing)
+    transform = Transform(
+        examples=routed,
+        schema=schema,
+        preprocessing_fn=f"{preprocessing_fn.__module__}.preprocessing_fn",
+        custom_config={
+            "routing": to_json(routing),
+            "recipe_file": str(recipe_file.resolve()) if own_preprocessing else "",
+        },
+        splits_config=transform_pb2.SplitsConfig(
+            analyze=splits["train"], transform=splits["train"] + splits["eval"]
+        ),
+        disable_statistics=True,  # StatisticsGen has them
+    )
+    trainer = BranchTrainer(
+        transform.outputs["transformed_examples"],
+        transform.outputs["transform_graph"],
+        dataclasses.replace(recipe, data=None),
+        recipe_file=str(recipe_file.resolve()) if needs_file(recipe, recipe_module) else "",
+        checkpoint_dir=checkpoint_dir,
+        resume=resume,
+    )
+    model = trainer.outputs["model"]
+    baseline = Resolver(
+        strategy_class=LatestBlessedModelStrategy,
+        model=Channel(type=standard_artifacts.Model),
+        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id("Baseline")
+    evaluator = BranchEvaluator(
+        examples=routed,
+        model=model,
+        routing=routing,
+        thresholds=recipe.thresholds,
+        metrics=recipe.metrics,
+        max_regression=recipe.max_regression,
+        baseline_model=baseline.outputs["model"],
+    )
+    pusher = Pusher(
+        model=model,
+        model_blessing=evaluator.outputs["blessing"],
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
+        ),
+    )
+    report = RunReport(
+        evaluation=evaluator.outputs["evaluation"],
+        blessing=evaluator.outputs["blessing"],
+        example_quarantine=example_gen.outputs["quarantine"],
+        router_quarantine=router.outputs["quarantine"],
+        anomalies=validator.outputs["anomalies"],
+        model_run=trainer.outputs["model_run"],
+        recipe=recipe,
+    )
+    return [
+        example_gen,
+        router,
+        statistics_gen,
+        schema_gen,
+        validator,
+        transform,
+        trainer,
+        baseline,
+        evaluator,
+        pusher,
+        report,
+    ]
+
+
+def needs_file(recipe: Recipe, module: ModuleType) -> bool:
+    """Whether training calls functions of the recipe file."""
+    own = hasattr(module, "preprocessing_fn") or hasattr(module, "build_model")
+    return own or callable(recipe.training.schedule)
+
+
+def _schema_file(recipe: Recipe, recipe_file: Path, directory: Path) -> str:
+    """Puts the recipe's schema, or else the declared one, into a file named by its content.
+
+    ImportSchemaGen's cache key holds the name alone.
+    """
+    if recipe.schema is not None:
+        text = _read_schema(recipe_file.parent / recipe.schema)
+    else:
+        text = text_format.MessageToString(declared_schema(recipe.routing))
+    name = f"schema-{hashlib.sha256(text.encode()).hexdigest()[:16]}.pbtxt"
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary = directory / f"{name}.part"
+    temporary.write_text(text)
+    temporary.rename(directory / name)
+    return str(directory / name)
+
+
+def _read_schema(path: Path) -> str:
+    try:
+        text = path.read_text()
+        text_format.Parse(text, schema_pb2.Schema())
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise RecipeError(
+            f"Recipe.schema: {path} cannot be read as a TFDV schema: {error}"
+        ) from None
+    return text
