@@ -96,7 +96,7 @@ class Text(Feature):
 
     max_words: int = 20_000
     length: int = 256
-    ngrams: int = 2
+    ngrams: int = 1
 
     def __post_init__(self) -> None:
         check_int("Text.max_words", self.max_words)
