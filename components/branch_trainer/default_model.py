@@ -1,0 +1,94 @@
+"""Builds the model of a recipe that brings none: an encoder per feature, a branch per route.
+
+A route's features are encoded by kind and joined to one vector, which a linear and a hidden layer
+bring to the width of the trunk; the trunk refines it, the route's head reads it. The linear way
+through lets a route with few rows be nearly a linear model.
+"""
+
+import keras
+
+from branchline.components.branch_trainer.inputs import Input
+from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.parts import Head, Path, Switch
+from branchline.schemas import Categorical, Ids, Image, Recipe, Route, Text
+
+WIDTH = 64
+EMBEDDING = 32
+_DROPOUT = 0.1
+
+
+def build_model(recipe: Recipe, inputs: dict[str, dict[str, Input]]) -> BranchedModel:
+    """Builds an untrained model with a path and a head for every route, each named like it.
+
+    Args:
+        recipe: Its routes, tasks and kinds of feature.
+        inputs: Route → feature → shape, dtype and vocabulary size of what the branch gets.
+
+    Returns:
+        A model whose heads give logits [batch, 1] (binary), logits [batch, num_classes]
+        (multiclass), or a standardised value [batch, 1] (regression).
+    """
+    routes = recipe.routing.routes
+    branches = {route.name: build_branch(route, inputs[route.name]) for route in routes}
+    return BranchedModel(
+        [Switch("branch", **branches), _build_trunk()],
+        heads=[build_head(route) for route in routes],
+        paths={route.name: Path(branch=route.name, heads=[route.name]) for route in routes},
+    )
+
+
+def build_branch(route: Route, inputs: dict[str, Input]) -> keras.Model:
+    """Builds the branch of one route: its features → float32 [batch, WIDTH]."""
+    layers = {key: keras.Input(spec.shape, dtype=spec.dtype) for key, spec in inputs.items()}
+    encoded = [_encode(route, key, inputs[key], layer) for key, layer in layers.items()]
+    joined = keras.layers.Concatenate()(encoded) if len(encoded) > 1 else encoded[0]
+    hidden = keras.layers.Dense(WIDTH, "relu")(keras.layers.Dropout(_DROPOUT)(joined))
+    output = keras.layers.Dense(WIDTH)(joined) + keras.layers.Dense(WIDTH)(hidden)
+    return keras.Model(layers, output, name=f"branch_{route.name}")
+
+
+def _build_trunk() -> keras.Model:
+    features = keras.Input((WIDTH,))
+    hidden = keras.layers.Dense(WIDTH, "relu")(features)
+    return keras.Model(features, features + keras.layers.Dense(WIDTH)(hidden), name="trunk")
+
+
+def build_head(route: Route) -> Head:
+    """Builds the output layer of one route, with the loss of its task."""
+    if route.task == "multiclass":
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return Head(route.name, keras.layers.Dense(route.num_classes), loss=loss)
+    if route.task == "binary":
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    else:
+        loss = keras.losses.MeanSquaredError()
+    return Head(route.name, keras.layers.Dense(1), loss=loss)
+
+
+def _encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> keras.KerasTensor:
+    kind = route.features.get(key)
+    if isinstance(kind, Text):
+        return _bag_of_words(spec, values)
+    if isinstance(kind, Categorical):
+        return keras.layers.Flatten()(keras.layers.Embedding(spec.vocabulary_size, 8)(values))
+    if isinstance(kind, Ids):
+        return keras.layers.Flatten()(keras.layers.Embedding(kind.num_ids, 16)(values))
+    if isinstance(kind, Image):
+        return _small_cnn(values)
+    return keras.layers.Flatten()(values)
+
+
+def _bag_of_words(spec: Input, words: keras.KerasTensor) -> keras.KerasTensor:
+    """Averages the words' embeddings; 0 is no word. Source: Joulin et al. 2017 (fastText)."""
+    embedded = keras.layers.Embedding(spec.vocabulary_size, EMBEDDING)(words)
+    there = keras.ops.cast(keras.ops.not_equal(words, 0), "float32")[..., None]
+    total = keras.ops.sum(embedded * there, axis=1)
+    return total / keras.ops.maximum(keras.ops.sum(there, axis=1), 1.0)
+
+
+def _small_cnn(pixels: keras.KerasTensor) -> keras.KerasTensor:
+    hidden = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(pixels)
+    hidden = keras.layers.Conv2D(64, 3, padding="same", activation="relu")(hidden)
+    small = max(pixels.shape[1:3]) <= 32
+    pool = keras.layers.MaxPooling2D if small else keras.layers.GlobalAveragePooling2D
+    return keras.layers.Dense(WIDTH, "relu")(keras.layers.Flatten()(pool()(hidden)))

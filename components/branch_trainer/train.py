@@ -1,0 +1,182 @@
+"""Trains a recipe's model on the transformed examples of its routes."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from branchline.components.branch_trainer.inputs import Input, parse_batch, read_stream
+from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.schedule import Situation, as_schedule
+from branchline.components.branch_trainer.settings_of import path_settings
+from branchline.components.branch_trainer.trainer import History, Progress, Trainer
+from branchline.schemas import BranchlineError, Recipe, Route
+
+_progress = logging.getLogger("branchline.progress")
+_VALIDATION_BATCH = 1024
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of a regression's labels; a head learns (label − mean) / std."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class Labels(NamedTuple):
+    """What one pass over a route's labels tells: how many, and their scale."""
+
+    count: int
+    scale: Scale
+
+
+def survey_labels(files: list[str], route: Route) -> Labels:
+    """Counts the examples of a route, and measures the labels of a regression.
+
+    Raises:
+        BranchlineError: There is no example.
+    """
+    labels = [y.numpy() for _, y in read_stream(files, route, {}, batch_size=4096)]
+    values = np.concatenate(labels) if labels else np.zeros(0)
+    if not len(values):
+        raise BranchlineError(f"route {route.name!r} has no example in train; it cannot be trained")
+    if route.task != "regression":
+        return Labels(len(values), Scale())
+    values = values.astype(np.float64)
+    return Labels(len(values), Scale(float(values.mean()), float(values.std()) or 1.0))
+
+
+def train(
+    recipe: Recipe,
+    model: BranchedModel,
+    files: Mapping[str, list[str]],
+    inputs: Mapping[str, dict[str, Input]],
+    labels: Mapping[str, Labels],
+    **trainer_options: Any,
+) -> tuple[History, dict[str, Any]]:
+    """Trains `model` as the recipe says.
+
+    Args:
+        recipe: Its routes and training.
+        model: With a path for every route, named like it.
+        files: Route → TFRecord files of transformed examples.
+        inputs: Route → what its branch gets.
+        labels: Route → what `survey_labels` told.
+        **trainer_options: Passed to `Trainer`.
+
+    Returns:
+        What the trainer did, and a summary of it as plain JSON.
+    """
+    training, names = recipe.training, recipe.routing.names
+    keras.utils.set_random_seed(training.seed)
+    held_back = {name: _held_back(recipe, name, labels[name].count) for name in names}
+    sizes = {name: labels[name].count - held_back[name] for name in names}
+    due = _steps_due(recipe, sizes)
+    trainer = Trainer(
+        model,
+        streams={
+            name: _stream(recipe, name, files, inputs, labels, held_back[name]) for name in names
+        },
+        schedule=training.schedule,
+        sizes=sizes,
+        settings={name: path_settings(training.path(name), due[name]) for name in names},
+        steps=training.steps,
+        steps_per_loop=training.steps_per_loop,
+        seed=training.seed,
+        validation={
+            name: _validation(recipe, name, files, inputs, labels, held_back[name])
+            for name in names
+            if held_back[name]
+        },
+        validate_every=training.validate_every,
+        on_progress=_report,
+        **trainer_options,
+    )
+    started = time.monotonic()
+    history = trainer.run()
+    return history, _summary(model, history, time.monotonic() - started)
+
+
+def _held_back(recipe: Recipe, name: str, count: int) -> int:
+    if recipe.training.path(name).early_stopping is None:
+        return 0
+    return min(count - 1, max(1, round(count * recipe.training.validation_share)))
+
+
+def _steps_due(recipe: Recipe, sizes: Mapping[str, int]) -> dict[str, int]:
+    """How many of all steps the schedule gives to each route, as long as none of them stops."""
+    names = recipe.routing.names
+    none_done = dict.fromkeys(names, 0)
+    situation = Situation(names, names, none_done, sizes, recipe.training.seed)
+    schedule = as_schedule(recipe.training.schedule)
+    schedule.check(situation)
+    turns = schedule.routes(situation, recipe.training.steps)
+    return {name: max(1, turns.count(name)) for name in names}
+
+
+def _stream(recipe, name, files, inputs, labels, skip: int) -> tf.data.Dataset:
+    training, route = recipe.training, recipe.routing[name]
+    stream = read_stream(
+        files[name],
+        route,
+        inputs[name],
+        batch_size=training.batch_size,
+        seed=training.seed,
+        skip=skip,
+    )
+    return stream.map(lambda x, y: (x, _standardise(y, route, labels[name].scale)))
+
+
+def _validation(recipe, name, files, inputs, labels, take: int) -> tf.data.Dataset:
+    route = recipe.routing[name]
+    rows = tf.data.TFRecordDataset(sorted(files[name]), compression_type="GZIP").take(take)
+    parsed = rows.batch(_VALIDATION_BATCH).map(lambda each: parse_batch(each, route, inputs[name]))
+    return parsed.map(lambda x, y: (x, _standardise(y, route, labels[name].scale))).cache()
+
+
+def _standardise(label: tf.Tensor, route: Route, scale: Scale) -> tf.Tensor:
+    if route.task == "regression":
+        label = (label - scale.mean) / scale.std
+    return label if route.task == "multiclass" else tf.cast(label, tf.float32)[:, None]
+
+
+def _report(progress: Progress) -> None:
+    losses = ", ".join(f"{name} {loss:.4g}" for name, loss in progress.losses.items())
+    _progress.info(
+        "step %d of %d: %s (%.0f examples/s)",
+        progress.step,
+        progress.steps,
+        losses,
+        progress.examples_per_second,
+        extra={
+            "progress": {
+                "component": "BranchTrainer",
+                "step": progress.step,
+                "steps": progress.steps,
+                "losses": progress.losses,
+                "examples_per_second": progress.examples_per_second,
+                "eta_seconds": progress.eta_seconds,
+            }
+        },
+    )
+
+
+def _summary(model: BranchedModel, history: History, seconds: float) -> dict[str, Any]:
+    device = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    routes = {
+        name: {
+            "steps": history.steps[name],
+            "examples": history.examples[name],
+            "loss": history.losses[name][-1][1] if history.losses[name] else None,
+            "losses": history.losses[name],
+            "validation": history.validation.get(name, []),
+            "stopped": history.stopped.get(name),
+            "parameters": sum(int(np.prod(v.shape)) for v in model.variables_of(name)),
+        }
+        for name in history.steps
+    }
+    return {"steps": history.step, "seconds": seconds, "device": device, "routes": routes}
