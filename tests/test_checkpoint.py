@@ -10,6 +10,7 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from branchline.components.branch_trainer import (
     Alternate,
@@ -132,6 +133,17 @@ def test_a_checkpoint_of_another_training_is_refused(
         make_trainer(typed_model, batches, stream_of, tmp_path, **changes)
 
 
+def test_streams_that_could_not_be_resumed_are_refused(typed_model, tmp_path):
+    shuffled = tf.data.Dataset.from_tensors((tf.ones([4]), tf.ones([1]))).shuffle(3)
+    streams = {
+        "vector": shuffled.batch(2),
+        "token": shuffled.map(lambda x, y: (tf.cast(x[:1], tf.int64), y)).batch(2),
+    }
+    with pytest.raises(ValueError, match="'vector' and 'token' read one shuffled dataset"):
+        Trainer(typed_model(), streams=streams, steps=1, checkpoint_dir=tmp_path)
+    Trainer(typed_model(), streams=streams, steps=1)
+
+
 PROGRAM = """
 import sys, time, keras, numpy as np, tensorflow as tf
 from branchline.components.branch_trainer import *
@@ -141,9 +153,11 @@ model = BranchedModel(
     [Switch("s", a=layer.Dense(4), b=layer.Dense(4)), layer.Dropout(0.2)],
     heads=[Head("y", layer.Dense(1), loss="mse")], paths={"a": Path(s="a"), "b": Path(s="b")})
 x = np.random.default_rng(0).normal(size=(40, 3)).astype("f4")
-stream = tf.data.Dataset.from_tensor_slices((x, x[:, :1])).shuffle(40, seed=1).batch(8)
-trainer = Trainer(model, streams={"a": stream, "b": stream}, schedule=Weighted({"a": 1, "b": 2}),
-    steps=120, steps_per_loop=3, checkpoint_dir=sys.argv[1], checkpoint_every=1,
+def stream(seed):
+    return tf.data.Dataset.from_tensor_slices((x, x[:, :1])).shuffle(40, seed=seed).batch(8)
+trainer = Trainer(model, streams={"a": stream(1), "b": stream(2)},
+    schedule=Weighted({"a": 1, "b": 2}), steps=120, steps_per_loop=3,
+    checkpoint_dir=sys.argv[1], checkpoint_every=1,
     on_progress=lambda p: print(p.step, flush=True))
 print("ready", flush=True)
 trainer.run()

@@ -15,6 +15,7 @@ from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.schedule import Alternate, Situation, as_schedule
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step import PathStep
+from branchline.components.branch_trainer.streams import check_separate, check_stream, open_at
 
 
 @dataclasses.dataclass
@@ -81,7 +82,7 @@ class Trainer:
         validate_every: steps between validations, with `validation`.
         checkpoint_dir: where to keep checkpoints: weights, statistics, optimizer slots and clocks,
             places in the streams, early-stop state. A place of this training alone.
-        checkpoint_every: steps between them; None: a tenth of `steps`. There is one at the end too.
+        checkpoint_every: steps between them; None: about a tenth of `steps`. There is one at the end too.
         resume: whether to go on from the newest checkpoint in `checkpoint_dir` where there is one;
             if not, older ones are removed.
         on_progress: called once per loop.
@@ -118,8 +119,9 @@ class Trainer:
         self.steps_per_loop = _at_least_one(steps_per_loop=steps_per_loop)
         self.seed = seed
         self.validate_every = _at_least_one(validate_every=validate_every or steps)
+        loops = 1 + steps // 10 // steps_per_loop
         self.checkpoint_every = _at_least_one(
-            checkpoint_every=checkpoint_every or max(1, steps // 10)
+            checkpoint_every=checkpoint_every or loops * steps_per_loop
         )
         self.on_progress = on_progress
         self.history = History(
@@ -131,16 +133,19 @@ class Trainer:
         )
         self.schedule.check(self._situation())
         for path in self.paths:
-            _check_stream(path, streams[path])
+            check_stream(path, streams[path])
             model.build_path(path, streams[path].element_spec[0])
         self.validator = Validator(model, dict(validation or {}))
         self.best = self._best_weights()
         self.path_steps = [PathStep(model, path, self.settings[path]) for path in self.paths]
         self.checkpoints = None
         if checkpoint_dir is not None:
+            check_separate(streams)
             self.checkpoints = self._checkpoints_in(checkpoint_dir, streams)
             self._resume() if resume else self.checkpoints.clear()
-        self.loop = Loop(self.path_steps, [self._rest_of(p, streams[p]) for p in self.paths])
+        repeat = self.schedule.on_end == "repeat"
+        rest = [open_at(streams[p], self.history.steps[p], repeat=repeat) for p in self.paths]
+        self.loop = Loop(self.path_steps, rest)
 
     def run(self) -> History:
         """Trains until all steps are taken or no path is left, and returns what was done.
@@ -189,14 +194,6 @@ class Trainer:
         step = self.history.step
         pauses = [every - step % every for every in (self.validate_every, self.checkpoint_every)]
         return min(self.steps_per_loop, self.steps - step, *pauses)
-
-    def _rest_of(self, path: str, stream: tf.data.Dataset) -> tf.data.Dataset:
-        options = tf.data.Options()
-        options.deterministic = True
-        stream = stream.with_options(options)
-        if self.schedule.on_end == "repeat":
-            stream = stream.repeat()
-        return stream.skip(self.history.steps[path])
 
     def _best_weights(self) -> dict[str, BestWeights]:
         rules = {p: s.early_stop for p, s in self.settings.items() if s.early_stop}
@@ -322,14 +319,3 @@ def _at_least_one(**named: int) -> int:
     if value < 1:
         raise ValueError(f"{name}={value}, expected at least 1")
     return value
-
-
-def _check_stream(path: str, stream: tf.data.Dataset) -> None:
-    spec = stream.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
-        raise ValueError(
-            f"The stream of path {path!r} has elements {spec}, expected (features, labels) or "
-            "(features, labels, sample_weight)"
-        )
-    if stream.cardinality() == 0:
-        raise ValueError(f"The stream of path {path!r} is empty")
