@@ -220,7 +220,7 @@ def shared_optimizer():
     ("arguments", "error", "message"),
     [
         ({"streams": {}}, ValueError, "streams is empty"),
-        ({"streams": {"scan": None}}, KeyError, "'scan' is not in the model"),
+        ({"streams": {"scan": tf.data.Dataset.range(1)}}, KeyError, "'scan' is not in the model"),
         ({"settings": {"scan": PathSettings()}}, ValueError, "settings for .'scan'."),
         ({"settings": shared_optimizer()}, ValueError, "share one optimizer"),
         ({"steps": 0}, ValueError, "steps=0, expected at least 1"),

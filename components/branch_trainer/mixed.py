@@ -1,11 +1,29 @@
 """Computes a batch whose rows take different paths through one model."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import keras
 import tensorflow as tf
+
+from branchline.components.branch_trainer.parts import Switch
 
 if TYPE_CHECKING:
     from branchline.components.branch_trainer.model import BranchedModel
+
+
+class Group(NamedTuple):
+    """Paths that do the same at one stage.
+
+    Attributes:
+        layer: what they run.
+        select: takes what it needs out of the inputs.
+        path_ids: of the paths.
+    """
+
+    layer: keras.Layer
+    select: Callable[[Any], Any]
+    path_ids: list[int]
 
 
 def run_mixed(
@@ -13,17 +31,198 @@ def run_mixed(
 ) -> dict[str, tf.Tensor]:
     """Runs every row on its own path.
 
-    A branch sees the rows that take it and no others, so one without rows is not run at all (its
-    mean would be NaN, and its BatchNormalization would keep it).
+    A branch sees the rows that take it and no others. One without rows is not run as in training,
+    so its BatchNormalization keeps its statistics.
 
     Args:
         model: whose branches at one switch all give the same shape and dtype.
-        features: nested dict of tensors [batch, ...]; rows hold any value in keys that their path
-            does not take.
+        features: nested dict of dense or ragged tensors [batch, ...]; rows hold any value in keys
+            that their path does not take.
         path_ids: int [batch], positions in `model.paths`.
         training: as in Keras.
 
     Returns:
         Head name → output [batch, ...], zero in rows of paths without that head.
+
+    Raises:
+        ValueError: the branches of a switch give different shapes, or layers with statistics are
+            to be trained on a multiplexed batch.
+        tf.errors.InvalidArgumentError: a path id is out of range.
     """
-    raise NotImplementedError
+    run = run_partitioned if model.mixed == "partition" else run_multiplexed
+    with tf.control_dependencies(_checks(path_ids, len(model.paths))):
+        path_ids = tf.cast(path_ids, tf.int32)
+    x = features
+    for number, stage in enumerate(model.stages):
+        x = run(stage.name, _groups(model, stage, first=number == 0), x, path_ids, training)
+    outputs = {}
+    for head in model.heads:
+        ids = [i for i, path in enumerate(model.paths) if head in model.heads_of(path)]
+        if ids:
+            outputs[head.name] = run(
+                head.name, [Group(head, _everything, ids)], x, path_ids, training
+            )
+    return outputs
+
+
+def _checks(path_ids: tf.Tensor, num_paths: int) -> list:
+    message = f"A path id is out of range; the model has {num_paths} paths"
+    low = tf.debugging.assert_greater_equal(path_ids, tf.zeros_like(path_ids), message)
+    high = tf.debugging.assert_less(path_ids, num_paths + tf.zeros_like(path_ids), message)
+    return [check for check in (low, high) if check is not None]
+
+
+def _everything(inputs: Any) -> Any:
+    return inputs
+
+
+def _groups(model: "BranchedModel", stage: keras.Layer, *, first: bool) -> list[Group]:
+    groups: dict[tuple, Group] = {}
+    for i, path in enumerate(model.paths.values()):
+        is_switch = isinstance(stage, Switch)
+        layer = stage.branches[path.choices[stage.name]] if is_switch else stage
+        select = path.select if first else _everything
+        key = (id(layer), str(path.features) if first else None)
+        groups.setdefault(key, Group(layer, select, [])).path_ids.append(i)
+    return list(groups.values())
+
+
+def _call(group: Group, inputs: Any, training: bool | None) -> Any:
+    takes_training = getattr(group.layer, "_call_has_training_arg", False)
+    selected = group.select(inputs)
+    return group.layer(selected, training=training) if takes_training else group.layer(selected)
+
+
+def _group_of_row(groups: list[Group], path_ids: tf.Tensor) -> tf.Tensor:
+    """Returns int32 [batch]: the number of the group that a row is in, or their count if none."""
+    group_of = {path: number for number, group in enumerate(groups) for path in group.path_ids}
+    table = [group_of.get(path, len(groups)) for path in range(max(group_of) + 1)]
+    # Paths behind the table's end are in no group either.
+    return tf.gather(tf.constant([*table, len(groups)]), tf.minimum(path_ids, len(table)))
+
+
+def _without_rows(group: Group, inputs: Any) -> Any:
+    """Returns outputs [0, ...], by inference on a made-up row: only their shape counts."""
+    one_row = tf.nest.map_structure(_blank_row, inputs)
+    outputs = _call(group, one_row, training=False)
+    return tf.nest.map_structure(lambda t: tf.stop_gradient(t)[:0], outputs)
+
+
+def _blank_row(tensor: tf.Tensor) -> tf.Tensor:
+    if isinstance(tensor, tf.RaggedTensor):
+        return tf.RaggedTensor.from_tensor(tf.zeros([1] * tensor.shape.rank, tensor.dtype))
+    return tf.zeros([1, *(size or 1 for size in tensor.shape[1:])], tensor.dtype)
+
+
+def run_partitioned(
+    name: str, groups: list[Group], inputs: Any, path_ids: tf.Tensor, training: bool | None
+) -> Any:
+    """Runs each group on its own rows and puts them back in order; rows in no group are zero.
+
+    Args:
+        name: of the stage, for errors.
+        groups: of paths.
+        inputs: nested tensors [batch, ...].
+        path_ids: int32 [batch].
+        training: as in Keras.
+
+    Returns:
+        Nested tensors [batch, ...].
+
+    Raises:
+        ValueError: the groups give different shapes.
+    """
+    number = _group_of_row(groups, path_ids)
+    rows = tf.dynamic_partition(tf.range(tf.size(number)), number, len(groups) + 1)
+    parts = []
+    for group, mine in zip(groups, rows, strict=False):
+        taken = tf.nest.map_structure(lambda t, mine=mine: tf.gather(t, mine), inputs)
+        parts.append(
+            tf.cond(
+                tf.size(mine) > 0,
+                lambda group=group, taken=taken: _call(group, taken, training),
+                lambda group=group: _without_rows(group, inputs),
+            )
+        )
+    _check_same(name, parts)
+    parts.append(
+        tf.nest.map_structure(
+            lambda t: tf.zeros(tf.concat([[tf.size(rows[-1])], tf.shape(t)[1:]], 0), t.dtype),
+            parts[0],
+        )
+    )
+    return tf.nest.map_structure(lambda *of_part: tf.dynamic_stitch(rows, of_part), *parts)
+
+
+def run_multiplexed(
+    name: str, groups: list[Group], inputs: Any, path_ids: tf.Tensor, training: bool | None
+) -> Any:
+    """Runs each group on all rows and selects; rows in no group are zero.
+
+    To a group, every row that is not its own is a copy of one that is, so that what is not selected
+    is finite wherever the selected is, and its gradient zero (`tf.where` alone would give NaN).
+
+    Args:
+        name: of the stage, for errors.
+        groups: of paths.
+        inputs: nested tensors [batch, ...].
+        path_ids: int32 [batch].
+        training: as in Keras.
+
+    Returns:
+        Nested tensors [batch, ...].
+
+    Raises:
+        ValueError: the groups give different shapes, or one keeps statistics and `training`.
+    """
+    number = _group_of_row(groups, path_ids)
+    if training and len(groups) > 1:
+        _refuse_statistics(name, groups)
+    parts = []
+    for i, group in enumerate(groups):
+        mine = number == i
+        ends = tf.cast(tf.concat([mine, [True]], 0), tf.int32)  # a batch may have no row at all
+        first = tf.minimum(tf.argmax(ends, output_type=tf.int32), tf.size(number) - 1)
+        rows = tf.where(mine, tf.range(tf.size(number)), first)
+        safe = tf.nest.map_structure(lambda t, rows=rows: tf.gather(t, rows), inputs)
+        parts.append(
+            tf.cond(
+                tf.reduce_any(mine),
+                lambda group=group, safe=safe: _call(group, safe, training),
+                lambda group=group, safe=safe: _zeros_of(group, safe),
+            )
+        )
+    _check_same(name, parts)
+    return tf.nest.map_structure(lambda *of_group: _select(number, of_group), *parts)
+
+
+def _zeros_of(group: Group, inputs: Any) -> Any:
+    blank = tf.nest.map_structure(tf.zeros_like, inputs)
+    outputs = _call(group, blank, training=False)
+    return tf.nest.map_structure(lambda t: tf.zeros_like(tf.stop_gradient(t)), outputs)
+
+
+def _select(number: tf.Tensor, parts: tuple) -> tf.Tensor:
+    selected = tf.zeros_like(parts[0])
+    for i, part in enumerate(parts):
+        mine = tf.reshape(number == i, [-1] + [1] * (part.shape.rank - 1))
+        selected = tf.where(mine, part, selected)
+    return selected
+
+
+def _refuse_statistics(name: str, groups: list[Group]) -> None:
+    for group in groups:
+        kept = [v.path for v in group.layer.weights if not v.trainable]
+        if kept:
+            raise ValueError(
+                f"{name!r} would mix all rows into the statistics {kept}: train it on uniform "
+                "batches, or make the model with mixed='partition'"
+            )
+
+
+def _check_same(name: str, parts: list) -> None:
+    kinds = [[(t.dtype.name, str(t.shape[1:])) for t in tf.nest.flatten(part)] for part in parts]
+    if any(kind != kinds[0] for kind in kinds):
+        raise ValueError(
+            f"The branches at {name!r} give {kinds}; a mixed batch needs the same shape and dtype"
+        )

@@ -63,10 +63,10 @@ class BranchedModel(keras.Model):
         for head in self.heads:
             if not isinstance(head, Head):
                 raise TypeError(f"{head!r} in heads is a {type(head).__name__}, expected a Head")
-        if not self.heads or not self.paths:
+        if not (self.stages and self.heads and self.paths):
             raise ValueError(
-                f"A model needs a head and a path; it has {len(self.heads)} heads, "
-                f"{len(self.paths)} paths"
+                f"A model needs a stage, a head and a path; it has {len(self.stages)} stages, "
+                f"{len(self.heads)} heads, {len(self.paths)} paths"
             )
         names = [part.name for part in [*self.stages, *self.heads]]
         kinds = [names[: len(self.stages)], names[len(self.stages) :]]

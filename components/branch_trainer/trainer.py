@@ -1,18 +1,21 @@
 """Trains a branched model: schedule, inner loop, validation, and what stops a path."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from branchline.components.branch_trainer.checkpoint import Checkpoints
 from branchline.components.branch_trainer.early_stop import BestWeights, Validator
 from branchline.components.branch_trainer.loop import ENDED, NOT_FINITE, Chunk, Loop
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.schedule import Alternate, Situation, as_schedule
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step import PathStep
+from branchline.components.branch_trainer.streams import check_separate, check_stream, open_at
 
 
 @dataclasses.dataclass
@@ -65,7 +68,8 @@ class Trainer:
         model: its layers are built here where they are not yet.
         streams: path → dataset of batches (features, labels) or (features, labels, sample_weight).
             They decide which paths are trained; their order is the model's. Read in a fixed order,
-            whatever the dataset's options say.
+            whatever the dataset's options say. To resume exactly, they have to give the same
+            batches in the next process: seed every shuffle, after `keras.utils.set_random_seed`.
         schedule: which path is trained at which step: `Alternate`, `Proportional`, `Weighted`,
             `Sequential`, or a function step → path. Its `on_end` says what happens when a stream
             ends.
@@ -76,6 +80,11 @@ class Trainer:
         seed: of random schedules.
         validation: path → finite dataset of batches.
         validate_every: steps between validations, with `validation`.
+        checkpoint_dir: where to keep checkpoints: weights, statistics, optimizer slots and clocks,
+            places in the streams, early-stop state. A place of this training alone.
+        checkpoint_every: steps between them; None: about a tenth of `steps`. There is one at the end too.
+        resume: whether to go on from the newest checkpoint in `checkpoint_dir` where there is one;
+            if not, older ones are removed.
         on_progress: called once per loop.
 
     Raises:
@@ -96,6 +105,9 @@ class Trainer:
         seed: int = 0,
         validation: Mapping[str, tf.data.Dataset] | None = None,
         validate_every: int | None = None,
+        checkpoint_dir: str | os.PathLike | None = None,
+        checkpoint_every: int | None = None,
+        resume: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
     ):
         self.model = model
@@ -107,6 +119,10 @@ class Trainer:
         self.steps_per_loop = _at_least_one(steps_per_loop=steps_per_loop)
         self.seed = seed
         self.validate_every = _at_least_one(validate_every=validate_every or steps)
+        loops = 1 + steps // 10 // steps_per_loop
+        self.checkpoint_every = _at_least_one(
+            checkpoint_every=checkpoint_every or loops * steps_per_loop
+        )
         self.on_progress = on_progress
         self.history = History(
             steps={path: 0 for path in self.paths},
@@ -117,12 +133,19 @@ class Trainer:
         )
         self.schedule.check(self._situation())
         for path in self.paths:
-            _check_stream(path, streams[path])
+            check_stream(path, streams[path])
             model.build_path(path, streams[path].element_spec[0])
         self.validator = Validator(model, dict(validation or {}))
         self.best = self._best_weights()
         self.path_steps = [PathStep(model, path, self.settings[path]) for path in self.paths]
-        self.loop = Loop(self.path_steps, [self._ordered(streams[path]) for path in self.paths])
+        self.checkpoints = None
+        if checkpoint_dir is not None:
+            check_separate(streams)
+            self.checkpoints = self._checkpoints_in(checkpoint_dir, streams)
+            self._resume() if resume else self.checkpoints.clear()
+        repeat = self.schedule.on_end == "repeat"
+        rest = [open_at(streams[p], self.history.steps[p], repeat=repeat) for p in self.paths]
+        self.loop = Loop(self.path_steps, rest)
 
     def run(self) -> History:
         """Trains until all steps are taken or no path is left, and returns what was done.
@@ -142,10 +165,13 @@ class Trainer:
                 self._give_up(routes[chunk.taken], chunk)
             if chunk.taken and self.history.step % self.validate_every == 0:
                 self._validate()
+            if chunk.taken and self.history.step % self.checkpoint_every == 0:
+                self._save()
             if self.on_progress:
                 now = time.monotonic()
                 pace = (now - started) / max(1, self.history.step - first)
                 self.on_progress(self._progress(chunk, now - loop_started, pace))
+        self._save()
         self._finish()
         return self.history
 
@@ -166,14 +192,8 @@ class Trainer:
 
     def _steps_until_pause(self) -> int:
         step = self.history.step
-        to_validation = self.validate_every - step % self.validate_every
-        return min(self.steps_per_loop, self.steps - step, to_validation)
-
-    def _ordered(self, stream: tf.data.Dataset) -> tf.data.Dataset:
-        options = tf.data.Options()
-        options.deterministic = True
-        stream = stream.with_options(options)
-        return stream.repeat() if self.schedule.on_end == "repeat" else stream
+        pauses = [every - step % every for every in (self.validate_every, self.checkpoint_every)]
+        return min(self.steps_per_loop, self.steps - step, *pauses)
 
     def _best_weights(self) -> dict[str, BestWeights]:
         rules = {p: s.early_stop for p, s in self.settings.items() if s.early_stop}
@@ -181,6 +201,37 @@ class Trainer:
         if without:
             raise ValueError(f"early_stop of {without} needs validation data for them: validation=")
         return {p: BestWeights(self.model.own_state_of(p), rule) for p, rule in rules.items()}
+
+    def _checkpoints_in(
+        self, directory: str | os.PathLike, streams: Mapping[str, tf.data.Dataset]
+    ) -> Checkpoints:
+        variables = {
+            "weights": [v.value for v in self.model.variables],
+            "optimizer slots": [v for step in self.path_steps for v in step.state],
+            "best weights": [v for best in self.best.values() for v in best.copies],
+        }
+        identity = {
+            "paths": self.paths,
+            "streams": [str(streams[path].element_spec) for path in self.paths],
+        }
+        return Checkpoints(directory, variables, identity)
+
+    def _save(self) -> None:
+        if self.checkpoints is not None:
+            early = {path: [best.best, best.waited] for path, best in self.best.items()}
+            progress = {"history": dataclasses.asdict(self.history), "early_stop": early}
+            self.checkpoints.save(self.history.step, progress)
+
+    def _resume(self) -> None:
+        progress = self.checkpoints.restore()
+        if progress is None:
+            return
+        history = progress["history"]
+        for points in (history["losses"], history["validation"]):
+            points.update({path: [tuple(p) for p in of_path] for path, of_path in points.items()})
+        self.history = History(**history)
+        for path, (best, waited) in progress["early_stop"].items():
+            self.best[path].best, self.best[path].waited = best, waited
 
     def _record(self, routes: list[str], chunk: Chunk) -> None:
         taken = np.array(routes)
@@ -268,14 +319,3 @@ def _at_least_one(**named: int) -> int:
     if value < 1:
         raise ValueError(f"{name}={value}, expected at least 1")
     return value
-
-
-def _check_stream(path: str, stream: tf.data.Dataset) -> None:
-    spec = stream.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
-        raise ValueError(
-            f"The stream of path {path!r} has elements {spec}, expected (features, labels) or "
-            "(features, labels, sample_weight)"
-        )
-    if stream.cardinality() == 0:
-        raise ValueError(f"The stream of path {path!r} is empty")
