@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import apache_beam as beam
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
