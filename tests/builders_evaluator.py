@@ -7,7 +7,11 @@ from tfx.utils import path_utils
 
 from branchline.schemas import Numeric, Route, RoutingTable, when
 
-FNAPI = ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
+# Two workers: a metric whose parts are not added up rightly shows.
+FNAPI = [
+    "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
+    "--direct_num_workers=2",
+]
 
 
 def routing() -> RoutingTable:
@@ -70,10 +74,14 @@ def routed_examples(root, by_route=None, table=None, splits=None):
         columns = table.columns(route)
         folder = root / f"Split-eval-{route}"
         folder.mkdir(parents=True)
-        with tf.io.TFRecordWriter(str(folder / "part-00000.gz"), "GZIP") as writer:
-            for i, (label, score) in enumerate(zip(labels, scores, strict=True)):
-                features = {columns["y"]: label, columns["x"]: score}
-                writer.write(example(**features, junk=i if i % 2 else "text"))
+        lines = [
+            example(**{columns["y"]: label, columns["x"]: score}, junk=i if i % 2 else "text")
+            for i, (label, score) in enumerate(zip(labels, scores, strict=True))
+        ]
+        for i, part in enumerate((lines[:200], lines[200:])):
+            with tf.io.TFRecordWriter(str(folder / f"part-{i}.gz"), "GZIP") as writer:
+                for line in part:
+                    writer.write(line)
     return artifact
 
 

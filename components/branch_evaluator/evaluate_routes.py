@@ -16,7 +16,7 @@ from branchline.components.branch_evaluator.evaluate import (
     read_figures,
     shared_model,
 )
-from branchline.schemas import BranchlineError, RoutingTable, split_name
+from branchline.schemas import BranchlineError, Route, RoutingTable, split_name
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,14 @@ def evaluate_routes(
                 output_dir=os.path.join(output_dir, route.name),
             )
     return {
-        name: _read(os.path.join(output_dir, name), metrics[name], baseline_dir, name in compared)
-        for name in routing.names
+        route.name: _read(
+            os.path.join(output_dir, route.name),
+            route,
+            metrics[route.name],
+            baseline_dir,
+            route.name in compared,
+        )
+        for route in routing.routes
     }
 
 
@@ -95,16 +101,17 @@ def signatures(model_dir: str) -> set[str]:
 
 
 def _read(
-    output_dir: str, metrics: Sequence[str], baseline_dir: str | None, compared: bool
+    output_dir: str, route: Route, metrics: Sequence[str], baseline_dir: str | None, compared: bool
 ) -> Evaluation:
     if compared:
         return Evaluation(
-            read_figures(output_dir, metrics, MODEL), read_figures(output_dir, metrics, BASELINE)
+            read_figures(output_dir, route, metrics, MODEL),
+            read_figures(output_dir, route, metrics, BASELINE),
         )
     note = (
         f"not compared: the baseline in {baseline_dir} lacks this route" if baseline_dir else None
     )
-    return Evaluation(read_figures(output_dir, metrics), note=note)
+    return Evaluation(read_figures(output_dir, route, metrics), note=note)
 
 
 def _require_rows(route: str, files: Sequence[str]) -> None:

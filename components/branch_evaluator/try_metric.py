@@ -14,16 +14,25 @@ def try_metric(config: config_pb2.MetricConfig, task: str, num_classes: int | No
 
     Raises:
         Exception: What TFMA or Keras raises when the metric lacks an argument or takes other
-            labels, or a ValueError when its result is not one number.
+            labels, or a ValueError when its result is not one number, the same for any batches.
     """
     rows = list(_rows(task, num_classes))
+    whole = _compute(config, [rows])
+    # Keras's R2Score, for one, holds state that TFMA cannot add up, and fails on the second batch.
+    parts = _compute(config, [rows[:3], rows[3:]])
+    if not np.isclose(whole, parts, equal_nan=True):
+        raise ValueError("TFMA cannot add it up over batches")
+    return whole
+
+
+def _compute(config: config_pb2.MetricConfig, batches: list[list[dict]]) -> float:
     specs = [config_pb2.MetricsSpec(metrics=[config])]
     eval_config = config_pb2.EvalConfig(model_specs=[config_pb2.ModelSpec()], metrics_specs=specs)
     computations = metric_specs.to_computations(specs, eval_config)
     results: dict[Any, Any] = {}
     for computation in computations:
         if isinstance(computation, metric_types.MetricComputation):
-            results |= _compute(computation, rows)
+            results |= _combine(computation, batches)
     for computation in computations:
         if isinstance(computation, metric_types.DerivedMetricComputation):
             results |= computation.result(results)
@@ -33,15 +42,20 @@ def try_metric(config: config_pb2.MetricConfig, task: str, num_classes: int | No
     return float(np.asarray(values[0]).item())
 
 
-def _compute(computation: metric_types.MetricComputation, rows: list[dict]) -> dict[Any, Any]:
-    for preprocessor in computation.preprocessors or ():
-        rows = [out for row in rows for out in preprocessor.process(row)]
+def _combine(
+    computation: metric_types.MetricComputation, batches: list[list[dict]]
+) -> dict[Any, Any]:
     combiner = computation.combiner
     combiner.setup()
-    accumulator = combiner.create_accumulator()
-    for row in rows:
-        accumulator = combiner.add_input(accumulator, metric_types.StandardMetricInputs(row))
-    return combiner.extract_output(combiner.merge_accumulators([accumulator]))
+    accumulators = []
+    for rows in batches:
+        for preprocessor in computation.preprocessors or ():
+            rows = [out for row in rows for out in preprocessor.process(row)]
+        accumulator = combiner.create_accumulator()
+        for row in rows:
+            accumulator = combiner.add_input(accumulator, metric_types.StandardMetricInputs(row))
+        accumulators.append(combiner.compact(accumulator))
+    return combiner.extract_output(combiner.merge_accumulators(accumulators))
 
 
 def _rows(task: str, num_classes: int | None) -> Iterator[dict[str, Any]]:
