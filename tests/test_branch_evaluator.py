@@ -12,7 +12,7 @@ from tfx.types import channel_utils, standard_artifacts
 from branchline.components.branch_evaluator.component import BranchEvaluator, Executor
 from branchline.components.branch_evaluator.judge import judge
 from branchline.components.branch_evaluator.metric_configs import check_metrics
-from branchline.schemas import Bound, BranchlineError, RecipeError, to_json
+from branchline.schemas import Bound, BranchlineError, RecipeError, RoutingTable, to_json
 from branchline.schemas.metrics import bound
 
 EXTRA = {
@@ -166,11 +166,20 @@ def test_progress_names_each_route_once(whole_run):
     assert progress[0]["examples"] == 1500 and progress[0]["metrics"]["auc"] > 0.7
 
 
-def test_a_model_worse_than_the_baseline_is_not_blessed(tmp_path, examples, model):
-    worse = build.model(tmp_path / "worse", transform=lambda x: x + 1.5)
-    summary, blessing, folder = run(
-        tmp_path, examples, worse, {"r": {"mean_absolute_error": 10}}, baseline=[model]
-    )
+@pytest.fixture(scope="module")
+def only_r(tmp_path_factory):
+    """One route, few rows: table, examples and model."""
+    table = RoutingTable(build.routing()["r"])
+    root = tmp_path_factory.mktemp("only-r")
+    examples = build.routed_examples(root / "examples", {"r": build.rows(size=300)["r"]}, table)
+    return table, examples, build.model(root / "model", table)
+
+
+def test_a_model_worse_than_the_baseline_is_not_blessed(tmp_path, only_r):
+    table, examples, good = only_r
+    worse = build.model(tmp_path / "worse", table, transform=lambda x: x + 1.5)
+    bounds = {"r": {"mean_absolute_error": 10}}
+    summary, blessing, _ = run(tmp_path, examples, worse, bounds, baseline=[good], table=table)
     threshold, regression = summary["routes"]["r"]["checks"]
     assert threshold["holds"] and not regression["holds"] and regression["greatest"] < 1
     assert summary["blessed"] is False
@@ -179,13 +188,19 @@ def test_a_model_worse_than_the_baseline_is_not_blessed(tmp_path, examples, mode
     assert not (tmp_path / "blessing" / "BLESSED").exists()
 
 
-def test_nan_predictions_are_not_blessed_even_without_thresholds(tmp_path, examples):
-    broken = build.model(tmp_path / "broken", transform=lambda x: x / (x - x))
-    summary, *_ = run(tmp_path, examples, broken)
+def test_a_model_that_is_the_baseline_is_evaluated_once(tmp_path, only_r):
+    table, examples, good = only_r
+    summary, *_ = run(tmp_path, examples, good, baseline=[good], table=table)
+    assert summary["baseline"] is None and summary["blessed"] is True
+
+
+def test_nan_predictions_are_not_blessed_even_without_thresholds(tmp_path, only_r):
+    table, examples, _ = only_r
+    broken = build.model(tmp_path / "broken", table, transform=lambda x: x / (x - x[0]))
+    summary, *_ = run(tmp_path, examples, broken, table=table)
     assert summary["blessed"] is False
     assert summary["routes"]["r"]["metrics"]["mean_absolute_error"] is None
-    for route in summary["routes"].values():
-        assert "not finite" in route["note"]
+    assert "not finite" in summary["routes"]["r"]["note"]
 
 
 @pytest.mark.parametrize("splits", [None, ["eval-b", "eval-m"]], ids=["empty", "missing"])

@@ -16,7 +16,6 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.utils import io_utils, writer_utils
 
 from branchline.components.code_version import code_version
-from branchline.components.route_validator.environments import with_environments
 from branchline.components.route_validator.validate import describe, validate_split
 from branchline.schemas import RoutingTable, from_json, to_json
 
@@ -38,9 +37,6 @@ class Executor(base_executor.BaseExecutor):
         statistics = artifact_utils.get_single_instance(input_dict["statistics"])
         schema_dir = artifact_utils.get_single_uri(input_dict["schema"])
         schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema_dir))
-        schema = with_environments(schema, routing)
-        routed_dir = artifact_utils.get_single_uri(output_dict["routed_schema"])
-        io_utils.write_pbtxt_file(os.path.join(routed_dir, "schema.pbtxt"), schema)
         output = artifact_utils.get_single_instance(output_dict["anomalies"])
         splits = artifact_utils.decode_split_names(statistics.split_names)
         output.split_names = artifact_utils.encode_split_names(splits)
@@ -78,7 +74,6 @@ class RouteValidatorSpec(ComponentSpec):
     }
     OUTPUTS = {
         "anomalies": ChannelParameter(type=standard_artifacts.ExampleAnomalies),
-        "routed_schema": ChannelParameter(type=standard_artifacts.Schema),
     }
 
 
@@ -86,8 +81,7 @@ class RouteValidator(base_component.BaseComponent):
     """Compares the statistics of every route's splits with the schema, in the route's environment.
 
     Output `anomalies`: a split per split of the statistics, laid out as ExampleValidator's, and
-    `anomalies.json`: {"splits": {split: {"examples": n, "anomalies": {feature: what}}}}. Output
-    `routed_schema`: the schema with an environment per route, for Transform and for keeping.
+    `anomalies.json`: {"splits": {split: {"examples": n, "anomalies": {feature: what}}}}.
 
     Args:
         statistics: With splits `train-<route>`, `eval-<route>`.
@@ -105,7 +99,6 @@ class RouteValidator(base_component.BaseComponent):
             routing=to_json(routing),
             code_version=code_version(__file__),
             anomalies=Channel(type=standard_artifacts.ExampleAnomalies),
-            routed_schema=Channel(type=standard_artifacts.Schema),
         )
         super().__init__(spec=spec)
 
