@@ -1,0 +1,1 @@
+"""BranchEvaluator: judges every branch of a model on its own rows."""

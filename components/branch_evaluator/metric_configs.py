@@ -1,0 +1,157 @@
+"""Finds the TFMA or Keras metric that a recipe means by a name."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from tensorflow_model_analysis.metrics import metric_types
+from tensorflow_model_analysis.proto import config_pb2
+from tensorflow_model_analysis.utils.keras_lib import tf_keras
+
+from branchline.components.branch_evaluator.try_metric import try_metric
+from branchline.schemas.errors import RecipeError
+from branchline.schemas.metrics import DEFAULT_METRICS
+from branchline.schemas.routes import Route, RoutingTable
+
+_ACCURACY = {"binary": "BinaryAccuracy", "multiclass": "SparseCategoricalAccuracy"}
+# TFMA's own default for AUC is 10 000 since 0.26, Keras's is 200; named here so that it stays.
+_SETTINGS = {"AUC": {"num_thresholds": 10_000}, "AUCPrecisionRecall": {"num_thresholds": 10_000}}
+# TFMA's own versions add the first of several bundles twice: their merge_accumulators goes over a
+# sequence after taking `next(iter(sequence))` of it (0.47 to 0.52). Keras's are right.
+_MISCOUNTED = {
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
+}
+_ABSTRACT = ("Loss", "MeanMetricWrapper", "Metric", "Reduction")
+
+
+def metric_names(
+    route: Route, thresholds: Mapping[str, Any] | None, metrics: Iterable[str] | None
+) -> tuple[str, ...]:
+    """Names what is reported for `route`: its task's defaults, what is asked for, what is bounded.
+
+    Args:
+        route: The route.
+        thresholds: Metric → its bound, for this route.
+        metrics: Further metrics of this route.
+    """
+    return tuple(
+        dict.fromkeys((*DEFAULT_METRICS[route.task], *(metrics or ()), *(thresholds or ())))
+    )
+
+
+def metric_config(name: str, route: Route) -> config_pb2.MetricConfig:
+    """Configures the metric `name`, as `auc` or as `AUC`, for the labels of `route`.
+
+    A label of a multiclass route is an index, so `categorical_…` means `sparse_categorical_…`
+    there; metrics of two classes (`auc`, `precision`, …) are taken over all (example, class) pairs.
+
+    Raises:
+        RecipeError: No metric has that name, or it is not one for the route's task.
+    """
+    cls, module = _find(name, route)
+    multiclass = route.task == "multiclass"
+    if "Categorical" in cls and not multiclass:
+        _refuse(name, route, "it needs a multiclass route")
+    if "Binary" in cls and route.task == "regression":
+        _refuse(name, route, "it needs a binary or multiclass route")
+    in_tfma = cls in metric_types.registered_metrics() and cls not in _MISCOUNTED
+    if multiclass and not in_tfma and not cls.startswith("Sparse"):
+        # Keras would broadcast [batch, 1] labels over [batch, num_classes] and report nonsense.
+        _refuse(name, route, "it takes one-hot labels, and these are class indices")
+    settings = {"name": name} | _SETTINGS.get(cls, {})
+    if cls in _MISCOUNTED:
+        # TFMA prefers its own of two classes of one name, but builds what it finds under this one
+        # from the name: `mean_squared_error` becomes Keras's MeanSquaredError.
+        settings["name"] = settings["fn"] = re.sub(r"(?<!^)(?=[A-Z])", "_", cls).lower()
+        cls, module = "MeanMetricWrapper", ""
+    return config_pb2.MetricConfig(class_name=cls, module=module, config=json.dumps(settings))
+
+
+def result_name(config: config_pb2.MetricConfig) -> str:
+    """Names the metric as it stands in TFMA's results: as it was asked for, with few exceptions."""
+    return json.loads(config.config)["name"]
+
+
+def check_metrics(
+    routing: RoutingTable,
+    thresholds: Mapping[str, Mapping[str, Any]] | None = None,
+    metrics: Mapping[str, Iterable[str]] | None = None,
+) -> None:
+    """Computes every metric of every route on a few made-up rows, in memory and without a model.
+
+    Raises:
+        RecipeError: A metric does not exist, or gives no number for the route's task; names the
+            metric, the route and what was possibly meant.
+    """
+    for part in (thresholds or {}, metrics or {}):
+        for name in part:
+            if name not in routing.names:
+                known = ", ".join(routing.names)
+                raise RecipeError(f"route: got {name!r}, expected one of the routes {known}")
+    for route in routing.routes:
+        asked = (metrics or {}).get(route.name), (thresholds or {}).get(route.name)
+        for name in metric_names(route, asked[1], asked[0]):
+            config = metric_config(name, route)
+            if name in DEFAULT_METRICS[route.task]:
+                continue  # known to work; the first Keras metric of a process takes a second
+            try:
+                try_metric(config, route.task, route.num_classes)
+            except Exception as error:  # whatever a metric's own code raises
+                _refuse(name, route, str(error).strip().splitlines()[0], error)
+
+
+def _find(name: str, route: Route) -> tuple[str, str]:
+    """Finds the class name and, for a Keras loss, the module."""
+    key = _normal(name)
+    if key == "accuracy":
+        return _ACCURACY.get(route.task, "Accuracy"), ""
+    known = _known()
+    if key not in known:
+        close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+        hint = f"; close to it: {', '.join(known[c][0] for c in close)}" if close else ""
+        raise RecipeError(
+            f"metric {name!r} of route {route.name!r}: TFMA and Keras have none of that name{hint}"
+        )
+    sparse = known.get("sparse" + key)
+    return sparse if sparse and route.task == "multiclass" else known[key]
+
+
+@cache
+def _known() -> dict[str, tuple[str, str]]:
+    """Normal name → class and, for a Keras loss, its module.
+
+    Where several have one name, TFMA's metric comes before Keras's metric before Keras's loss.
+    """
+    known: dict[str, tuple[str, str]] = {}
+    functions: dict[str, str] = {}
+    for library, module in (
+        (tf_keras.losses, tf_keras.losses.Loss.__module__),
+        (tf_keras.metrics, ""),
+    ):
+        for name in dir(library):
+            member = getattr(library, name)
+            if isinstance(member, type) and name not in _ABSTRACT:
+                known[_normal(name)] = (name, module)
+            elif callable(member):  # `mse`, `MSE`: the function behind MeanSquaredError
+                functions[_normal(name)] = _normal(getattr(member, "__name__", ""))
+    for name in metric_types.registered_metrics():
+        if _normal(name) not in ("binarycrossentropy", "categoricalcrossentropy"):  # miscounted too
+            known[_normal(name)] = (name, "")
+    aliases = {a: known[name] for a, name in functions.items() if a not in known and name in known}
+    return known | aliases
+
+
+def _normal(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _refuse(name: str, route: Route, why: str, cause: Exception | None = None) -> None:
+    raise RecipeError(
+        f"metric {name!r} cannot be computed for the {route.task} route {route.name!r}: {why}"
+    ) from cause

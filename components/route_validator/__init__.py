@@ -1,0 +1,1 @@
+"""RouteValidator: compares each route's statistics with the schema."""

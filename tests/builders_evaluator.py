@@ -1,0 +1,111 @@
+"""Builds what an Evaluator takes: routed examples on disk, and SavedModels with known outputs."""
+
+import numpy as np
+import tensorflow as tf
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from branchline.schemas import Numeric, Route, RoutingTable, when
+
+# Two workers: a metric whose parts are not added up rightly shows.
+FNAPI = [
+    "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
+    "--direct_num_workers=2",
+]
+
+
+def routing() -> RoutingTable:
+    """A route per task; `y` is an int on two of them and a float on the third."""
+    return RoutingTable(
+        Route("b", when.equals("kind", "b"), features={"x": Numeric()}, label="y", task="binary"),
+        Route(
+            "m",
+            when.equals("kind", "m"),
+            features={"x": Numeric((3,))},
+            label="y",
+            task="multiclass",
+            num_classes=3,
+        ),
+        Route(
+            "r", when.equals("kind", "r"), features={"x": Numeric()}, label="y", task="regression"
+        ),
+    )
+
+
+def rows(seed: int = 0, size: int = 1500) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Route → labels [size] and scores, [size] or [size, 3]: related, not equal."""
+    rng = np.random.default_rng(seed)
+    binary = rng.integers(0, 2, size)
+    classes = rng.integers(0, 3, size)
+    values = rng.normal(3.0, 2.0, size).astype(np.float32)
+    score = 1 / (1 + np.exp(-rng.normal(binary * 2 - 1, 1.5)))
+    logits = rng.normal(0, 1, (size, 3)) + 1.5 * np.eye(3)[classes]
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return {
+        "b": (binary, score.astype(np.float32)),
+        "m": (classes, probabilities.astype(np.float32)),
+        "r": (values, (values + rng.normal(0.5, 1.0, size)).astype(np.float32)),
+    }
+
+
+def example(**features) -> bytes:
+    """Serializes one tf.train.Example; ints, floats and str by their type."""
+    made = {}
+    for key, value in features.items():
+        values = np.atleast_1d(value)
+        if values.dtype.kind in "iu":
+            made[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        elif values.dtype.kind == "f":
+            made[key] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        else:
+            texts = [str(v).encode() for v in values]
+            made[key] = tf.train.Feature(bytes_list=tf.train.BytesList(value=texts))
+    return tf.train.Example(features=tf.train.Features(feature=made)).SerializeToString()
+
+
+def routed_examples(root, by_route=None, table=None, splits=None):
+    """Writes rows as an Examples artifact; `junk` is of another type in every other row."""
+    table, by_route = table or routing(), rows() if by_route is None else by_route
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(root)
+    names = splits or [f"{split}-{route}" for route in by_route for split in ("train", "eval")]
+    artifact.split_names = artifact_utils.encode_split_names(names)
+    for route, (labels, scores) in by_route.items():
+        columns = table.columns(route)
+        folder = root / f"Split-eval-{route}"
+        folder.mkdir(parents=True)
+        lines = [
+            example(**{columns["y"]: label, columns["x"]: score}, junk=i if i % 2 else "text")
+            for i, (label, score) in enumerate(zip(labels, scores, strict=True))
+        ]
+        for i, part in enumerate((lines[:200], lines[200:])):
+            with tf.io.TFRecordWriter(str(folder / f"part-{i}.gz"), "GZIP") as writer:
+                for line in part:
+                    writer.write(line)
+    return artifact
+
+
+def model(root, table=None, routes=None, transform=lambda score: score):
+    """Saves a model that returns `transform` of the rows' `x`, with a signature per route."""
+    table = table or routing()
+    module = tf.Module()
+    signatures = {}
+    for route in table.routes:
+        if routes is None or route.name in routes:
+            signatures[route.name] = _signature(table, route, transform)
+    artifact = standard_artifacts.Model()
+    artifact.uri = str(root)
+    path = path_utils.serving_model_dir(artifact.uri)
+    tf.saved_model.save(module, path, signatures=signatures)
+    return artifact
+
+
+def _signature(table, route, transform):
+    key = table.column(route.name, "x")
+    spec = tf.io.FixedLenFeature(route.features["x"].shape, tf.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def predict(examples):
+        return {route.name: transform(tf.io.parse_example(examples, {key: spec})[key])}
+
+    return predict
