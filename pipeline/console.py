@@ -1,0 +1,192 @@
+"""Shows how a run goes: a live display on a terminal, plain lines elsewhere."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from branchline.pipeline.wording import counts, duration, training
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Display:
+    """What has run and what runs; subclasses show it. May be called from any thread.
+
+    Args:
+        out: Where it is shown.
+        components: Names of all components, in order; those not known in advance are added.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        components: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.console = Console(file=out, highlight=False)
+        self.components = list(components)
+        self.current: str | None = None
+        self.fields: dict[str, Any] = {}
+        self.errors: set[str] = set()
+        self._cached = False
+        self._begun = 0.0
+        self._clock = clock
+        self._lock = threading.RLock()
+
+    def started(self, component: str) -> None:
+        """`component` begins to run."""
+        with self._lock:
+            if component not in self.components:
+                self.components.append(component)
+            self.current, self.fields, self._cached = component, {}, False
+            self._begun = self._clock()
+            self._show_start(component)
+
+    def cached(self) -> None:
+        """The running component's outputs are those of an earlier run."""
+        self._cached = True
+
+    def finished(self, component: str) -> None:
+        """`component` is done."""
+        with self._lock:
+            self._show_end(component, "cached" if self._cached else duration(self.elapsed))
+            self.current = None
+
+    def progress(self, fields: Mapping[str, Any]) -> None:
+        """What the running component reports about itself; see `branchline.progress`."""
+        with self._lock:
+            self.fields.update(fields)
+            self._show_progress()
+
+    def error(self, line: str) -> None:
+        """A library logged an error; the same line is shown once."""
+        with self._lock:
+            if line not in self.errors:
+                self.errors.add(line)
+                self.console.print(Text(f"error: {line}", style="red"), soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """A line of branchline's own."""
+        with self._lock:
+            self.console.print(Text(line), soft_wrap=True)
+
+    def close(self) -> None:
+        """Ends the display; what was shown of finished components stays."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the running component began."""
+        return self._clock() - self._begun
+
+    def _place(self, component: str) -> str:
+        return f"[{self.components.index(component) + 1}/{len(self.components)}]"
+
+    def _show_start(self, component: str) -> None: ...
+
+    def _show_end(self, component: str, took: str) -> None: ...
+
+    def _show_progress(self) -> None: ...
+
+
+class PlainDisplay(Display):
+    """One line per event; of a component's own reports one in five seconds or ten per cent."""
+
+    _shown_at = 0.0
+    _shown_tenth = 0
+    _shown: str | None = None
+
+    def _show_start(self, component: str) -> None:
+        self._shown_at, self._shown_tenth, self._shown = self._begun, 0, None
+        self.say(f"{self._place(component)} {component} …")
+
+    def _show_end(self, component: str, took: str) -> None:
+        self._line(component)
+        done = "cached" if took == "cached" else f"done in {took}"
+        self.say(f"{self._place(component)} {component} {done}")
+
+    def _show_progress(self) -> None:
+        if self.current is None:
+            return
+        tenth = 10 * self.fields.get("step", 0) // max(self.fields.get("steps", 0), 1)
+        waited = self._clock() - self._shown_at
+        if waited >= _SECONDS_BETWEEN_LINES or tenth > self._shown_tenth:
+            self._shown_at, self._shown_tenth = self._clock(), tenth
+            self._line(self.current)
+
+    def _line(self, component: str) -> None:
+        line = ", ".join(part for part in (training(self.fields), counts(self.fields)) if part)
+        if line and line != self._shown:
+            self._shown = line
+            self.say(f"{self._place(component)} {component}: {line}")
+
+
+class LiveDisplay(Display):
+    """A line per finished component, and under them what the running one does, kept up to date."""
+
+    def __init__(
+        self,
+        out: TextIO,
+        components: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        super().__init__(out, components, clock)
+        self._spinner = Spinner("dots", style="cyan")
+        self._live = Live(
+            console=self.console,
+            get_renderable=self._render,
+            refresh_per_second=5,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start()
+
+    def close(self) -> None:
+        """Takes the moving part off the terminal."""
+        self._live.stop()
+
+    def _show_end(self, component: str, took: str) -> None:
+        done = Text.assemble(
+            ("✓ ", "green"), f"{component:<24}", (f"{took:>9}", "dim" if self._cached else "bold")
+        )
+        told = ", ".join(part for part in (training(self.fields), counts(self.fields)) if part)
+        self.console.print(done.append(f"  {told}", style="dim"), soft_wrap=True)
+
+    def _render(self) -> Group | Text:
+        component = self.current
+        if component is None:
+            return Text("")
+        head = Table.grid(padding=(0, 1))
+        told = counts(self.fields)
+        took = Text(duration(self.elapsed), style="bold")
+        head.add_row(
+            self._spinner, f"{self._place(component)} {component}", took, Text(told, "dim")
+        )
+        steps = self.fields.get("steps")
+        return Group(head, *self._training(steps)) if steps else Group(head)
+
+    def _training(self, steps: int) -> list[Progress | Text | Table]:
+        bar = Progress(TextColumn("  step"), BarColumn(40), TextColumn("{task.description}"))
+        bar.add_task(
+            training(self.fields, losses=False), total=steps, completed=self.fields.get("step", 0)
+        )
+        losses = Table.grid(padding=(0, 2))
+        for route, loss in self.fields.get("losses", {}).items():
+            losses.add_row("   ", route, Text(f"{loss:.4g}", style="bold"))
+        return [bar, losses]
+
+
+def make_display(out: TextIO, components: Sequence[str] = ()) -> Display:
+    """The live display where `out` is a terminal that can move its cursor, else the plain one."""
+    console = Console(file=out)
+    live = console.is_terminal and not console.is_dumb_terminal
+    return (LiveDisplay if live else PlainDisplay)(out, components)
