@@ -12,9 +12,11 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from branchline.pipeline.wording import counts, duration, training
+from branchline.components.run_report.wording import duration
+from branchline.pipeline.wording import counts, training
 
 _SECONDS_BETWEEN_LINES = 5.0
+_MOST_WARNINGS = 5
 
 
 class Display:
@@ -36,7 +38,8 @@ class Display:
         self.components = list(components)
         self.current: str | None = None
         self.fields: dict[str, Any] = {}
-        self.errors: set[str] = set()
+        self._said: set[str] = set()
+        self._num_warnings = 0
         self._cached = False
         self._begun = 0.0
         self._clock = clock
@@ -48,6 +51,7 @@ class Display:
             if component not in self.components:
                 self.components.append(component)
             self.current, self.fields, self._cached = component, {}, False
+            self._num_warnings = 0
             self._begun = self._clock()
             self._show_start(component)
 
@@ -69,10 +73,22 @@ class Display:
 
     def error(self, line: str) -> None:
         """A library logged an error; the same line is shown once."""
+        self._say_once(f"error: {line}", "red")
+
+    def warn(self, line: str) -> None:
+        """A component of ours has a warning; the first few of each are shown."""
         with self._lock:
-            if line not in self.errors:
-                self.errors.add(line)
-                self.console.print(Text(f"error: {line}", style="red"), soft_wrap=True)
+            self._num_warnings += 1
+            if self._num_warnings <= _MOST_WARNINGS:
+                self._say_once(f"warning: {line}", "yellow")
+            elif self._num_warnings == _MOST_WARNINGS + 1:
+                self._say_once(f"warning: {self.current} has more; see the log", "yellow")
+
+    def _say_once(self, line: str, style: str) -> None:
+        with self._lock:
+            if line not in self._said:
+                self._said.add(line)
+                self.console.print(Text(line, style=style), soft_wrap=True)
 
     def say(self, line: str) -> None:
         """A line of branchline's own."""

@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from branchline.pipeline.arguments import read_arguments
 from branchline.pipeline.load_recipe import list_recipes, load_recipe
@@ -66,7 +67,7 @@ def _run(arguments: Namespace, capture) -> int:
     from branchline.pipeline.summary import print_summary
     from branchline.pipeline.watch import Watcher
 
-    recipe, recipe_file, _ = load_recipe(arguments.recipe)
+    recipe, recipe_file, recipe_module = load_recipe(arguments.recipe)
     recipe = set_fields(recipe, arguments.assignments)
     output_dir = Path(arguments.output or Path("runs") / recipe.name).expanduser().resolve()
     data_paths = find_data(recipe, recipe_file, arguments.data)
@@ -82,6 +83,7 @@ def _run(arguments: Namespace, capture) -> int:
             run_pipeline(
                 recipe,
                 recipe_file=recipe_file,
+                recipe_module=recipe_module,
                 data_paths=data_paths,
                 output_dir=output_dir,
                 enable_cache=not arguments.no_cache,
@@ -124,6 +126,7 @@ def run_pipeline(
     recipe: Recipe,
     *,
     recipe_file: Path,
+    recipe_module: ModuleType,
     data_paths: list[str],
     output_dir: Path,
     enable_cache: bool,
@@ -135,6 +138,7 @@ def run_pipeline(
     Args:
         recipe: What to run.
         recipe_file: Where it was defined.
+        recipe_module: That file, imported.
         data_paths: Files and folders of records.
         output_dir: Where everything is written.
         enable_cache: Take outputs of earlier runs for components whose inputs are the same.
@@ -147,6 +151,7 @@ def run_pipeline(
     pipeline = create_pipeline(
         recipe,
         recipe_file=recipe_file,
+        recipe_module=recipe_module,
         data_paths=data_paths,
         output_dir=output_dir,
         enable_cache=enable_cache,

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from branchline.pipeline.wording import number
+from branchline.components.run_report.wording import number
 
 
 def print_summary(

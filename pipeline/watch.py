@@ -20,7 +20,8 @@ class Watcher(logging.Handler):
     A component reports about itself with
     `logging.getLogger("branchline.progress").info("text", extra={"progress": {...}})`, of whose
     fields the display knows `records`, `quarantined`, `route`, `examples`, `step`, `steps`,
-    `losses`, `examples_per_second`, `eta_seconds` and `metrics`.
+    `losses`, `examples_per_second`, `eta_seconds` and `metrics`. What it logs there as a warning is
+    shown as a line.
 
     Args:
         display: Where it is shown.
@@ -40,9 +41,12 @@ class Watcher(logging.Handler):
             self.handleError(record)
 
     def _read(self, record: logging.LogRecord) -> None:
-        fields: Any = getattr(record, "progress", None)
-        if isinstance(fields, dict):
-            self.display.progress(fields)
+        if record.name == "branchline.progress":
+            fields: Any = getattr(record, "progress", None)
+            if record.levelno >= logging.WARNING:
+                self.display.warn(record.getMessage())
+            elif isinstance(fields, dict):
+                self.display.progress(fields)
         elif record.msg == _STARTED:
             self.component = _first(record)
             self.display.started(self.component)
@@ -69,4 +73,4 @@ def _raised_anyway(record: logging.LogRecord) -> bool:
     beam = record.name.startswith("apache_beam.") and (
         isinstance(record.msg, BaseException) or "[while running" in str(record.msg)
     )
-    return beam or str(record.msg).startswith(_KNOWN_FAILURES) or record.name == "branchline"
+    return beam or str(record.msg).startswith(_KNOWN_FAILURES)

@@ -3,38 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them.
-
-    >>> duration(3.24), duration(75), duration(7265)
-    ('3.2 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def number(value: float | None) -> str:
-    """A count with thin groups, another number in four digits.
-
-    >>> number(25118), number(0.93127), number(None)
-    ('25 118', '0.9313', '–')
-    """
-    if value is None:
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}".replace(",", " ")
-    return f"{value:.4g}"
+from branchline.components.run_report.wording import duration, number
 
 
 def counts(fields: Mapping[str, Any]) -> str:
-    """How many records, quarantined records, examples and metrics a component reports.
+    r"""How many records, quarantined records, examples and metrics a component reports.
 
     >>> counts({"records": 25118, "quarantined": 12})
-    '25 118 records, 12 quarantined'
+    '25\u202f118 records, 12 quarantined'
     """
     parts = [
         f"{number(fields[key])} {word}"

@@ -1,17 +1,18 @@
 """The TFX component that writes the report of a run."""
 
 import json
+from pathlib import Path
+
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.types.channel import BaseChannel, Channel
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from branchline.components.artifacts import Quarantine, Report
 from branchline.components.code_version import code_version
 from branchline.components.run_report.gather_report import Sources, gather_report
 from branchline.components.run_report.write_report import write_report
 from branchline.schemas import Recipe, to_json
-from pathlib import Path
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
-from tfx.types import artifact_utils, standard_artifacts
-from tfx.types.channel import BaseChannel, Channel
-from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 
 class RunReportExecutor(base_executor.BaseExecutor):

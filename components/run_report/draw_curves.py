@@ -52,7 +52,9 @@ def draw_curve(losses: Sequence[Sequence[float]]) -> Curve | None:
     return Curve(
         raw=_points([place(x, y) for x, y in points]),
         smooth=_points([place(x, y) for x, y in zip(xs, _running_mean(ys), strict=True)]),
-        x_ticks=[(place(x, low)[0], f"{x:g}") for x in _ticks(xs[0], xs[-1], 4) if xs[0] <= x <= xs[-1]],
+        x_ticks=[
+            (place(x, low)[0], f"{x:g}") for x in _ticks(xs[0], xs[-1], 4) if xs[0] <= x <= xs[-1]
+        ],
         y_ticks=[(place(xs[0], y)[1], f"{y:.6g}") for y in y_ticks],
     )
 

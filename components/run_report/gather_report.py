@@ -41,9 +41,11 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
     router = _read(sources.router_quarantine, "counts.json")
     anomalies = _read(sources.anomalies, "anomalies.json")
     history = _read(sources.model_run, "history.json")
-    declared = {route["name"]: route for route in (recipe or {}).get("routing", {}).get("routes", [])}
+    declared = {
+        route["name"]: route for route in (recipe or {}).get("routing", {}).get("routes", [])
+    }
     evaluated = evaluation.get("routes", {})
-    rows = (router or {}).get("out", {})
+    rows = (router or {}).get("out")
     routes = {
         name: _route(declared.get(name, {}), evaluated.get(name, {}), rows, name)
         for name in _names(declared, evaluated, rows)
@@ -89,18 +91,18 @@ def _read(folder: Path | None, name: str) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else None
 
 
-def _names(declared: Counts, evaluated: Counts, rows: Counts) -> list[str]:
-    split = [name.partition("-")[2] for name in rows]
+def _names(declared: Counts, evaluated: Counts, rows: Counts | None) -> list[str]:
+    split = [name.partition("-")[2] for name in rows or {}]
     return list(dict.fromkeys([*declared, *evaluated, *split]))
 
 
-def _route(declared: Counts, evaluated: Counts, rows: Counts, name: str) -> dict[str, Any]:
+def _route(declared: Counts, evaluated: Counts, rows: Counts | None, name: str) -> dict[str, Any]:
     return {
         "task": declared.get("task"),
         "label": declared.get("label"),
         "features": {key: kind["type"] for key, kind in declared.get("features", [])},
-        "train": rows.get(f"train-{name}"),
-        "eval": rows.get(f"eval-{name}"),
+        "train": None if rows is None else rows.get(f"train-{name}", 0),
+        "eval": None if rows is None else rows.get(f"eval-{name}", 0),
         "examples": evaluated.get("examples", 0),
         "metrics": evaluated.get("metrics") or {},
         "baseline": evaluated.get("baseline") or {},
@@ -178,6 +180,9 @@ def _bound(least: float | None, greatest: float | None) -> str:
     >>> _bound(0.9, None), _bound(None, 2.0), _bound(0.1, 0.2)
     ('≥ 0.9', '≤ 2', '0.1 to 0.2')
     """
+    # Without either it says that a value has to be a finite number.
     if least is not None and greatest is not None:
         return f"{least:.4g} to {greatest:.4g}"
-    return f"≥ {least:.4g}" if least is not None else f"≤ {greatest:.4g}"
+    if greatest is not None:
+        return f"≤ {greatest:.4g}"
+    return f"≥ {least:.4g}" if least is not None else "finite"

@@ -14,6 +14,7 @@ import jinja2
 import branchline
 from branchline.components.run_report.draw_curves import HEIGHT, WIDTH, draw_curve
 from branchline.components.run_report.gather_report import to_metrics
+from branchline.components.run_report.wording import duration, number
 
 _PACKAGES = (
     "tfx",
@@ -54,7 +55,7 @@ def render_page(report: Mapping[str, Any], used: Mapping[str, str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, compact=_compact)
+    environment.filters.update(number=number, duration=duration, compact=_compact)
     trained = report["history"].get("routes", {})
     return environment.get_template("report.html.jinja").render(
         report=report,
@@ -76,24 +77,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def number(value: Any) -> str:
-    """A count with thin groups, another number in four digits, and a dash for none.
-
-    >>> number(25118), number(0.93127), number(None), number(float("nan"))
-    ('25\\u202f118', '0.9313', '–', 'NaN')
-    """
-    if value is None:
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}".replace(",", "\u202f")
-    return f"{value:.4g}" if math.isfinite(value) else str(value).replace("nan", "NaN")
-
-
 def _metric_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name, route in report["routes"].items():
         checks = [check for check in report["checks"] if check["route"] == name]
-        unreported = {c["metric"]: c["value"] for c in checks if c["metric"] not in route["metrics"]}
+        unreported = {
+            c["metric"]: c["value"] for c in checks if c["metric"] not in route["metrics"]
+        }
         for metric, value in (route["metrics"] | unreported).items():
             rows.append(
                 {
