@@ -191,7 +191,7 @@ class LiveDisplay(Display):
         return Group(head, *self._training(steps)) if steps else Group(head)
 
     def _training(self, steps: int) -> list[Progress | Text | Table]:
-        bar = Progress(TextColumn("  step"), BarColumn(40), TextColumn("{task.description}"))
+        bar = Progress(TextColumn(" "), BarColumn(40), TextColumn("{task.description}"))
         bar.add_task(
             training(self.fields, losses=False), total=steps, completed=self.fields.get("step", 0)
         )

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -58,6 +58,8 @@ def captured() -> Iterator[Capture]:
     with tempfile.TemporaryFile("ab") as temporary:
         os.dup2(temporary.fileno(), 1)
         os.dup2(temporary.fileno(), 2)
+        stdout = open(1, "w", errors="replace", buffering=1, closefd=False)
+        stderr = open(2, "w", errors="replace", buffering=1, closefd=False)
         root = logging.getLogger()
         level, handlers = root.level, root.handlers[:]
         handler = logging.StreamHandler(_Descriptor())
@@ -68,13 +70,15 @@ def captured() -> Iterator[Capture]:
         _log_absl()
         faulthandler.enable(err)
         try:
-            yield Capture(out, err)
+            with redirect_stdout(stdout), redirect_stderr(stderr):
+                yield Capture(out, err)
         finally:
+            stdout.flush()
+            stderr.flush()
             faulthandler.disable()
             logging.captureWarnings(False)
             root.handlers[:] = handlers
             root.setLevel(level)
-            _flush()
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)
             out.close()

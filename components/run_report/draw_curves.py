@@ -1,5 +1,6 @@
 """Draws a route's loss over its steps as an inline SVG."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,11 +65,13 @@ def _points(places: Sequence[tuple[float, float]]) -> str:
 
 
 def _running_mean(values: Sequence[float]) -> list[float]:
-    keep = max(0.0, 1 - 12 / len(values))
-    mean, means = values[0], []
-    for value in values:
-        mean = keep * mean + (1 - keep) * value
-        means.append(mean)
+    """Means over a window of a tenth of the values, centred, and narrower at the ends."""
+    sums = [0.0, *itertools.accumulate(values)]
+    reach = len(values) // 20
+    means = []
+    for n in range(len(values)):
+        near = min(reach, n, len(values) - 1 - n)
+        means.append((sums[n + near + 1] - sums[n - near]) / (2 * near + 1))
     return means
 
 

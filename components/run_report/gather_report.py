@@ -185,4 +185,4 @@ def _bound(least: float | None, greatest: float | None) -> str:
         return f"{least:.4g} to {greatest:.4g}"
     if greatest is not None:
         return f"≤ {greatest:.4g}"
-    return f"≥ {least:.4g}" if least is not None else "finite"
+    return f"≥ {least:.4g}" if least is not None else "a finite number"
