@@ -62,7 +62,7 @@ def captured() -> Iterator[Capture]:
         stderr = open(2, "w", errors="replace", buffering=1, closefd=False)
         root = logging.getLogger()
         level, handlers = root.level, root.handlers[:]
-        handler = logging.StreamHandler(_Descriptor())
+        handler = logging.StreamHandler(stderr)
         handler.setFormatter(logging.Formatter(_FORMAT))
         root.handlers[:] = [handler]
         root.setLevel(logging.INFO)
@@ -83,16 +83,6 @@ def captured() -> Iterator[Capture]:
             os.dup2(saved[1], 2)
             out.close()
             err.close()
-
-
-class _Descriptor:
-    """Standard error as a stream of its own: libraries may replace or close `sys.stderr`."""
-
-    def write(self, text: str) -> None:
-        os.write(2, text.encode(errors="replace"))
-
-    def flush(self) -> None:
-        pass
 
 
 def _log_absl() -> None:

@@ -1,5 +1,6 @@
 """A small pipeline with the interface of branchline.pipeline.graph, for tests of what runs it."""
 
+import glob
 import json
 import logging
 import os
@@ -51,7 +52,8 @@ def Ingest(
         open(os.path.join(quarantine.uri, "half-written"), "w").close()
         open(f"{paths}.lingers", "w").close()
         time.sleep(60)
-    number = sum(1 for _ in open(paths))
+    files = [paths] if os.path.isfile(paths) else glob.glob(f"{paths}/*")
+    number = sum(1 for file in files for _ in open(file))
     counts = {"in": number + 1, "quarantined": {"malformed JSON": 1}, "samples": {}}
     counts["out"] = {"train": number - 1, "eval": 1}
     with open(os.path.join(quarantine.uri, "counts.json"), "w") as file:
