@@ -45,6 +45,10 @@ class Display:
         self._clock = clock
         self._lock = threading.RLock()
 
+    def waiting(self, what: str) -> None:
+        """Something other than a component takes a while."""
+        self.say(f"{what} …")
+
     def started(self, component: str) -> None:
         """`component` begins to run."""
         with self._lock:
@@ -134,7 +138,8 @@ class PlainDisplay(Display):
             return
         tenth = 10 * self.fields.get("step", 0) // max(self.fields.get("steps", 0), 1)
         waited = self._clock() - self._shown_at
-        if waited >= _SECONDS_BETWEEN_LINES or tenth > self._shown_tenth:
+        due = waited >= _SECONDS_BETWEEN_LINES or "metrics" in self.fields
+        if due or tenth > self._shown_tenth:
             self._shown_at, self._shown_tenth = self._clock(), tenth
             self._line(self.current)
 
@@ -156,6 +161,7 @@ class LiveDisplay(Display):
     ):
         super().__init__(out, components, clock)
         self._spinner = Spinner("dots", style="cyan")
+        self._waiting = ""
         self._live = Live(
             console=self.console,
             get_renderable=self._render,
@@ -166,9 +172,16 @@ class LiveDisplay(Display):
         )
         self._live.start()
 
+    def waiting(self, what: str) -> None:
+        """Shown until a component begins."""
+        self._waiting, self._begun = what, self._clock()
+
     def close(self) -> None:
         """Takes the moving part off the terminal."""
         self._live.stop()
+
+    def _show_start(self, component: str) -> None:
+        self._waiting = ""
 
     def _show_end(self, component: str, took: str) -> None:
         done = Text.assemble(
@@ -177,13 +190,15 @@ class LiveDisplay(Display):
         told = ", ".join(part for part in (training(self.fields), counts(self.fields)) if part)
         self.console.print(done.append(f"  {told}", style="dim"), soft_wrap=True)
 
-    def _render(self) -> Group | Text:
+    def _render(self) -> Group:
         component = self.current
-        if component is None:
-            return Text("")
         head = Table.grid(padding=(0, 1))
-        told = counts(self.fields)
         took = Text(duration(self.elapsed), style="bold")
+        if component is None:
+            if self._waiting:
+                head.add_row(self._spinner, self._waiting, took)
+            return Group(head)
+        told = counts(self.fields)
         head.add_row(
             self._spinner, f"{self._place(component)} {component}", took, Text(told, "dim")
         )

@@ -6,15 +6,19 @@ import os
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from branchline.pipeline.arguments import read_arguments
 from branchline.pipeline.load_recipe import list_recipes, load_recipe
 from branchline.pipeline.set_fields import set_fields
 from branchline.schemas import BranchlineError, Recipe, RecipeError
+
+if TYPE_CHECKING:
+    from branchline.pipeline.logs import Capture
 
 # The runner by its long name, because Beam from 2.68 on first tries Prism, which it downloads, and
 # for "FnApiRunner" alone too. The image is not used by this runner; naming one keeps TFX from
@@ -59,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             return 130
 
 
-def _run(arguments: Namespace, capture) -> int:
+def _run(arguments: Namespace, capture: "Capture") -> int:
     from branchline.pipeline.collect_outputs import collect_outputs, find_pushed
     from branchline.pipeline.console import make_display
     from branchline.pipeline.explain import explain
@@ -78,8 +82,9 @@ def _run(arguments: Namespace, capture) -> int:
         logging.getLogger().addHandler(watcher)
         try:
             if data_paths is None:
-                display.say(f"data: writing the records of {recipe.name} …")
+                display.waiting(f"writing the records of {recipe.name}")
                 data_paths = [write_data(recipe, recipe_file, output_dir)]
+            display.waiting("loading TensorFlow and TFX")
             run_pipeline(
                 recipe,
                 recipe_file=recipe_file,
@@ -131,7 +136,7 @@ def run_pipeline(
     output_dir: Path,
     enable_cache: bool,
     resume: bool,
-    on_components=lambda names: None,
+    on_components: Callable[[list[str]], None] = lambda names: None,
 ) -> None:
     """Makes the recipe's pipeline and runs its components one after the other.
 

@@ -47,7 +47,7 @@ def Ingest(
     with beam_pipeline as p:
         numbers = p | beam.Create([1])
         if mode == "fail":
-            numbers | beam.ParDo(Refuse())
+            _ = numbers | beam.ParDo(Refuse())
     if mode == "linger":
         open(os.path.join(quarantine.uri, "half-written"), "w").close()
         open(f"{paths}.lingers", "w").close()
@@ -95,9 +95,9 @@ def create_pipeline(
     beam_pipeline_args,
 ):
     """Makes the pipeline; the recipe's split_key says whether it works, fails or lingers."""
-    ingest = Ingest(paths=data_paths[0], mode=recipe.split_key or "work")
+    ingest = Ingest(paths=data_paths[0], mode=recipe.split_key or "work")  # type: ignore
     least = recipe.thresholds["text"]["auc"].least
-    judge = Judge(quarantine=ingest.outputs["quarantine"], least=least)
+    judge = Judge(quarantine=ingest.outputs["quarantine"], least=least)  # type: ignore
     report = RunReport(
         evaluation=judge.outputs["evaluation"],
         blessing=judge.outputs["blessing"],

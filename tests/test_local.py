@@ -128,6 +128,7 @@ def test_two_runs_do_not_write_to_one_place(tmp_path, write_recipe, records):
 @pytest.fixture(scope="session")
 def stand_in():
     spec = importlib.util.spec_from_file_location("branchline_stand_in_graph", STAND_IN)
+    assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

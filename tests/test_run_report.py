@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from branchline.schemas import (
     when,
 )
 
-EVALUATION = {
+EVALUATION: dict[str, Any] = {
     "blessed": False,
     "baseline": None,
     "routes": {
