@@ -12,9 +12,7 @@ _BEAM_STEP = re.compile(r""" \[while running ['"].*?['"]\]""", re.DOTALL)
 _OURS_AS_TEXT = re.compile(r"^branchline\.\S*?\.\w+Error: (.+?)(?=\n\S*Traceback|\Z)", re.M | re.S)
 _ANY_AS_TEXT = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception)): (.+)$", re.M)
 
-_AGAIN = (
-    "once it is mended, the same command goes on from there: what is finished is taken as it is"
-)
+_AGAIN = "once it is mended, the same command goes on from there: what is finished is kept"
 
 
 @dataclass(frozen=True)

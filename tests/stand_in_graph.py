@@ -1,3 +1,4 @@
+# type: ignore  (TFX reads the annotations of components as objects)
 """A small pipeline with the interface of branchline.pipeline.graph, for tests of what runs it."""
 
 import glob

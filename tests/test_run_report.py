@@ -279,7 +279,8 @@ def test_the_page_tells_metrics_against_thresholds(artifacts, recipe):
 
 
 def test_a_baseline_stands_beside_the_values(artifacts, recipe):
-    compared = copy.deepcopy(EVALUATION) | {"baseline": "/somewhere/model"}
+    compared = copy.deepcopy(EVALUATION)
+    compared["baseline"] = "/somewhere/model"
     compared["routes"]["text"]["baseline"] = {"auc": 0.9501}
     page = render_page(gathered(artifacts(evaluation=compared), recipe), {})
     assert "Baseline" in page and "0.9501" in page

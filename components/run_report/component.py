@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
+from tfx.types.artifact import Artifact
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
@@ -18,7 +20,12 @@ from branchline.schemas import Recipe, to_json
 class RunReportExecutor(base_executor.BaseExecutor):
     """Takes artifacts apart and leaves the rest to plain functions."""
 
-    def Do(self, input_dict, output_dict, exec_properties):
+    def Do(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         """Writes the report."""
         self._log_startup(input_dict, output_dict, exec_properties)
         uris = {name: Path(artifacts[0].uri) for name, artifacts in input_dict.items() if artifacts}
