@@ -13,13 +13,18 @@ import branchline
 def code_version(module_file: str) -> str:
     """Names the code beside `module_file`: the package's version and a hash of its sources.
 
-    The hash covers the `.py` files of the component's own folder, of `schemas`, and the modules
-    that lie between the components.
+    The hash covers the `.py` and `.jinja` files of the component's own folder, of `schemas`, and
+    the modules that lie between the components.
     """
     folder = Path(module_file).resolve().parent
     schemas = Path(inspect.getfile(branchline)).resolve().parent / "schemas"
     digest = hashlib.sha256()
     for source in (folder, folder.parent, schemas):
-        for path in sorted(source.glob("*.py")):
+        for path in sorted([*source.glob("*.py"), *source.glob("*.jinja")]):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"{branchline.__version__}+{digest.hexdigest()[:16]}"
+
+
+def file_hash(path: str) -> str:
+    """Identifies a file's content."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

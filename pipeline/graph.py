@@ -29,8 +29,9 @@ from branchline.components import (
     RouteValidator,
     RunReport,
 )
+from branchline.components.code_version import code_version, file_hash
+from branchline.components.transform import preprocessing
 from branchline.components.transform.declared_schema import declared_schema
-from branchline.components.transform.preprocessing import preprocessing_fn
 from branchline.schemas import Recipe, RecipeError, split_name, to_json
 
 
@@ -42,7 +43,6 @@ def create_pipeline(
     data_paths: Sequence[str],
     output_dir: Path,
     enable_cache: bool = True,
-    resume: bool = False,
     beam_pipeline_args: Sequence[str] = (),
 ) -> Pipeline:
     """Builds the pipeline of a recipe, to be run on this machine.
@@ -55,7 +55,6 @@ def create_pipeline(
         output_dir: Gets `pipeline/`, `metadata.sqlite`, `checkpoints/` and `serving/`.
         enable_cache: Whether a component whose inputs, settings and code are as in an earlier run
             is skipped.
-        resume: Whether training goes on from the checkpoint of a run that was cut off.
         beam_pipeline_args: Passed to every Beam pipeline.
     """
     output_dir = output_dir.resolve()
@@ -67,7 +66,6 @@ def create_pipeline(
         serving_dir=str(output_dir / "serving" / recipe.name),
         checkpoint_dir=str(output_dir / "checkpoints"),
         schema_file=_schema_file(recipe, recipe_file, output_dir / "schemas"),
-        resume=resume,
     )
     return Pipeline(
         pipeline_name=recipe.name,
@@ -90,7 +88,6 @@ def create_components(
     serving_dir: str,
     checkpoint_dir: str,
     schema_file: str,
-    resume: bool,
 ) -> list[BaseComponent | Resolver]:
     """Builds the components of a recipe's pipeline, wherever it is to run."""
     routing = recipe.routing
@@ -125,10 +122,13 @@ def create_components(
     transform = Transform(
         examples=routed,
         schema=schema,
-        preprocessing_fn=f"{preprocessing_fn.__module__}.preprocessing_fn",
+        preprocessing_fn=f"{preprocessing.__name__}.preprocessing_fn",
         custom_config={
             "routing": to_json(routing),
             "recipe_file": str(recipe_file.resolve()) if own_preprocessing else "",
+            # For TFX's cache, which does not look at code.
+            "recipe_hash": file_hash(str(recipe_file)) if own_preprocessing else "",
+            "code_version": code_version(preprocessing.__file__),
         },
         splits_config=transform_pb2.SplitsConfig(
             analyze=splits["train"], transform=splits["train"] + splits["eval"]
@@ -138,10 +138,9 @@ def create_components(
     trainer = BranchTrainer(
         transform.outputs["transformed_examples"],
         transform.outputs["transform_graph"],
-        dataclasses.replace(recipe, data=None),
+        recipe,
         recipe_file=str(recipe_file.resolve()) if needs_file(recipe, recipe_module) else "",
         checkpoint_dir=checkpoint_dir,
-        resume=resume,
     )
     model = trainer.outputs["model"]
     baseline = Resolver(

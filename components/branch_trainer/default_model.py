@@ -39,7 +39,10 @@ def build_model(recipe: Recipe, inputs: dict[str, dict[str, Input]]) -> Branched
 
 def build_branch(route: Route, inputs: dict[str, Input]) -> keras.Model:
     """Builds the branch of one route: its features → float32 [batch, WIDTH]."""
-    layers = {key: keras.Input(spec.shape, dtype=spec.dtype) for key, spec in inputs.items()}
+    layers = {
+        key: keras.Input(spec.shape, dtype=spec.dtype, name=key.replace("/", "_"))
+        for key, spec in inputs.items()
+    }
     encoded = [_encode(route, key, inputs[key], layer) for key, layer in layers.items()]
     joined = keras.layers.Concatenate()(encoded) if len(encoded) > 1 else encoded[0]
     hidden = keras.layers.Dense(WIDTH, "relu")(keras.layers.Dropout(_DROPOUT)(joined))

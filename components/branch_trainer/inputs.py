@@ -140,5 +140,5 @@ def read_stream(
     if seed is not None:
         serialized = serialized.cache().shuffle(_SHUFFLE_BUFFER, seed=seed).repeat()
     batches = serialized.batch(batch_size, drop_remainder=seed is not None)
-    parsed = batches.map(lambda rows: parse_batch(rows, route, inputs), deterministic=True)
+    parsed = batches.map(lambda rows: parse_batch(rows, route, inputs))
     return parsed.prefetch(4)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -52,27 +52,28 @@ def survey_labels(files: list[str], route: Route) -> Labels:
 
 def train(
     recipe: Recipe,
-    model: BranchedModel,
+    build_model: Callable[[Recipe, dict[str, dict[str, Input]]], BranchedModel],
     files: Mapping[str, list[str]],
-    inputs: Mapping[str, dict[str, Input]],
+    inputs: dict[str, dict[str, Input]],
     labels: Mapping[str, Labels],
     **trainer_options: Any,
-) -> tuple[History, dict[str, Any]]:
-    """Trains `model` as the recipe says.
+) -> tuple[BranchedModel, dict[str, Any]]:
+    """Builds a model and trains it as the recipe says.
 
     Args:
         recipe: Its routes and training.
-        model: With a path for every route, named like it.
+        build_model: Makes the model, with a path and a head for every route, named like it.
         files: Route → TFRecord files of transformed examples.
         inputs: Route → what its branch gets.
         labels: Route → what `survey_labels` told.
         **trainer_options: Passed to `Trainer`.
 
     Returns:
-        What the trainer did, and a summary of it as plain JSON.
+        The trained model, and what the trainer did as plain JSON.
     """
     training, names = recipe.training, recipe.routing.names
     keras.utils.set_random_seed(training.seed)
+    model = build_model(recipe, inputs)
     held_back = {name: _held_back(recipe, name, labels[name].count) for name in names}
     sizes = {name: labels[name].count - held_back[name] for name in names}
     due = _steps_due(recipe, sizes)
@@ -98,7 +99,7 @@ def train(
     )
     started = time.monotonic()
     history = trainer.run()
-    return history, _summary(model, history, time.monotonic() - started)
+    return model, _summary(model, history, time.monotonic() - started)
 
 
 def _held_back(recipe: Recipe, name: str, count: int) -> int:

@@ -1,0 +1,176 @@
+"""Exports a model that takes raw examples of any mix of routes and routes by itself.
+
+Parsing, routing and reading of fields are the Router's own functions, preprocessing is the
+Transform's graph; so what is served is what was trained on.
+"""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from branchline.components.branch_trainer.inputs import Input, densify
+from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.train import Scale
+from branchline.components.router.raw_batch import ABSENT, Column, parse
+from branchline.components.router.read_fields import read_fields
+from branchline.components.router.routing_fn import route_index
+from branchline.components.transform.preprocessing import output_name
+from branchline.schemas import Route, RoutingTable
+
+_BY_TABLE = -1
+
+
+class ServedModel(tf.Module):
+    """What is saved: the model with all that comes before and after it.
+
+    Args:
+        table: The routes.
+        model: Trained; a path for every route.
+        inputs: Route → what its branch gets.
+        scales: Route → scale of its labels.
+        transform: The Transform's output.
+    """
+
+    def __init__(
+        self,
+        table: RoutingTable,
+        model: BranchedModel,
+        inputs: Mapping[str, dict[str, Input]],
+        scales: Mapping[str, Scale],
+        transform: tft.TFTransformOutput,
+    ) -> None:
+        super().__init__()
+        self._table, self._inputs, self._scales = table, inputs, scales
+        self.model = model
+        self.transform_layer = transform.transform_features_layer()
+        self._raw_specs = transform.raw_feature_spec()
+        # Traced once; the signatures only ask it in different ways.
+        self._predict = tf.function(
+            self._predict_some,
+            input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)],
+            autograph=False,
+        )
+
+    def save(self, directory: str) -> None:
+        """Writes a SavedModel with `serving_default` and a signature for every route."""
+        signatures = {"serving_default": self._signature(None)}
+        signatures |= {route.name: self._signature(route.name) for route in self._table.routes}
+        tf.saved_model.save(self, directory, signatures=signatures)
+
+    def _signature(self, route: str | None) -> tf.types.experimental.ConcreteFunction:
+        """Serves one route, whatever the table says of the examples, or with None all of them."""
+        forced = _BY_TABLE if route is None else self._table.names.index(route)
+
+        def serve(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+            # One more, because protocol buffers are decoded one at least.
+            outputs = self._predict(tf.concat([examples, [""]], axis=0), tf.constant(forced))
+            outputs = {name: rows[:-1] for name, rows in outputs.items()}
+            return outputs if route is None else {route: outputs[route]}
+
+        spec = tf.TensorSpec([None], tf.string, name="examples")
+        return tf.function(serve, input_signature=[spec], autograph=False).get_concrete_function()
+
+    def _predict_some(self, examples: tf.Tensor, forced: tf.Tensor) -> dict[str, tf.Tensor]:
+        columns = parse(examples, self._table.keys)
+        index = route_index(self._table, columns)
+        index = tf.where(forced >= 0, tf.fill(tf.shape(index), forced), index)
+        usable, raw = self._read(examples, columns, index)
+        transformed = self.transform_layer(raw)
+        names = tf.constant(["", *self._table.names])
+        outputs = {"route": tf.gather(names, index + 1)}
+        for number, route in enumerate(self._table.routes):
+            rows = tf.where(usable & tf.equal(index, number))
+            features = {
+                key: tf.gather(densify(transformed[output_name(route.name, key)], spec), rows[:, 0])
+                for key, spec in self._inputs[route.name].items()
+            }
+            logits = self.model(features, path=route.name, training=False)[route.name]
+            predicted = self._predictions(route, tf.cast(logits, tf.float32))
+            shape = tf.concat([tf.shape(index), tf.shape(predicted)[1:]], axis=0)
+            nothing = tf.fill(shape, float("nan"))
+            outputs[route.name] = tf.tensor_scatter_nd_update(nothing, rows, predicted)
+        return outputs
+
+    def _read(
+        self, examples: tf.Tensor, columns: dict[str, Column], index: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.SparseTensor]]:
+        """Reads every route's features in its own rows, as the Transform's graph takes them.
+
+        Returns:
+            Whether a row's features can be used bool [batch], and column → values.
+        """
+        found: dict[str, list[tuple[tf.Tensor, tf.Tensor]]] = {}
+        usable = index >= 0
+        for number, route in enumerate(self._table.routes):
+            mine = tf.equal(index, number)
+            own = self._columns_of(route, examples, columns)
+            fields = read_fields(route, own, label=False)
+            usable &= ~(mine & (fields.problem >= 0))
+            for key, column in fields.columns.items():
+                values = {
+                    "string": column.strings,
+                    "float": column.floats,
+                    "int": column.ints,
+                }[route.dtypes[key]]
+                size = tf.where(mine & (fields.problem < 0), column.size, 0)
+                there = tf.sequence_mask(size, tf.shape(values)[1])
+                part = (tf.where(there), tf.boolean_mask(values, there))
+                found.setdefault(self._table.column(route.name, key), []).append(part)
+        batch = tf.shape(index, out_type=tf.int64)[0]
+        raw = {name: _sparse(parts, batch) for name, parts in found.items()}
+        tags = tf.gather(tf.constant(["", *self._table.names]), index + 1)[:, None]
+        raw["_route"] = tf.sparse.from_dense(tf.where(tf.equal(tags, ""), "-", tags))
+        return usable, {name: self._as_declared(name, values) for name, values in raw.items()}
+
+    def _columns_of(
+        self, route: Route, examples: tf.Tensor, columns: dict[str, Column]
+    ) -> dict[str, Column]:
+        """Gives a route's columns; a routed example may hold one under its name with the type."""
+        named = {key: self._table.column(route.name, key) for key in route.features}
+        renamed = {key: name for key, name in named.items() if name != key}
+        others = parse(examples, renamed.values()) if renamed else {}
+        return {
+            key: _either(others[renamed[key]], columns[key]) if key in renamed else columns[key]
+            for key in named
+        }
+
+    def _as_declared(self, name: str, values: tf.SparseTensor) -> tf.Tensor | tf.SparseTensor:
+        """Makes a column dense where the schema gives it a shape."""
+        spec = self._raw_specs[name]
+        if not isinstance(spec, tf.io.FixedLenFeature):
+            return values
+        width = tf.TensorShape(spec.shape).num_elements()
+        shape = tf.stack([values.dense_shape[0], width])
+        dense = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape))
+        return tf.reshape(dense, [-1, *spec.shape])
+
+    def _predictions(self, route: Route, logits: tf.Tensor) -> tf.Tensor:
+        if route.task == "multiclass":
+            return tf.nn.softmax(logits)
+        if route.task == "binary":
+            return tf.sigmoid(tf.reshape(logits, [-1]))
+        scale = self._scales[route.name]
+        return tf.reshape(logits, [-1]) * scale.std + scale.mean
+
+
+def _sparse(parts: list[tuple[tf.Tensor, tf.Tensor]], batch: tf.Tensor) -> tf.SparseTensor:
+    """Joins the values of routes that share a column; they are in different rows."""
+    indices = tf.concat([each for each, _ in parts], axis=0)
+    values = tf.concat([each for _, each in parts], axis=0)
+    width = tf.reduce_max(tf.concat([indices[:, 1] + 1, [1]], axis=0))
+    return tf.sparse.reorder(tf.SparseTensor(indices, values, tf.stack([batch, width])))
+
+
+def _either(first: Column, second: Column) -> Column:
+    """Takes each row from `first` where it has values, else from `second`."""
+    absent = tf.equal(first.dtype, ABSENT)
+    parts = []
+    for a, b in zip(first, second, strict=True):
+        if a.shape.rank == 2:
+            width = tf.maximum(tf.shape(a)[1], tf.shape(b)[1])
+            a, b = (tf.pad(each, [[0, 0], [0, width - tf.shape(each)[1]]]) for each in (a, b))
+            parts.append(tf.where(absent[:, None], b, a))
+        else:
+            parts.append(tf.where(absent, b, a))
+    return Column(*parts)

@@ -1,0 +1,188 @@
+"""Gathers what the components of a run say about it into one plain dict."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Counts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The directories of the artifacts that a report reads; None for one that the run lacks."""
+
+    evaluation: Path
+    blessing: Path
+    example_quarantine: Path | None = None
+    router_quarantine: Path | None = None
+    anomalies: Path | None = None
+    model_run: Path | None = None
+
+
+def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Reads everything that is said about a run.
+
+    Args:
+        sources: Where.
+        recipe: As `json.loads(to_json(recipe))`; None when the pipeline has none.
+
+    Returns:
+        `recipe` (name or None), `blessed`, `baseline`, `records` (`in`, `train`, `eval`,
+        `quarantined`), `samples` of quarantined records, `problems` (a sentence each, such as
+        counts that do not add up), `checks` (route, metric, bound, value, holds), `anomalies`,
+        `history`, `routes` (name → task, features, train, eval, metrics, baseline, note), and
+        `missing`: which of these the run says nothing about.
+    """
+    evaluation = _read(sources.evaluation, "evaluation.json") or {}
+    examples = _read(sources.example_quarantine, "counts.json")
+    router = _read(sources.router_quarantine, "counts.json")
+    anomalies = _read(sources.anomalies, "anomalies.json")
+    history = _read(sources.model_run, "history.json")
+    declared = {
+        route["name"]: route for route in (recipe or {}).get("routing", {}).get("routes", [])
+    }
+    evaluated = evaluation.get("routes", {})
+    rows = (router or {}).get("out")
+    routes = {
+        name: _route(declared.get(name, {}), evaluated.get(name, {}), rows, name)
+        for name in _names(declared, evaluated, rows)
+    }
+    said = {
+        "evaluation": evaluation,
+        "records": examples or router,
+        "routing": router,
+        "anomalies": anomalies,
+        "training": history,
+        "recipe": recipe,
+    }
+    return {
+        "recipe": (recipe or {}).get("name"),
+        "blessed": (sources.blessing / "BLESSED").exists(),
+        "baseline": evaluation.get("baseline"),
+        "records": _records(examples, router),
+        "samples": _samples(examples, router),
+        "problems": [*_unbalanced(examples, router), *_unevaluated(routes)],
+        "checks": [c for name, route in evaluated.items() for c in _checks(name, route)],
+        "anomalies": (anomalies or {}).get("splits", {}),
+        "history": history or {},
+        "routes": routes,
+        "missing": sorted(what for what, found in said.items() if not found),
+    }
+
+
+def to_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a report that programs rely on: the content of `metrics.json`."""
+    return {
+        "recipe": report["recipe"],
+        "blessed": report["blessed"],
+        "routes": {
+            name: {"examples": route["examples"]} | route["metrics"]
+            for name, route in report["routes"].items()
+        },
+        "records": report["records"],
+    }
+
+
+def _read(folder: Path | None, name: str) -> Any:
+    path = folder / name if folder else None
+    return json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else None
+
+
+def _names(declared: Counts, evaluated: Counts, rows: Counts | None) -> list[str]:
+    split = [name.partition("-")[2] for name in rows or {}]
+    return list(dict.fromkeys([*declared, *evaluated, *split]))
+
+
+def _route(declared: Counts, evaluated: Counts, rows: Counts | None, name: str) -> dict[str, Any]:
+    return {
+        "task": declared.get("task"),
+        "label": declared.get("label"),
+        "features": {key: kind["type"] for key, kind in declared.get("features", [])},
+        "train": None if rows is None else rows.get(f"train-{name}", 0),
+        "eval": None if rows is None else rows.get(f"eval-{name}", 0),
+        "examples": evaluated.get("examples", 0),
+        "metrics": evaluated.get("metrics") or {},
+        "baseline": evaluated.get("baseline") or {},
+        "note": evaluated.get("note"),
+    }
+
+
+def _records(examples: Counts | None, router: Counts | None) -> dict[str, Any]:
+    first, last = examples or router or {}, router or examples or {}
+    quarantined: Counter[str] = Counter()
+    for counts in (examples, router):
+        quarantined.update((counts or {}).get("quarantined", {}))
+    out = last.get("out")
+    rows = {
+        split: None
+        if out is None
+        else sum(n for name, n in out.items() if name.partition("-")[0] == split)
+        for split in ("train", "eval")
+    }
+    return {"in": first.get("in")} | rows | {"quarantined": dict(sorted(quarantined.items()))}
+
+
+def _samples(examples: Counts | None, router: Counts | None) -> dict[str, list[Any]]:
+    merged: dict[str, list[Any]] = {}
+    for counts in (examples, router):
+        for reason, samples in (counts or {}).get("samples", {}).items():
+            merged.setdefault(reason, []).extend(samples)
+    return merged
+
+
+def _unbalanced(examples: Counts | None, router: Counts | None) -> list[str]:
+    problems = []
+    for step, counts in (("reading", examples), ("routing", router)):
+        if counts is None or "out" not in counts:
+            continue
+        out, aside = sum(counts["out"].values()), sum(counts["quarantined"].values())
+        if out + aside != counts["in"]:
+            problems.append(
+                f"{counts['in'] - out - aside} of {counts['in']} records are unaccounted for after "
+                f"{step}: {out} examples out + {aside} quarantined"
+            )
+    if examples and router and "out" in examples and sum(examples["out"].values()) != router["in"]:
+        problems.append(
+            f"reading put out {sum(examples['out'].values())} examples, but routing took in "
+            f"{router['in']}"
+        )
+    return problems
+
+
+def _unevaluated(routes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [
+        f"route {name} has {route['eval']} eval examples, but {route['examples']} were evaluated"
+        for name, route in routes.items()
+        if route["eval"] is not None and route["eval"] != route["examples"]
+    ]
+
+
+def _checks(name: str, route: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "route": name,
+            "metric": check["metric"],
+            "kind": check["kind"],
+            "bound": _bound(check.get("least"), check.get("greatest")),
+            "value": check["value"],
+            "holds": check["holds"],
+        }
+        for check in route.get("checks", [])
+    ]
+
+
+def _bound(least: float | None, greatest: float | None) -> str:
+    """Words a bound.
+
+    >>> _bound(0.9, None), _bound(None, 2.0), _bound(0.1, 0.2)
+    ('≥ 0.9', '≤ 2', '0.1 to 0.2')
+    """
+    # Without either it says that a value has to be a finite number.
+    if least is not None and greatest is not None:
+        return f"{least:.4g} to {greatest:.4g}"
+    if greatest is not None:
+        return f"≤ {greatest:.4g}"
+    return f"≥ {least:.4g}" if least is not None else "a finite number"

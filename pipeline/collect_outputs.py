@@ -1,0 +1,66 @@
+"""Brings what a run came to from its artifacts to the top of the output directory."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from branchline.schemas import BranchlineError
+
+COPIED = ("report.html", "metrics.json")
+
+
+def collect_outputs(metadata_path: Path, output_dir: Path) -> dict[str, Any]:
+    """Copies the latest run's report and metrics to `output_dir`, and reads the report.
+
+    Args:
+        metadata_path: The SQLite file of the pipeline's metadata.
+        output_dir: Each file is written under another name, then renamed.
+
+    Returns:
+        The content of the report as `gather_report` makes it.
+
+    Raises:
+        BranchlineError: The latest run has no report.
+    """
+    report = find_report(metadata_path)
+    if report is None:
+        raise BranchlineError("the run ended without a report: not all components ran")
+    for name in COPIED:
+        unfinished = output_dir / f".{name}.unfinished"
+        shutil.copyfile(report / name, unfinished)
+        os.replace(unfinished, output_dir / name)
+    return json.loads((report / "report.json").read_text(encoding="utf-8"))
+
+
+def find_report(metadata_path: Path) -> Path | None:
+    """Where the report of the latest run lies, also when that run took it from the cache."""
+    from ml_metadata.metadata_store import metadata_store
+    from ml_metadata.proto import metadata_store_pb2 as proto
+
+    config = proto.ConnectionConfig()
+    config.sqlite.filename_uri = str(metadata_path)
+    store = metadata_store.MetadataStore(config)
+    runs = store.get_contexts_by_type("pipeline_run")
+    if not runs:
+        return None
+    latest = max(runs, key=lambda run: run.id)
+    executions = store.get_executions_by_context(latest.id)
+    events = store.get_events_by_execution_ids([e.id for e in executions]) if executions else []
+    outputs = {e.artifact_id for e in events if e.type == proto.Event.OUTPUT}
+    if not outputs:
+        return None
+    types = {t.id for t in store.get_artifact_types() if t.name == "RunReport"}
+    reports = [
+        a
+        for a in store.get_artifacts_by_id(sorted(outputs))
+        if a.type_id in types and a.state == proto.Artifact.LIVE
+    ]
+    return Path(reports[-1].uri) if reports else None
+
+
+def find_pushed(serving_dir: Path) -> Path | None:
+    """The newest version under a directory of pushed models, if there is any."""
+    versions = [path for path in serving_dir.glob("*") if path.name.isdigit()]
+    return max(versions, key=lambda path: int(path.name), default=None)

@@ -1,0 +1,88 @@
+"""Finds where a run's records come from: the command line, or the recipe."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from branchline.pipeline.load_recipe import (
+    importable,
+    in_one_line,
+    source_hash,
+    where_raised,
+)
+from branchline.schemas import Recipe, RecipeError
+
+
+def find_data(recipe: Recipe, recipe_file: Path, paths: Iterable[str] | None) -> list[str] | None:
+    """The absolute paths of the files and folders that hold the records.
+
+    Args:
+        recipe: Says where records come from when `paths` does not.
+        recipe_file: A path in the recipe is relative to its folder.
+        paths: From the command line, relative to the working directory; None or empty for none.
+
+    Returns:
+        None when the recipe has a function for it; then `write_data` calls that.
+
+    Raises:
+        RecipeError: There is no data, or a path does not exist or holds nothing.
+    """
+    if paths:
+        return [_checked(Path(path).expanduser(), "--data") for path in paths]
+    if recipe.data is None:
+        raise RecipeError(f"recipe {recipe.name!r} brings no data of its own; give --data PATH")
+    if callable(recipe.data):
+        return None
+    path = recipe_file.parent / Path(recipe.data).expanduser()
+    return [_checked(path, f"Recipe.data of {recipe_file.name}:")]
+
+
+def write_data(recipe: Recipe, recipe_file: Path, output_dir: Path) -> str:
+    """Has the recipe's function write its records into `output_dir`/data, unless it has before.
+
+    They are written under another name until the function has returned, and again only when the
+    recipe file has changed.
+
+    Returns:
+        The path of the directory.
+
+    Raises:
+        RecipeError: The function raises, or writes nothing.
+    """
+    folder, stamp = output_dir / "data", output_dir / ".data-of"
+    source = source_hash(recipe_file)
+    if folder.is_dir() and stamp.is_file() and stamp.read_text() == source:
+        return str(folder)
+    unfinished = output_dir / ".data-unfinished"
+    for left in (unfinished, folder):
+        shutil.rmtree(left, ignore_errors=True)
+    stamp.unlink(missing_ok=True)
+    unfinished.mkdir()
+    assert callable(recipe.data)
+    try:
+        with importable(recipe_file.parent):
+            recipe.data(unfinished)
+    except Exception as error:
+        where = where_raised(error, recipe_file)
+        raise RecipeError(f"{where}: the recipe's data: {in_one_line(error)}") from error
+    _checked(unfinished, f"{recipe_file.name}: what the recipe's data function wrote:")
+    unfinished.rename(folder)
+    stamp.write_text(source)
+    return str(folder)
+
+
+def _checked(path: Path, what: str) -> str:
+    if not path.exists():
+        raise RecipeError(f"{what} {path} does not exist")
+    if not os.access(path, os.R_OK):
+        raise RecipeError(f"{what} {path} cannot be read: permission denied")
+    if path.is_file() and not path.stat().st_size:
+        raise RecipeError(f"{what} {path} is an empty file")
+    if path.is_dir() and not any(_holds_records(found) for found in path.rglob("*")):
+        raise RecipeError(f"{what} {path} holds no file with anything in it")
+    return str(path.resolve())
+
+
+def _holds_records(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith((".", "_")) and path.stat().st_size > 0

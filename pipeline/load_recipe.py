@@ -1,0 +1,139 @@
+"""Finds a recipe, built in or a file of the user's own, and imports it."""
+
+import ast
+import difflib
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from branchline.schemas import Recipe, RecipeError
+
+RECIPES_DIR = Path(__file__).parent / "recipes"
+
+
+def load_recipe(name_or_path: str | Path) -> tuple[Recipe, Path, ModuleType]:
+    """Loads a built-in recipe by its name, or a recipe file by its path.
+
+    A file is imported as the user's own code, with its folder importable meanwhile. Its module is
+    registered, so that functions in it can be found again by name; the same file with the same
+    content is imported once in a process.
+
+    Args:
+        name_or_path: A name of `list_recipes()`, or the path of a `.py` file.
+
+    Returns:
+        The recipe, its file and its module.
+
+    Raises:
+        RecipeError: No such recipe or file, the import raises, or the file defines no `recipe`.
+    """
+    path = _find(str(name_or_path))
+    module = _import(path)
+    if not hasattr(module, "recipe"):
+        raise RecipeError(f"{path} defines no `recipe`; a recipe file has `recipe = Recipe(…)`")
+    if not isinstance(module.recipe, Recipe):
+        kind = type(module.recipe).__name__
+        raise RecipeError(f"{path}: `recipe` is of type {kind}, expected branchline.schemas.Recipe")
+    return module.recipe, path, module
+
+
+def list_recipes() -> dict[str, str]:
+    """Name → first line of the docstring, of each built-in recipe; imports none of them."""
+    found = {}
+    for path in sorted(RECIPES_DIR.glob("*.py")):
+        if not path.name.startswith("_"):
+            docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            found[path.stem] = docstring.partition("\n")[0]
+    return found
+
+
+def source_hash(path: Path) -> str:
+    """SHA-256 of a file's content, as hex: tells whether a recipe file has changed."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """What to add to an error about an unknown name.
+
+    >>> suggest("step", ["steps", "seed"])
+    '; did you mean steps?'
+    """
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _find(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.suffix != ".py" and "/" not in name:
+        names = list(list_recipes())
+        if name in names:
+            return RECIPES_DIR / f"{name}.py"
+        known = ", ".join(names)
+        raise RecipeError(
+            f"no recipe is named {name!r}; built in: {known}{suggest(name, names)} "
+            "(a recipe of your own is given by its path, FILE.py)"
+        )
+    if path.is_dir():
+        raise RecipeError(f"recipe {name} is a directory, expected a .py file")
+    if not path.is_file():
+        raise RecipeError(f"recipe file {name} does not exist")
+    if path.suffix != ".py":
+        raise RecipeError(f"recipe file {name} is not a .py file")
+    return path.resolve()
+
+
+def _import(path: Path) -> ModuleType:
+    if path.parent == RECIPES_DIR:
+        name = f"branchline.pipeline.recipes.{path.stem}"
+    else:
+        key = hashlib.sha256(f"{path}\0{source_hash(path)}".encode()).hexdigest()[:12]
+        name = f"branchline_recipe_{key}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with importable(path.parent):
+            spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise RecipeError(f"{where_raised(error, path)}: {in_one_line(error)}") from error
+    return module
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Puts `folder` first among the places that imports are taken from."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def where_raised(error: BaseException, path: Path) -> str:
+    """File and line of `path`, or of a module beside it, in which `error` arose."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).parent == path.parent:
+            return f"{frame.filename}, line {frame.lineno}"
+    return str(path)
+
+
+def in_one_line(error: BaseException) -> str:
+    """Type and message of an error; of a RecipeError the message, which speaks for itself."""
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    message = " ".join(message.split())
+    if isinstance(error, RecipeError):
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

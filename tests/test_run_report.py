@@ -1,0 +1,325 @@
+import copy
+import json
+import math
+from typing import Any
+
+import pytest
+
+from branchline.components.run_report.draw_curves import draw_curve
+from branchline.components.run_report.gather_report import Sources, gather_report, to_metrics
+from branchline.components.run_report.write_report import render_page, write_report
+from branchline.schemas import (
+    Image,
+    Numeric,
+    Recipe,
+    Route,
+    RoutingTable,
+    Text,
+    to_json,
+    when,
+)
+
+EVALUATION: dict[str, Any] = {
+    "blessed": False,
+    "baseline": None,
+    "routes": {
+        "text": {
+            "examples": 4671,
+            "metrics": {"auc": 0.9462, "accuracy": 0.8931},
+            "baseline": None,
+            "checks": [
+                {"metric": "auc", "kind": "threshold", "least": 0.9, "greatest": None}
+                | {"value": 0.9462, "holds": True}
+            ],
+            "note": None,
+        },
+        "meter": {
+            "examples": 89,
+            "metrics": {"mean_absolute_error": 2.31, "root_mean_squared_error": 3.02},
+            "baseline": None,
+            "checks": [
+                {"metric": "mean_absolute_error", "kind": "threshold", "least": None}
+                | {"greatest": 2.0, "value": 2.31, "holds": False}
+            ],
+            "note": "89 examples only",
+        },
+        "scan": {
+            "examples": 358,
+            "metrics": {"accuracy": None},
+            "baseline": None,
+            "checks": [
+                {"metric": "mean_prediction", "kind": "threshold", "least": None}
+                | {"greatest": None, "value": None, "holds": False}
+            ],
+            "note": None,
+        },
+    },
+    "overall": {"examples": 5118},
+}
+EXAMPLES = {
+    "in": 25680,
+    "quarantined": {"malformed JSON": 11, "invalid UTF-8": 2},
+    "samples": {
+        "malformed JSON": [
+            {
+                "record": '{"message": "<script>alert(1)</script>',
+                "detail": "line ends within a string & <b>more</b>",
+                "source": "part-<1>.jsonl",
+                "offset": 812,
+            }
+        ]
+    },
+    "out": {"train": 20541, "eval": 5126},
+}
+ROUTER = {
+    "in": 25667,
+    "quarantined": {"no route": 40, "malformed JSON": 1},
+    "samples": {
+        "no route": [
+            {"record": {"kind": "pump"}, "detail": "", "source": "part-2.jsonl", "offset": 9}
+        ]
+    },
+    "out": {
+        "train-text": 18700,
+        "eval-text": 4671,
+        "train-meter": 360,
+        "eval-meter": 89,
+        "train-scan": 1448,
+        "eval-scan": 358,
+    },
+}
+ANOMALIES = {
+    "splits": {
+        "train-text": {"examples": 18700, "anomalies": {}},
+        "eval-text": {"examples": 4671, "anomalies": {"message": "missing in 3 % of <rows>"}},
+    }
+}
+
+
+def history():
+    losses = {
+        name: [
+            [n * 20, scale * (0.2 + math.exp(-n / 15)) * (1 + 0.2 * math.sin(n * 7.3))]
+            for n in range(1, 100)
+        ]
+        for name, scale in (("text", 0.7), ("meter", 40.0), ("scan", 2.3))
+    }
+    return {
+        "steps": 2000,
+        "seconds": 34.2,
+        "device": "CPU",
+        "routes": {
+            name: {
+                "steps": 660,
+                "examples": 84480,
+                "loss": pairs[-1][1],
+                "losses": pairs,
+                "stopped": "no improvement for 5 looks" if name == "meter" else None,
+                "parameters": 31205,
+            }
+            for name, pairs in losses.items()
+        },
+    }
+
+
+@pytest.fixture
+def recipe():
+    return Recipe(
+        name="support",
+        routing=RoutingTable(
+            Route(
+                "text",
+                when.present("message"),
+                features={"message": Text(), "age": Numeric()},
+                label="urgent",
+                task="binary",
+            ),
+            Route(
+                "meter",
+                when.equals("kind", "meter"),
+                features={"readings": Numeric(shape=(10,))},
+                label="fault_in_days",
+                task="regression",
+            ),
+            Route(
+                "scan",
+                when.present("pixels"),
+                features={"pixels": Image(8, 8, 1)},
+                label="digit",
+                task="multiclass",
+                num_classes=10,
+            ),
+        ),
+        thresholds={"text": {"auc": 0.9}, "meter": {"mean_absolute_error": 2.0}},
+    )
+
+
+@pytest.fixture
+def artifacts(tmp_path):
+    def write(**contents):
+        everything = {
+            "evaluation": ("evaluation.json", EVALUATION),
+            "example_quarantine": ("counts.json", EXAMPLES),
+            "router_quarantine": ("counts.json", ROUTER),
+            "anomalies": ("anomalies.json", ANOMALIES),
+            "model_run": ("history.json", history()),
+        }
+        folders = {"blessing": tmp_path / "blessing"}
+        for name, (file, content) in everything.items():
+            folders[name] = tmp_path / name
+            folders[name].mkdir()
+            (folders[name] / file).write_text(json.dumps(contents.get(name, content)))
+        folders["blessing"].mkdir()
+        (folders["blessing"] / "NOT_BLESSED").touch()
+        return Sources(**folders)
+
+    return write
+
+
+def gathered(sources, recipe):
+    return gather_report(sources, json.loads(to_json(recipe)))
+
+
+def test_metrics_are_exactly_what_programs_rely_on(artifacts, recipe):
+    assert to_metrics(gathered(artifacts(), recipe)) == {
+        "recipe": "support",
+        "blessed": False,
+        "routes": {
+            "text": {"examples": 4671, "auc": 0.9462, "accuracy": 0.8931},
+            "meter": {
+                "examples": 89,
+                "mean_absolute_error": 2.31,
+                "root_mean_squared_error": 3.02,
+            },
+            "scan": {"examples": 358, "accuracy": None},
+        },
+        "records": {
+            "in": 25680,
+            "train": 20508,
+            "eval": 5118,
+            "quarantined": {"invalid UTF-8": 2, "malformed JSON": 12, "no route": 40},
+        },
+    }
+
+
+def test_blessed_is_what_the_pusher_sees(artifacts, recipe):
+    sources = artifacts()
+    (sources.blessing / "NOT_BLESSED").rename(sources.blessing / "BLESSED")
+    assert gathered(sources, recipe)["blessed"] is True
+
+
+def test_three_files_are_written_and_nothing_unfinished_stays(artifacts, recipe, tmp_path):
+    report = gathered(artifacts(), recipe)
+    folder = tmp_path / "report"
+    folder.mkdir()
+    write_report(report, folder)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "metrics.json",
+        "report.html",
+        "report.json",
+    ]
+    assert json.loads((folder / "metrics.json").read_text()) == to_metrics(report)
+
+
+def test_a_loss_that_is_not_finite_is_null_in_json(artifacts, recipe, tmp_path):
+    diverged = history()
+    diverged["routes"]["text"]["loss"] = math.nan
+    diverged["routes"]["text"]["losses"] = [[1, 3.0], [2, math.inf], [3, math.nan]]
+    write_report(gathered(artifacts(model_run=diverged), recipe), tmp_path)
+    read = json.loads((tmp_path / "report.json").read_text())
+    assert read["history"]["routes"]["text"]["losses"] == [[1, 3.0], [2, None], [3, None]]
+    assert "Too few losses for a curve" in (tmp_path / "report.html").read_text()
+
+
+def test_balanced_counts_are_no_problem(artifacts, recipe):
+    assert gathered(artifacts(), recipe)["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"example_quarantine": {"in": 25690}}, "10 of 25690 records are unaccounted for"),
+        ({"router_quarantine": {"in": 25660}}, "-7 of 25660 records are unaccounted for"),
+        ({"router_quarantine": {"in": 25660}}, "put out 25667 examples, but routing took in 25660"),
+        ({"evaluation": {"routes": {}}}, "route text has 4671 eval examples, but 0 were evaluated"),
+    ],
+    ids=["reading", "routing", "between", "evaluating"],
+)
+def test_counts_that_do_not_add_up_are_said_loudly(artifacts, recipe, changed, told):
+    before = {
+        "example_quarantine": EXAMPLES,
+        "router_quarantine": ROUTER,
+        "evaluation": EVALUATION,
+    }
+    report = gathered(artifacts(**{k: before[k] | v for k, v in changed.items()}), recipe)
+    assert any(told in problem for problem in report["problems"])
+    page = render_page(report, {})
+    assert "The counts do not add up" in page and told in page
+
+
+def test_what_comes_from_records_is_escaped(artifacts, recipe):
+    page = render_page(gathered(artifacts(), recipe), {})
+    assert "<script>" not in page and "<b>more</b>" not in page and "<rows>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "part-&lt;1&gt;.jsonl" in page
+
+
+def test_the_page_needs_nothing_from_elsewhere(artifacts, recipe):
+    page = render_page(gathered(artifacts(), recipe), {"TFX": "1.16.0"})
+    for link in ("http:", "https:", "src=", "href=", "@import", "url("):
+        assert link not in page
+
+
+def test_the_page_tells_metrics_against_thresholds(artifacts, recipe):
+    page = render_page(gathered(artifacts(), recipe), {})
+    assert "✓ ≥ 0.9" in page and "✗ ≤ 2" in page
+    assert "meter: mean_absolute_error is 2.31, must be ≤ 2" in page
+    assert "2 of 3 checks missed" in page
+    assert "89 examples only" in page
+
+
+def test_a_baseline_stands_beside_the_values(artifacts, recipe):
+    compared = copy.deepcopy(EVALUATION)
+    compared["baseline"] = "/somewhere/model"
+    compared["routes"]["text"]["baseline"] = {"auc": 0.9501}
+    page = render_page(gathered(artifacts(evaluation=compared), recipe), {})
+    assert "Baseline" in page and "0.9501" in page
+
+
+def test_sections_say_what_the_run_does_not_tell(artifacts):
+    sources = artifacts()
+    report = gather_report(Sources(sources.evaluation, sources.blessing))
+    assert report["missing"] == ["anomalies", "recipe", "records", "routing", "training"]
+    assert to_metrics(report)["records"] == {
+        "in": None,
+        "train": None,
+        "eval": None,
+        "quarantined": {},
+    }
+    page = render_page(report, {})
+    for what in ("training", "quarantined records", "anomalies"):
+        assert f"The run says nothing about {what}" in page
+
+
+def test_a_route_without_rows_counts_zero(artifacts, recipe):
+    rows = {name: n for name, n in ROUTER["out"].items() if not name.endswith("scan")}
+    counts = ROUTER | {"out": rows, "in": 23861}
+    report = gathered(artifacts(router_quarantine=counts), recipe)
+    assert (report["routes"]["scan"]["train"], report["routes"]["scan"]["eval"]) == (0, 0)
+
+
+@pytest.mark.parametrize("num", [2, 3, 5000])
+def test_curves_stay_within_their_frame(num):
+    curve = draw_curve([[n, 100.0 / (n + 1)] for n in range(num)])
+    assert curve is not None
+    places = [tuple(map(float, p.split(","))) for p in curve.raw.split()]
+    assert len(places) <= 401 and all(0 <= x <= 320 and 0 <= y <= 140 for x, y in places)
+
+
+@pytest.mark.parametrize("losses", [[], [[1, 2.0]], [[1, math.nan], [2, None]]])
+def test_no_curve_without_two_losses(losses):
+    assert draw_curve(losses) is None
+
+
+def test_a_constant_loss_has_a_curve():
+    assert draw_curve([[1, 0.5], [2, 0.5]]) is not None
