@@ -34,6 +34,8 @@ from branchline.components.transform import preprocessing
 from branchline.components.transform.declared_schema import declared_schema
 from branchline.schemas import Recipe, RecipeError, split_name, to_json
 
+CHECKPOINTS = "checkpoints"
+
 
 def create_pipeline(
     recipe: Recipe,
@@ -64,7 +66,7 @@ def create_pipeline(
         recipe_module=recipe_module,
         data_paths=data_paths,
         serving_dir=str(output_dir / "serving" / recipe.name),
-        checkpoint_dir=str(output_dir / "checkpoints"),
+        checkpoint_dir=str(output_dir / CHECKPOINTS),
         schema_file=_schema_file(recipe, recipe_file, output_dir / "schemas"),
     )
     return Pipeline(

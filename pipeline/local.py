@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import shutil
 import sys
 import traceback
 from argparse import Namespace
@@ -150,9 +151,11 @@ def run_pipeline(
         resume: Training goes on from its last checkpoint.
         on_components: Is told the components' names in order, before the first runs.
     """
-    from branchline.pipeline.graph import create_pipeline
+    from branchline.pipeline.graph import CHECKPOINTS, create_pipeline
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
+    if not resume:
+        shutil.rmtree(output_dir / CHECKPOINTS, ignore_errors=True)
     pipeline = create_pipeline(
         recipe,
         recipe_file=recipe_file,
@@ -160,7 +163,6 @@ def run_pipeline(
         data_paths=data_paths,
         output_dir=output_dir,
         enable_cache=enable_cache,
-        resume=resume,
         beam_pipeline_args=list(BEAM_ARGS),
     )
     on_components([component.id for component in pipeline.components])
