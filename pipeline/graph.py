@@ -1,6 +1,5 @@
 """Wires the components into one pipeline."""
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path

@@ -151,8 +151,9 @@ def run_pipeline(
         resume: Training goes on from its last checkpoint.
         on_components: Is told the components' names in order, before the first runs.
     """
-    from branchline.pipeline.graph import CHECKPOINTS, create_pipeline
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+
+    from branchline.pipeline.graph import CHECKPOINTS, create_pipeline
 
     if not resume:
         shutil.rmtree(output_dir / CHECKPOINTS, ignore_errors=True)

@@ -129,6 +129,5 @@ recipe = Recipe(
         "diabetes": {"root_mean_squared_error": 62.0},
     },
     quarantine_limit=0.01,
-    schema="../../schemas/mixed.pbtxt",
     data=write_records,
 )
