@@ -4,6 +4,7 @@ Parsing, routing and reading of fields are the Router's own functions, preproces
 Transform's graph; so what is served is what was trained on.
 """
 
+import functools
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -81,14 +82,12 @@ class ServedModel(tf.Module):
         outputs = {"route": tf.gather(names, index + 1)}
         for number, route in enumerate(self._table.routes):
             rows = tf.where(usable & tf.equal(index, number))
-            features = {
-                key: tf.gather(densify(transformed[output_name(route.name, key)], spec), rows[:, 0])
-                for key, spec in self._inputs[route.name].items()
-            }
-            logits = self.model(features, path=route.name, training=False)[route.name]
-            predicted = self._predictions(route, tf.cast(logits, tf.float32))
-            shape = tf.concat([tf.shape(index), tf.shape(predicted)[1:]], axis=0)
-            nothing = tf.fill(shape, float("nan"))
+            predicted = tf.cond(
+                tf.size(rows) > 0,  # some kernels fail without a row: oneDNN's fused convolution
+                functools.partial(self._predict_route, route, transformed, rows[:, 0]),
+                functools.partial(tf.zeros, [0, *_row_shape(route)]),
+            )
+            nothing = tf.fill([tf.size(index), *_row_shape(route)], float("nan"))
             outputs[route.name] = tf.tensor_scatter_nd_update(nothing, rows, predicted)
         return outputs
 
@@ -145,13 +144,25 @@ class ServedModel(tf.Module):
         dense = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape))
         return tf.reshape(dense, [-1, *spec.shape])
 
-    def _predictions(self, route: Route, logits: tf.Tensor) -> tf.Tensor:
+    def _predict_route(
+        self, route: Route, transformed: dict[str, tf.Tensor], rows: tf.Tensor
+    ) -> tf.Tensor:
+        features = {
+            key: tf.gather(densify(transformed[output_name(route.name, key)], spec), rows)
+            for key, spec in self._inputs[route.name].items()
+        }
+        logits = self.model(features, path=route.name, training=False)[route.name]
+        logits = tf.reshape(tf.cast(logits, tf.float32), [-1, *_row_shape(route)])
         if route.task == "multiclass":
             return tf.nn.softmax(logits)
         if route.task == "binary":
-            return tf.sigmoid(tf.reshape(logits, [-1]))
+            return tf.sigmoid(logits)
         scale = self._scales[route.name]
-        return tf.reshape(logits, [-1]) * scale.std + scale.mean
+        return logits * scale.std + scale.mean
+
+
+def _row_shape(route: Route) -> list[int]:
+    return [route.num_classes] if route.num_classes else []
 
 
 def _sparse(parts: list[tuple[tf.Tensor, tf.Tensor]], batch: tf.Tensor) -> tf.SparseTensor:
