@@ -78,7 +78,7 @@ def whole_run(tmp_path_factory, examples, model):
     thresholds = {
         "b": {"auc": 0.7},
         "m": {"accuracy": 0.5},
-        "r": {"mean_absolute_error": 2.0, "mae": Bound(least=0.1, greatest=3)},
+        "r": {"mean_absolute_error": 2.0, "mae": Bound(least=0.1, greatest=3), "mse": 2.0},
     }
     summary, blessing, folder = run(root, examples, model, thresholds, EXTRA, [base])
     progress.removeHandler(handler)
@@ -146,7 +146,7 @@ def test_the_baseline_is_compared_route_by_route(whole_run):
     assert kinds == {
         "b": ["threshold", "regression"],
         "m": ["threshold", "regression"],
-        "r": ["threshold", "threshold"],
+        "r": ["threshold", "threshold", "threshold"],
     }
 
 
