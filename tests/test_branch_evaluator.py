@@ -5,6 +5,7 @@ import apache_beam as beam
 import builders_evaluator as build
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from sklearn import metrics as sk
 from tfx.types import channel_utils, standard_artifacts
@@ -216,6 +217,26 @@ def test_a_model_without_a_routes_signature_fails_by_name(tmp_path, examples):
     partial = build.model(tmp_path / "partial", routes=["b", "r"])
     with pytest.raises(BranchlineError, match="no signature for route m"):
         run(tmp_path, examples, partial)
+
+
+@pytest.mark.parametrize("bad", [{"x": 0.5}, {"x": 0.5, "y": "1"}], ids=["missing", "text"])
+def test_a_row_without_a_usable_label_fails_by_route(tmp_path, only_r, bad):
+    table, _, model = only_r
+    examples = build.routed_examples(tmp_path, {"r": build.rows(size=3)["r"]}, table)
+    with tf.io.TFRecordWriter(str(tmp_path / "Split-eval-r" / "part-9.gz"), "GZIP") as writer:
+        writer.write(build.example(**bad))
+    with pytest.raises(BranchlineError, match="route 'r' .* 'eval-r' needs one float in 'y'"):
+        run(tmp_path, examples, model, table=table)
+
+
+def test_an_auc_of_one_class_is_noted(tmp_path):
+    table = RoutingTable(build.routing()["b"])
+    rows = {"b": (np.zeros(4, int), np.linspace(0.1, 0.4, 4))}
+    examples = build.routed_examples(tmp_path / "examples", rows, table)
+    model = build.model(tmp_path / "model", table)
+    summary, *_ = run(tmp_path, examples, model, {"b": {"auc": 0.5}}, table=table)
+    assert "every label is 0" in summary["routes"]["b"]["note"]
+    assert summary["blessed"] is False
 
 
 @pytest.mark.parametrize(
