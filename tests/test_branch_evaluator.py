@@ -1,5 +1,6 @@
 import json
 import logging
+from logging.handlers import BufferingHandler
 
 import apache_beam as beam
 import builders_evaluator as build
@@ -70,9 +71,7 @@ def whole_run(tmp_path_factory, examples, model):
         routes=["b", "m"],
         transform=lambda x: x if x.shape.rank == 2 else 1 - x,
     )
-    records = []
-    handler = logging.Handler()
-    handler.emit = records.append
+    handler = BufferingHandler(capacity=100)
     progress = logging.getLogger("branchline.progress")
     progress.addHandler(handler)
     progress.setLevel(logging.INFO)
@@ -83,7 +82,7 @@ def whole_run(tmp_path_factory, examples, model):
     }
     summary, blessing, folder = run(root, examples, model, thresholds, EXTRA, [base])
     progress.removeHandler(handler)
-    return summary, blessing, folder, records
+    return summary, blessing, folder, handler.buffer
 
 
 def expected():
