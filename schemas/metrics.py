@@ -11,7 +11,21 @@ DEFAULT_METRICS = {
     "multiclass": ("accuracy",),
     "regression": ("mean_absolute_error", "root_mean_squared_error"),
 }
-_LOWER_IS_BETTER = ("error", "loss", "crossentropy", "divergence", "poisson", "hinge", "brier")
+_LOWER_IS_BETTER = (
+    "error",
+    "loss",
+    "crossentropy",
+    "divergence",
+    "poisson",
+    "hinge",
+    "brier",
+    "huber",
+    "log_cosh",
+    "fall_out",
+    "miss_rate",
+    "false_discovery_rate",
+    "false_omission_rate",
+)
 _HIGHER_IS_BETTER = (
     "auc",
     "accuracy",
@@ -24,7 +38,15 @@ _HIGHER_IS_BETTER = (
     "coefficient",
     "similarity",
     "squared_pearson_correlation",
+    "predictive_value",
+    "threat_score",
+    "informedness",
+    "markedness",
+    "fowlkes_mallows",
 )
+# Abbreviations that TFMA and Keras have as names of their own.
+_SHORT = dict.fromkeys(("mae", "mape", "mse", "msle", "kld", "fpr", "fnr", "fp", "fn"), False)
+_SHORT |= dict.fromkeys(("tpr", "tnr", "ppv", "npv", "tp", "tn"), True)
 
 
 @dataclass(frozen=True)
@@ -51,10 +73,12 @@ class Bound:
 def higher_is_better(metric: str) -> bool | None:
     """Which way `metric` is good, by its name; None when the name does not say.
 
-    >>> higher_is_better("auc"), higher_is_better("MeanAbsoluteError"), higher_is_better("Mean")
-    (True, False, None)
+    >>> [higher_is_better(name) for name in ("auc", "MeanAbsoluteError", "mse", "Mean")]
+    [True, False, False, None]
     """
     name = metric.lower().replace("_", "")
+    if name in _SHORT:
+        return _SHORT[name]
     if any(part.replace("_", "") in name for part in _LOWER_IS_BETTER):
         return False
     if any(part.replace("_", "") in name for part in _HIGHER_IS_BETTER):

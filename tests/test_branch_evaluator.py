@@ -1,10 +1,12 @@
 import json
 import logging
+from logging.handlers import BufferingHandler
 
 import apache_beam as beam
 import builders_evaluator as build
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from sklearn import metrics as sk
 from tfx.types import channel_utils, standard_artifacts
@@ -69,20 +71,18 @@ def whole_run(tmp_path_factory, examples, model):
         routes=["b", "m"],
         transform=lambda x: x if x.shape.rank == 2 else 1 - x,
     )
-    records = []
-    handler = logging.Handler()
-    handler.emit = records.append
+    handler = BufferingHandler(capacity=100)
     progress = logging.getLogger("branchline.progress")
     progress.addHandler(handler)
     progress.setLevel(logging.INFO)
     thresholds = {
         "b": {"auc": 0.7},
         "m": {"accuracy": 0.5},
-        "r": {"mean_absolute_error": 2.0, "mae": Bound(least=0.1, greatest=3)},
+        "r": {"mean_absolute_error": 2.0, "mae": Bound(least=0.1, greatest=3), "mse": 2.0},
     }
     summary, blessing, folder = run(root, examples, model, thresholds, EXTRA, [base])
     progress.removeHandler(handler)
-    return summary, blessing, folder, records
+    return summary, blessing, folder, handler.buffer
 
 
 def expected():
@@ -146,7 +146,7 @@ def test_the_baseline_is_compared_route_by_route(whole_run):
     assert kinds == {
         "b": ["threshold", "regression"],
         "m": ["threshold", "regression"],
-        "r": ["threshold", "threshold"],
+        "r": ["threshold", "threshold", "threshold"],
     }
 
 
@@ -216,6 +216,26 @@ def test_a_model_without_a_routes_signature_fails_by_name(tmp_path, examples):
     partial = build.model(tmp_path / "partial", routes=["b", "r"])
     with pytest.raises(BranchlineError, match="no signature for route m"):
         run(tmp_path, examples, partial)
+
+
+@pytest.mark.parametrize("bad", [{"x": 0.5}, {"x": 0.5, "y": "1"}], ids=["missing", "text"])
+def test_a_row_without_a_usable_label_fails_by_route(tmp_path, only_r, bad):
+    table, _, model = only_r
+    examples = build.routed_examples(tmp_path, {"r": build.rows(size=3)["r"]}, table)
+    with tf.io.TFRecordWriter(str(tmp_path / "Split-eval-r" / "part-9.gz"), "GZIP") as writer:
+        writer.write(build.example(**bad))
+    with pytest.raises(BranchlineError, match="route 'r' .* 'eval-r' needs one float in 'y'"):
+        run(tmp_path, examples, model, table=table)
+
+
+def test_an_auc_of_one_class_is_noted(tmp_path):
+    table = RoutingTable(build.routing()["b"])
+    rows = {"b": (np.zeros(4, int), np.linspace(0.1, 0.4, 4))}
+    examples = build.routed_examples(tmp_path / "examples", rows, table)
+    model = build.model(tmp_path / "model", table)
+    summary, *_ = run(tmp_path, examples, model, {"b": {"auc": 0.5}}, table=table)
+    assert "every label is 0" in summary["routes"]["b"]["note"]
+    assert summary["blessed"] is False
 
 
 @pytest.mark.parametrize(

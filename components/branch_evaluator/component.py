@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import tensorflow as tf
 from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
@@ -155,7 +156,7 @@ def _files(examples: list[Artifact], route: str) -> list[str]:
     split = split_name("eval", route)
     having = [e for e in examples if split in artifact_utils.decode_split_names(e.split_names)]
     uris = artifact_utils.get_split_uris(having, split) if having else []
-    return [path for uri in uris for path in sorted(io_utils.fileio.glob(f"{uri}/*"))]
+    return [str(path) for uri in uris for path in sorted(tf.io.gfile.glob(f"{uri}/*"))]
 
 
 def _serving_dir(model: Artifact) -> str:

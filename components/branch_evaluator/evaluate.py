@@ -14,10 +14,9 @@ from branchline.components.branch_evaluator.metric_configs import metric_config,
 from branchline.schemas.routes import Route
 
 MODEL, BASELINE = "model", "baseline"
-# Beside what is asked for: how many rows there were, and NaN as soon as one prediction is NaN,
-# which the AUC and the accuracy of TFMA do not show.
-_COUNT = "example_count"
-_FINITE = "mean_prediction"
+# Beside what is asked for: how many rows there were, whether one prediction is NaN and whether all
+# labels are equal, both of which TFMA's AUC and accuracy do not show.
+_COUNT, _PREDICTION, _LABEL = "example_count", "mean_prediction", "mean_label"
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class Figures:
     examples: int
     metrics: dict[str, float]
     mean_prediction: float
+    mean_label: float
 
 
 def shared_model(model_dir: str, name: str = MODEL) -> tfma.EvalSharedModel:
@@ -91,7 +91,8 @@ def read_figures(
     return Figures(
         examples=int(found.get(_COUNT, 0)),
         metrics={name: found[key] for name, key in keys.items() if key in found},
-        mean_prediction=found.get(_FINITE, float("nan")),
+        mean_prediction=found.get(_PREDICTION, float("nan")),
+        mean_label=found.get(_LABEL, float("nan")),
     )
 
 
@@ -99,7 +100,7 @@ def eval_config(
     route: Route, label: str, metrics: Iterable[str], models: Iterable[str]
 ) -> config_pb2.EvalConfig:
     """Configures TFMA for one route: no slices, and each metric once."""
-    asked = [metric_config(name, route) for name in (_COUNT, _FINITE, *metrics)]
+    asked = [metric_config(name, route) for name in (_COUNT, _PREDICTION, _LABEL, *metrics)]
     return config_pb2.EvalConfig(
         model_specs=[
             config_pb2.ModelSpec(

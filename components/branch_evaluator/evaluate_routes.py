@@ -50,7 +50,7 @@ def evaluate_routes(
         output_dir: Where results go.
 
     Raises:
-        BranchlineError: A route has no rows, or the model has no signature for it.
+        BranchlineError: A route has no rows or no labels, or the model has no signature for it.
     """
     missing = set(routing.names) - signatures(model_dir)
     if missing:
@@ -62,18 +62,22 @@ def evaluate_routes(
     baseline = shared_model(baseline_dir, BASELINE) if baseline_dir else None
     for name in routing.names:
         _require_rows(name, files.get(name, ()))
-    with make_pipeline() as pipeline:
-        for route in routing.routes:
-            models = [model, baseline] if baseline and route.name in compared else [model]
-            add_evaluation(
-                pipeline,
-                route,
-                files=files[route.name],
-                label=routing.column(route.name, route.label),
-                metrics=metrics[route.name],
-                models=models,
-                output_dir=os.path.join(output_dir, route.name),
-            )
+    try:
+        with make_pipeline() as pipeline:
+            for route in routing.routes:
+                models = [model, baseline] if baseline and route.name in compared else [model]
+                add_evaluation(
+                    pipeline,
+                    route,
+                    files=files[route.name],
+                    label=routing.column(route.name, route.label),
+                    metrics=metrics[route.name],
+                    models=models,
+                    output_dir=os.path.join(output_dir, route.name),
+                )
+    except Exception as error:  # Beam wraps whatever the rows or the model raised
+        _explain(error, routing)
+        raise
     return {
         route.name: _read(
             os.path.join(output_dir, route.name),
@@ -112,6 +116,19 @@ def _read(
         f"not compared: the baseline in {baseline_dir} lacks this route" if baseline_dir else None
     )
     return Evaluation(read_figures(output_dir, route, metrics), note=note)
+
+
+def _explain(error: Exception, routing: RoutingTable) -> None:
+    """Raises the error again with the route it came from, if Beam's step names tell."""
+    for route in routing.routes:
+        if f"Read[{route.name}]" in str(error) or f"Evaluate[{route.name}]" in str(error):
+            column = routing.column(route.name, route.label)
+            raise BranchlineError(
+                f"route {route.name!r} could not be evaluated: each row of split "
+                f"{split_name('eval', route.name)!r} needs one {route.label_dtype} in {column!r}, "
+                f"and the model's signature {route.name!r} has to take the rows; it failed with "
+                f"{' '.join(str(error).split())[:500]}"
+            ) from error
 
 
 def _require_rows(route: str, files: Sequence[str]) -> None:

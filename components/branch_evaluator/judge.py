@@ -61,8 +61,8 @@ def _allowed(
 
 
 def _check(metric: str, kind: str, bound: Bound, figures: Mapping[str, float]) -> Check:
-    value = figures.get(metric)
-    finite = value is not None and math.isfinite(value)
+    value = figures.get(metric, math.nan)
+    finite = math.isfinite(value)
     return Check(
         metric=metric,
         kind=kind,

@@ -62,6 +62,8 @@ def _route(
         # TFMA counts a NaN as "below every threshold", so AUC and accuracy look like numbers.
         checks.append(Check("mean_prediction", "threshold", None, None, None, False))
         notes.append("some predictions are not finite numbers")
+    if "auc" in model.metrics and model.mean_label in (0, 1):
+        notes.append(f"every label is {model.mean_label:.0f}, so the AUC says nothing")
     return {
         "examples": model.examples,
         "metrics": _finite(model.metrics),

@@ -60,13 +60,13 @@ def _combine(
 
 def _rows(task: str, num_classes: int | None) -> Iterator[dict[str, Any]]:
     """Labels of both signs or of every class, predictions near them."""
-    size = max(num_classes or 2, 4)
-    for i in range(size):
+    classes = num_classes or 2
+    for i in range(max(classes, 4)):
         if task == "multiclass":
-            label, prediction = i % num_classes, np.full(num_classes, 0.5 / num_classes)
-            prediction[i % num_classes] += 0.5
+            label, prediction = i % classes, np.full(classes, 0.5 / classes)
+            prediction[label] += 0.5
         elif task == "binary":
-            label, prediction = i % 2, np.array([0.9, 0.8, 0.3, 0.6][i % 4 :][:1])
+            label, prediction = i % 2, np.array([(0.9, 0.8, 0.3, 0.6)[i]])
         else:
             label, prediction = i - 1.5, np.array([i - 1.25])
         yield {
