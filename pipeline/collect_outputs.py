@@ -37,9 +37,9 @@ def collect_outputs(metadata_path: Path, output_dir: Path) -> dict[str, Any]:
 def find_report(metadata_path: Path) -> Path | None:
     """Where the report of the latest run lies, also when that run took it from the cache."""
     from ml_metadata.metadata_store import metadata_store
-    from ml_metadata.proto import metadata_store_pb2 as proto
+    from ml_metadata.proto import Artifact, ConnectionConfig, Event
 
-    config = proto.ConnectionConfig()
+    config = ConnectionConfig()
     config.sqlite.filename_uri = str(metadata_path)
     store = metadata_store.MetadataStore(config)
     runs = store.get_contexts_by_type("pipeline_run")
@@ -48,14 +48,14 @@ def find_report(metadata_path: Path) -> Path | None:
     latest = max(runs, key=lambda run: run.id)
     executions = store.get_executions_by_context(latest.id)
     events = store.get_events_by_execution_ids([e.id for e in executions]) if executions else []
-    outputs = {e.artifact_id for e in events if e.type == proto.Event.OUTPUT}
+    outputs = {e.artifact_id for e in events if e.type == Event.OUTPUT}
     if not outputs:
         return None
     types = {t.id for t in store.get_artifact_types() if t.name == "RunReport"}
     reports = [
         a
         for a in store.get_artifacts_by_id(sorted(outputs))
-        if a.type_id in types and a.state == proto.Artifact.LIVE
+        if a.type_id in types and a.state == Artifact.LIVE
     ]
     return Path(reports[-1].uri) if reports else None
 

@@ -34,7 +34,8 @@ class Display:
         components: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.console = Console(file=out, highlight=False)
+        width = None if out.isatty() else 200  # a file does not wrap
+        self.console = Console(file=out, highlight=False, width=width)
         self.components = list(components)
         self.current: str | None = None
         self.fields: dict[str, Any] = {}

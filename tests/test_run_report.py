@@ -323,3 +323,28 @@ def test_no_curve_without_two_losses(losses):
 
 def test_a_constant_loss_has_a_curve():
     assert draw_curve([[1, 0.5], [2, 0.5]]) is not None
+
+
+def test_the_component_needs_only_an_evaluation(artifacts, tmp_path):
+    from tfx.types import Channel, standard_artifacts
+
+    from branchline.components import RunReport
+    from branchline.components.artifacts import Report
+    from branchline.components.run_report.component import RunReportExecutor
+
+    component = RunReport(
+        evaluation=Channel(type=standard_artifacts.ModelEvaluation),
+        blessing=Channel(type=standard_artifacts.ModelBlessing),
+    )
+    assert component.outputs["report"].type is Report
+    sources = artifacts()
+    evaluation, blessing, report = (
+        standard_artifacts.ModelEvaluation(),
+        standard_artifacts.ModelBlessing(),
+        Report(),
+    )
+    evaluation.uri, blessing.uri = str(sources.evaluation), str(sources.blessing)
+    report.uri = str(tmp_path)
+    inputs = {"evaluation": [evaluation], "blessing": [blessing]}
+    RunReportExecutor().Do(inputs, {"report": [report]}, {"code_version": "0", "recipe": None})
+    assert json.loads((tmp_path / "metrics.json").read_text())["recipe"] is None

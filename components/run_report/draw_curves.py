@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 320, 140
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 8, 22
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 8, 22
 _MOST_POINTS = 400
 
 
