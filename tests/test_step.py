@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from branchline.components.branch_trainer import PathSettings
+from branchline.components.branch_trainer import Embedding, PathSettings
 from branchline.components.branch_trainer.gate import between, hardest, without_outliers
 from branchline.components.branch_trainer.step import PathStep
 
@@ -215,3 +215,16 @@ def test_a_gate_that_lets_nothing_through_changes_nothing(typed_model, typed_bat
 def test_settings_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         PathSettings(**arguments)
+
+
+def test_our_embedding_is_keras_embedding_to_save_and_to_call(tmp_path):
+    ours = keras.Sequential([keras.Input([2], dtype="int32"), Embedding(5, 3)])
+    theirs = keras.layers.Embedding(5, 3)
+    theirs.build()
+    theirs.set_weights(ours.get_weights())
+    ids = np.array([[1, 4], [0, 1]])
+    np.testing.assert_array_equal(ours(ids), theirs(ids))
+    ours.save(tmp_path / "m.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "m.keras")(ids), theirs(ids))
+    ragged = tf.ragged.constant([[1], [4, 0]])
+    np.testing.assert_array_equal(ours.layers[0](ragged)[1], theirs(np.array([4, 0])))
