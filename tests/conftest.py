@@ -83,6 +83,7 @@ def train_by_hand():
             with tf.GradientTape() as tape:
                 loss = loss_fn(model(features, path=path, training=True), labels)
             gradients = tape.gradient(loss, [v.value for v in variables])
+            gradients = [tf.convert_to_tensor(g) for g in gradients]  # not by sparse rows
             optimizer.apply(gradients, variables)
             return loss
 

@@ -32,7 +32,9 @@ def test_training_equals_the_hand_written_loop_bit_for_bit(
         ours,
         streams=streams_of(batches, stream_of),
         schedule=Alternate("aab"),
-        settings={p: PathSettings(optimizer=o) for p, o in optimizers().items()},
+        settings={
+            p: PathSettings(optimizer=o, embeddings="dense") for p, o in optimizers().items()
+        },
         steps=14,
         steps_per_loop=4,
     )

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from branchline.components.branch_trainer.embedding import Embedding
     from branchline.components.branch_trainer.model import BranchedModel
     from branchline.components.branch_trainer.parts import Head, Path, Switch
     from branchline.components.branch_trainer.schedule import (
@@ -19,6 +20,7 @@ _MODULES = {
     "Alternate": "schedule",
     "BranchedModel": "model",
     "EarlyStop": "settings",
+    "Embedding": "embedding",
     "Head": "parts",
     "History": "trainer",
     "Path": "parts",
@@ -34,6 +36,7 @@ __all__ = [
     "Alternate",
     "BranchedModel",
     "EarlyStop",
+    "Embedding",
     "Head",
     "History",
     "Path",

@@ -64,9 +64,21 @@ def head_loss(
 
     Raises:
         KeyError: the label is absent.
-        ValueError: label and output do not fit the loss, or a loss that is one number for the
-            batch meets missing labels or weights.
+        ValueError: label and output do not fit the loss, or a loss that is one number for the batch
+            meets missing labels or weights.
     """
+    losses, present = _losses(head, labels, output)
+    if losses.shape.rank == 0 and present is None and sample_weight is None:
+        return losses
+    losses = _weighted(head, losses, present, sample_weight)
+    entries = tf.cast(tf.size(losses), tf.float32)
+    if present is not None:
+        entries *= tf.reduce_mean(tf.cast(present, tf.float32))
+    return tf.math.divide_no_nan(tf.reduce_sum(losses), entries)
+
+
+def _losses(head: Head, labels: Any, output: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Returns losses [batch, ...] (or [] if the loss is made so) and which rows have a label."""
     label = label_of(head, labels)
     present = None if head.missing is None else rows_with_label(label, head.missing)
     if present is not None:
@@ -79,27 +91,45 @@ def head_loss(
             f"Loss of head {head.name!r} does not fit: label {label.dtype.name} {label.shape}, "
             f"output {output.dtype.name} {output.shape}: {error}"
         ) from error
-    losses = tf.cast(losses, tf.float32)
+    return tf.cast(losses, tf.float32), present
+
+
+def _weighted(
+    head: Head, losses: tf.Tensor, present: tf.Tensor | None, weight: tf.Tensor | None
+) -> tf.Tensor:
+    """Returns losses [batch, ...] times weights, 0 where there is no label."""
     if losses.shape.rank == 0:
-        if present is not None or sample_weight is not None:
-            raise ValueError(
-                f"Loss of head {head.name!r} is one number for the batch; with missing labels or "
-                "sample_weight it has to give a loss per example, [batch, ...]"
-            )
-        return losses
-    return _mean(losses, present, sample_weight)
-
-
-def _mean(losses: tf.Tensor, present: tf.Tensor | None, weight: tf.Tensor | None) -> tf.Tensor:
+        raise ValueError(
+            f"Loss of head {head.name!r} is one number for the batch; with missing labels, "
+            "sample_weight or a gate it has to give a loss per example, [batch, ...]"
+        )
     if weight is not None:
-        weight = tf.cast(weight, tf.float32)
-        losses *= _like_rows(weight, losses.shape.rank)
-    if present is None:
-        return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
-    losses = tf.where(_like_rows(present, losses.shape.rank), losses, 0.0)
-    entries = tf.cast(tf.size(losses), tf.float32)
-    share = tf.reduce_mean(tf.cast(present, tf.float32))
-    return tf.math.divide_no_nan(tf.reduce_sum(losses), entries * share)
+        losses *= _like_rows(tf.cast(weight, tf.float32), losses.shape.rank)
+    if present is not None:
+        losses = tf.where(_like_rows(present, losses.shape.rank), losses, 0.0)
+    return losses
+
+
+def example_losses(model: BranchedModel, path: str, batch: tuple) -> tf.Tensor:
+    """Returns the loss of each example, in inference: heads weighted and summed.
+
+    Args:
+        model: the model.
+        path: name of the path that all rows take.
+        batch: (features, labels) or (features, labels, sample_weight).
+
+    Returns:
+        float32 [batch].
+    """
+    features, labels, *rest = batch
+    outputs = model(features, path=path, training=False)
+    total = tf.zeros([rows_of(batch)])
+    for head in model.heads_of(path):
+        losses, present = _losses(head, labels, outputs[head.name])
+        losses = _weighted(head, losses, present, *rest or [None])
+        per_row = tf.reduce_mean(tf.reshape(losses, [rows_of(batch), -1]), axis=1)
+        total += head.loss_weight * per_row
+    return total
 
 
 def path_loss(

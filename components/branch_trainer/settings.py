@@ -1,7 +1,7 @@
 """What can be set for each path: optimizer, loss weight, clipping, accumulation, early stop."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
@@ -42,6 +42,14 @@ class PathSettings:
             training is kept in the accumulator and not applied.
         freeze: names of stages and heads that steps on this path leave as they are, statistics
             included.
+        mask_fn: variable → gradient mask that broadcasts to it, or None for all of it; entries
+            whose mask is 0 stay bit for bit.
+        leak: other path → share of its loss, on this path's batches, in this path's objective. Its
+            branches are then trained here too, by so much.
+        gate: losses float32 [batch] → which examples take part in the update, bool [batch]; see
+            `gate.py`.
+        embeddings: "rows": Adam and SGD update tables, and their slots, in the rows of the batch
+            only; "dense": as Keras does, in all rows at every step.
         early_stop: needs validation data for this path.
 
     Raises:
@@ -55,6 +63,10 @@ class PathSettings:
     clip_value: float | None = None
     accumulate: int = 1
     freeze: Sequence[str] = ()
+    mask_fn: Callable | None = None
+    leak: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    gate: Callable | None = None
+    embeddings: str = "rows"
     early_stop: EarlyStop | None = None
 
     def __post_init__(self):
@@ -62,6 +74,10 @@ class PathSettings:
         optimizer = self.optimizer
         if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
             raise TypeError(f"optimizer={optimizer!r}, expected a keras.optimizers.Optimizer")
+        if self.embeddings not in ("rows", "dense"):
+            raise ValueError(f"embeddings={self.embeddings!r}, expected 'rows' or 'dense'")
+        if any(not share >= 0 for share in self.leak.values()):
+            raise ValueError(f"leak={self.leak}, expected shares ≥ 0")
         if self.accumulate < 1:
             raise ValueError(f"accumulate={self.accumulate}, expected at least 1")
         for name in ("clip_norm", "clip_value"):

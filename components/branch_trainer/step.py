@@ -5,9 +5,14 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from branchline.components.branch_trainer.losses import path_loss, rows_of
+from branchline.components.branch_trainer.accumulator import Accumulator
+from branchline.components.branch_trainer.losses import example_losses, path_loss, rows_of
+from branchline.components.branch_trainer.masks import Masks
 from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.rows import sum_of_rows, update_rows, updates_rows
 from branchline.components.branch_trainer.settings import PathSettings
+
+Pairs = list[tuple[tf.Tensor | tf.IndexedSlices, keras.Variable]]
 
 
 class StepResult(NamedTuple):
@@ -15,7 +20,7 @@ class StepResult(NamedTuple):
 
     Attributes:
         finite: bool [], whether loss and gradient were finite; if not, nothing was updated.
-        loss: float32 [], before `loss_weight`.
+        loss: float32 [], before `loss_weight` and without leaks.
         gradient_norm: float32 [], global norm before clipping.
         rows: int64 [], examples in the batch.
     """
@@ -37,8 +42,9 @@ class PathStep:
         settings: of this path.
 
     Raises:
-        ValueError: nothing is left to train, `freeze` names an unknown part, or the optimizer was
-            built for other variables.
+        ValueError: nothing is left to train, `freeze` names an unknown part, a mask does not
+            broadcast, or the optimizer is in use.
+        KeyError: `leak` names an unknown path.
     """
 
     def __init__(self, model: BranchedModel, path: str, settings: PathSettings):
@@ -46,9 +52,9 @@ class PathStep:
         self.path = path
         self.settings = settings
         self.frozen = tuple(settings.freeze)
-        self.trained = model.variables_of(path, without=self.frozen)
-        if not self.trained:
-            raise ValueError(f"Path {path!r} has nothing to train; frozen: {list(self.frozen)}")
+        self.leaks = {other: share for other, share in settings.leak.items() if share > 0}
+        self.trained = self._trained()
+        self.masks = Masks(settings.mask_fn, self.trained) if settings.mask_fn else None
         self.optimizer = settings.optimizer or keras.optimizers.Adam()
         if self.optimizer.built:
             raise ValueError(
@@ -56,88 +62,129 @@ class PathStep:
                 "give each path, and each Trainer, a new one"
             )
         self.optimizer.build(self.trained)
-        self.accumulator = _Accumulator(self.trained, settings.accumulate, path)
+        self.accumulator = None
+        if settings.accumulate > 1:
+            self.accumulator = Accumulator(self.trained, settings.accumulate)
+
+    def _trained(self) -> list[keras.Variable]:
+        trained = self.model.variables_of(self.path, without=self.frozen)
+        if not trained:
+            raise ValueError(
+                f"Path {self.path!r} has nothing to train; frozen: {list(self.frozen)}"
+            )
+        for other in self.leaks:
+            known = {id(v) for v in [*trained, *self.model.variables_of(self.path)]}
+            trained += [v for v in self.model.variables_of(other) if id(v) not in known]
+        return trained
 
     @property
     def state(self) -> list[tf.Variable]:
         """Optimizer slots and clock, and accumulated gradients."""
-        return [v.value for v in self.optimizer.variables] + self.accumulator.variables
+        accumulated = self.accumulator.variables if self.accumulator else []
+        return [v.value for v in self.optimizer.variables] + accumulated
 
     def __call__(self, batch: tuple) -> StepResult:
         """Takes one step.
 
         Args:
             batch: (features, labels) or (features, labels, sample_weight).
+
+        Raises:
+            ValueError: the loss depends on none of the path's variables.
         """
-        variables = [v.value for v in self.trained]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            loss = path_loss(self.model, self.path, batch, training=True, frozen=self.frozen)
-            objective = loss * self.settings.loss_weight
-        gradients = tape.gradient(objective, variables)
-        pairs = [(g, v) for g, v in zip(gradients, self.trained, strict=True) if g is not None]
-        if not pairs:
-            raise ValueError(f"The loss of path {self.path!r} depends on none of its variables")
-        norm = tf.linalg.global_norm([g for g, _ in pairs])
+        if self.settings.gate is None:
+            return self._step_on(batch)
+        losses = example_losses(self.model, self.path, batch)
+        rows = tf.where(self.settings.gate(losses))[:, 0]
+        through = tf.nest.map_structure(lambda t: tf.gather(t, rows), batch)
+        nothing = StepResult(tf.constant(True), tf.reduce_mean(losses), 0.0, rows_of(batch))
+        return tf.cond(
+            tf.size(rows) > 0,
+            lambda: self._step_on(through)._replace(rows=rows_of(batch)),
+            lambda: StepResult(*(tf.convert_to_tensor(value) for value in nothing)),
+        )
+
+    def _step_on(self, batch: tuple) -> StepResult:
+        loss, pairs = self._gradients(batch)
+        norm = _norm(pairs)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
         tf.cond(finite, lambda: self._update(pairs, norm), tf.no_op)
         return StepResult(finite, loss, norm, rows_of(batch))
 
-    def _update(self, pairs: list[tuple], norm: tf.Tensor) -> tf.Operation:
-        if self.settings.accumulate == 1:
+    def _gradients(self, batch: tuple) -> tuple[tf.Tensor, Pairs]:
+        variables = [v.value for v in self.trained]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            loss = path_loss(self.model, self.path, batch, training=True, frozen=self.frozen)
+            objective = loss
+            for other, share in self.leaks.items():
+                objective += share * path_loss(self.model, other, batch, training=True)
+            objective *= self.settings.loss_weight
+        gradients = tape.gradient(objective, variables)
+        pairs = [(g, v) for g, v in zip(gradients, self.trained, strict=True) if g is not None]
+        if not pairs:
+            raise ValueError(f"The loss of path {self.path!r} depends on none of its variables")
+        pairs = [(self._summed(g, v), v) for g, v in pairs]
+        if self.masks:
+            pairs = [(self.masks.masked(g, v), v) for g, v in pairs]
+        return loss, pairs
+
+    def _summed(self, gradient, variable: keras.Variable):
+        """Returns the gradient with a row that occurs several times summed.
+
+        Keras does not: its Adam squares the occurrences one by one.
+        """
+        by_rows = self._by_rows(gradient, variable)
+        return sum_of_rows(gradient) if by_rows else tf.convert_to_tensor(gradient)
+
+    def _update(self, pairs: Pairs, norm: tf.Tensor) -> tf.Operation:
+        if self.accumulator:
+            self.accumulator.add(pairs)
+            tf.cond(self.accumulator.full, self._apply_accumulated, tf.no_op)
+        else:
             self._apply(pairs, norm)
-            return tf.no_op()
-        self.accumulator.add(pairs)
-        tf.cond(self.accumulator.full, self._apply_accumulated, tf.no_op)
         return tf.no_op()
 
     def _apply_accumulated(self) -> tf.Operation:
         pairs = self.accumulator.take()
-        self._apply(pairs, tf.linalg.global_norm([g for g, _ in pairs]))
+        self._apply(pairs, _norm(pairs))
         return tf.no_op()
 
-    def _apply(self, pairs: list[tuple], norm: tf.Tensor) -> None:
-        gradients = [g for g, _ in pairs]
+    def _apply(self, pairs: Pairs, norm: tf.Tensor) -> None:
+        pairs = self._clipped(pairs, norm)
+        if self.masks:
+            self.masks.keeping([v for _, v in pairs], lambda: self._optimize(pairs))
+        else:
+            self._optimize(pairs)
+
+    def _clipped(self, pairs: Pairs, norm: tf.Tensor) -> Pairs:
+        gradients, variables = [g for g, _ in pairs], [v for _, v in pairs]
         if self.settings.clip_value is not None:
             limit = self.settings.clip_value
             gradients = [tf.clip_by_value(g, -limit, limit) for g in gradients]
             norm = tf.linalg.global_norm(gradients)
         if self.settings.clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self.settings.clip_norm, use_norm=norm)
-        self.optimizer.apply(gradients, [v for _, v in pairs])
+        return list(zip(gradients, variables, strict=True))
+
+    def _optimize(self, pairs: Pairs) -> None:
+        by_rows = [pair for pair in pairs if self._by_rows(*pair)]
+        whole = [pair for pair in pairs if not self._by_rows(*pair)]
+        for gradient, variable in by_rows:
+            update_rows(self.optimizer, gradient, variable)
+        if whole:
+            self.optimizer.apply([g for g, _ in whole], [v for _, v in whole])
+        else:
+            self.optimizer.iterations.assign_add(1)
+
+    def _by_rows(self, gradient, variable: keras.Variable) -> bool:
+        wanted = self.settings.embeddings == "rows" and _is_sparse(gradient)
+        return wanted and updates_rows(self.optimizer, variable)
 
 
-class _Accumulator:
-    """Sums a path's gradients until there are `size` of them."""
+def _norm(pairs: Pairs) -> tf.Tensor:
+    return tf.cast(tf.linalg.global_norm([g for g, _ in pairs]), tf.float32)
 
-    def __init__(self, trained: list[keras.Variable], size: int, path: str):
-        self.size = size
-        self.sums: dict[int, tf.Variable] = {}
-        self.count = tf.Variable(0, dtype=tf.int64, trainable=False, name=f"{path}_accumulated")
-        if size > 1:
-            self.sums = {
-                id(v): tf.Variable(tf.zeros_like(v.value), trainable=False) for v in trained
-            }
 
-    @property
-    def variables(self) -> list[tf.Variable]:
-        return [self.count, *self.sums.values()]
-
-    @property
-    def full(self) -> tf.Tensor:
-        return self.count >= self.size
-
-    def add(self, pairs: list[tuple]) -> None:
-        self.touched = [v for _, v in pairs]
-        for gradient, variable in pairs:
-            self.sums[id(variable)].assign_add(tf.convert_to_tensor(gradient))
-        self.count.assign_add(1)
-
-    def take(self) -> list[tuple]:
-        """Returns mean gradients with their variables, and starts anew."""
-        pairs = [(self.sums[id(v)] / tf.cast(self.size, v.dtype), v) for v in self.touched]
-        with tf.control_dependencies([g for g, _ in pairs]):
-            for v in self.touched:
-                self.sums[id(v)].assign(tf.zeros_like(self.sums[id(v)]))
-            self.count.assign(0)
-        return pairs
+def _is_sparse(gradient) -> bool:
+    return isinstance(gradient, tf.IndexedSlices)

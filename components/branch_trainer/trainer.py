@@ -82,7 +82,8 @@ class Trainer:
         validate_every: steps between validations, with `validation`.
         checkpoint_dir: where to keep checkpoints: weights, statistics, optimizer slots and clocks,
             places in the streams, early-stop state. A place of this training alone.
-        checkpoint_every: steps between them; None: about a tenth of `steps`. There is one at the end too.
+        checkpoint_every: steps between them; None: about a tenth of `steps`. There is one at the
+            end too.
         resume: whether to go on from the newest checkpoint in `checkpoint_dir` where there is one;
             if not, older ones are removed.
         on_progress: called once per loop.
