@@ -1,6 +1,7 @@
 """One test per system S1–S15, the number in its name: what shows that it works."""
 
 import itertools
+import time
 
 import keras
 import numpy as np
@@ -10,9 +11,11 @@ import tensorflow as tf
 from branchline.components.branch_trainer import (
     Alternate,
     BranchedModel,
+    Conditional,
     Head,
     Path,
     PathSettings,
+    Selective,
     Switch,
     Trainer,
 )
@@ -307,6 +310,66 @@ def test_s08_a_mask_holds_entries_still(typed_model, typed_batches, stream_of):
     ).run()
     np.testing.assert_array_equal(np.array(kernel)[mask == 0], before[mask == 0])
     assert np.all(np.array(kernel)[mask == 1] != before[mask == 1])
+
+
+@pytest.mark.parametrize("kind", [Conditional, Selective], ids=["s09", "s10"])
+def test_s09_s10_a_layer_switched_off_gets_no_update_and_no_new_trace(kind):
+    """Its momentum and weight decay are at rest too, and the others' clock goes on."""
+    keras.utils.set_random_seed(2)
+    inner = layers.Dense(3)
+    inner.build([None, 3])
+    wrapped = kind(inner, name="wrapped")
+    model = BranchedModel(
+        [layers.Dense(3, name="first"), wrapped],
+        heads=[Head("y", layers.Dense(1), loss="mse")],
+        paths={"a": Path()},
+    )
+    batch = tf.random.stateless_normal([8, 4], [0, 1]), tf.ones([8, 1])
+    seen = []
+
+    def switch(progress):
+        seen.append([np.array(v) for v in (*inner.variables, model.stages[0].kernel)])
+        wrapped.on.assign(int(progress.step != 2))  # off in the third step
+
+    trainer = Trainer(
+        model,
+        streams={"a": tf.data.Dataset.from_tensors(batch)},
+        settings={"a": PathSettings(keras.optimizers.AdamW(0.1, weight_decay=0.1))},
+        steps=4,
+        steps_per_loop=1,
+        on_progress=switch,
+    )
+    trainer.run()
+    for was, now in zip(seen[1][:2], seen[2][:2], strict=True):
+        np.testing.assert_array_equal(was, now)
+    assert np.any(seen[2][0] != seen[3][0])
+    # What comes before it is trained through a layer that is skipped, and not through one that
+    # stops gradients, except by what Adam remembers.
+    assert np.any(seen[1][2] != seen[2][2])
+    assert int(trainer.optimizers["a"].iterations) == 4
+    assert trainer.loop.num_traces == 1
+
+
+def test_s09_a_skipped_layer_costs_no_time():
+    big = layers.Dense(1500)
+    big.build([None, 1500])
+    layer = Conditional(big)
+    x = tf.ones([256, 1500])
+
+    @tf.function
+    def run():
+        return tf.reduce_sum(layer(x))
+
+    def seconds():
+        run()
+        started = time.perf_counter()
+        for _ in range(10):
+            run()
+        return time.perf_counter() - started
+
+    on = seconds()
+    layer.on.assign(0)
+    assert seconds() < on / 3
 
 
 def test_s11_two_streams_with_their_own_losses_and_optimizers_both_learn():

@@ -1,4 +1,10 @@
-"""Layers whose part in training or in the model hangs on a condition that is known at run time."""
+"""Layers whose part in training or in the model hangs on a condition that is known at run time.
+
+In a `Trainer`, the weights of one whose variable `on` is 0 get no update at all: no momentum, no
+weight decay. Under a condition given with the call they get one with zeros for gradients.
+"""
+
+from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
@@ -83,3 +89,14 @@ class Conditional(_Wrapper):
             when: bool [] whether it runs; None: as `on` says.
         """
         return tf.cond(self._condition(when), lambda: self.layer(inputs), lambda: inputs)
+
+
+def conditions_in(layers: Iterable[keras.Layer]) -> dict[int, tf.Variable]:
+    """Returns id of a variable → the `on` of the `Selective` or `Conditional` that holds it.
+
+    Args:
+        layers: to look through, with the layers in them.
+    """
+    found = (sub for layer in layers for sub in layer._flatten_layers())
+    wrappers = [sub for sub in found if isinstance(sub, _Wrapper)]
+    return {id(v): w.on.value for w in wrappers for v in w.layer.trainable_variables}
