@@ -135,6 +135,7 @@ def create_components(
             analyze=splits["train"], transform=splits["train"] + splits["eval"]
         ),
         disable_statistics=True,  # StatisticsGen has them
+        disable_analyzer_cache=True,  # analyses every split apart: a third more time
     )
     trainer = BranchTrainer(
         transform.outputs["transformed_examples"],

@@ -94,7 +94,7 @@ def test_f03_accumulation_counts_each_paths_own_steps(trained, typed_model, type
         "vector": PathSettings(SGD(0.5), accumulate=2),
         "token": PathSettings(SGD(0.5), accumulate=2, freeze=["trunk", "out"]),
     }
-    trained("abba", model=model, batches=batches, settings=settings)
+    trained("abab", model=model, batches=batches, settings=settings)
     large = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches["vector"])
     trained("a", model=other, batches=batches | {"vector": [large]},
             settings={"vector": PathSettings(SGD(0.5))})  # fmt: skip

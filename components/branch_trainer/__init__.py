@@ -13,12 +13,14 @@ if TYPE_CHECKING:
         Sequential,
         Weighted,
     )
+    from branchline.components.branch_trainer.selective import Conditional, Selective
     from branchline.components.branch_trainer.settings import EarlyStop, PathSettings
     from branchline.components.branch_trainer.trainer import History, Progress, Trainer
 
 _MODULES = {
     "Alternate": "schedule",
     "BranchedModel": "model",
+    "Conditional": "selective",
     "EarlyStop": "settings",
     "Embedding": "embedding",
     "Head": "parts",
@@ -27,6 +29,7 @@ _MODULES = {
     "PathSettings": "settings",
     "Progress": "trainer",
     "Proportional": "schedule",
+    "Selective": "selective",
     "Sequential": "schedule",
     "Switch": "parts",
     "Trainer": "trainer",
@@ -35,6 +38,7 @@ _MODULES = {
 __all__ = [
     "Alternate",
     "BranchedModel",
+    "Conditional",
     "EarlyStop",
     "Embedding",
     "Head",
@@ -43,6 +47,7 @@ __all__ = [
     "PathSettings",
     "Progress",
     "Proportional",
+    "Selective",
     "Sequential",
     "Switch",
     "Trainer",

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from branchline.components.branch_trainer.losses import path_loss, rows_of
+from branchline.components.branch_trainer.losses import mixed_loss, path_loss, rows_of
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.settings import EarlyStop
 
@@ -46,7 +46,9 @@ class Validator:
 
 def _loss_fn(model: BranchedModel, path: str, dataset: tf.data.Dataset):
     def loss_and_rows(*batch):
-        return path_loss(model, path, batch, training=False), rows_of(batch)
+        if path in model.paths:
+            return path_loss(model, path, batch, training=False), rows_of(batch)
+        return mixed_loss(model, batch, training=False), rows_of(batch)
 
     signature = tuple(dataset.element_spec)
     return tf.function(loss_and_rows, input_signature=signature, autograph=False)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 import tensorflow_transform as tft
+from tensorflow_transform.saved import saved_transform_io_v2
 
 from branchline.components.branch_trainer.inputs import Input, densify
 from branchline.components.branch_trainer.model import BranchedModel
@@ -44,14 +45,16 @@ class ServedModel(tf.Module):
         super().__init__()
         self._table, self._inputs, self._scales = table, inputs, scales
         self.model = model
-        self.transform_layer = transform.transform_features_layer()
+        # As TFT's own Keras layer holds it, without the seconds that Keras 2 takes to save a layer.
+        self._transform = saved_transform_io_v2.SavedModelLoader(transform.transform_savedmodel_dir)
+        self.transform_resources = vars(self._transform)
         self._raw_specs = transform.raw_feature_spec()
         # Traced once; the signatures only ask it in different ways.
         self._predict = tf.function(
             self._predict_some,
             input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)],
             autograph=False,
-        )
+        ).get_concrete_function()
 
     def save(self, directory: str) -> None:
         """Writes a SavedModel with `serving_default` and a signature for every route."""
@@ -77,7 +80,7 @@ class ServedModel(tf.Module):
         index = route_index(self._table, columns)
         index = tf.where(forced >= 0, tf.fill(tf.shape(index), forced), index)
         usable, raw = self._read(examples, columns, index)
-        transformed = self.transform_layer(raw)
+        transformed = self._transform.apply_transform_model(raw)
         names = tf.constant(["", *self._table.names])
         outputs = {"route": tf.gather(names, index + 1)}
         for number, route in enumerate(self._table.routes):

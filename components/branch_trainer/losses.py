@@ -47,7 +47,11 @@ def _as_float(values: tf.Tensor) -> tf.Tensor:
 
 
 def head_loss(
-    head: Head, labels: Any, output: tf.Tensor, sample_weight: tf.Tensor | None = None
+    head: Head,
+    labels: Any,
+    output: tf.Tensor,
+    sample_weight: tf.Tensor | None = None,
+    rows: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Returns the mean loss of one head over the rows that have its label.
 
@@ -58,6 +62,7 @@ def head_loss(
         labels: label tensor [batch, ...] or nested dict of them.
         output: of the head, [batch, ...].
         sample_weight: float [batch] or [batch, ...], as far as the loss per example has dimensions.
+        rows: bool [batch], those that count as having a label; None: all.
 
     Returns:
         float32 []; 0 if no row has a label.
@@ -68,6 +73,8 @@ def head_loss(
             meets missing labels or weights.
     """
     losses, present = _losses(head, labels, output)
+    if rows is not None:
+        present = rows if present is None else rows & present
     if losses.shape.rank == 0 and present is None and sample_weight is None:
         return losses
     losses = _weighted(head, losses, present, sample_weight)
@@ -166,6 +173,35 @@ def path_loss(
     # Of the path's layers only: model.losses would add the penalties of branches that did not run.
     penalties = [loss for part in model.parts_of(path).values() for loss in part.losses]
     return tf.add_n([total, *(tf.cast(penalty, tf.float32) for penalty in penalties)])
+
+
+def mixed_loss(model: BranchedModel, batch: tuple, *, training: bool) -> tf.Tensor:
+    """Runs a mixed batch and returns its loss: each head's mean over its rows, weighted and summed.
+
+    Args:
+        model: the model.
+        batch: ((features, path ids int [batch]), labels) and perhaps sample_weight.
+        training: whether layers run as in training.
+
+    Returns:
+        float32 [].
+
+    Raises:
+        KeyError, ValueError: as `head_loss`.
+    """
+    (features, path_ids), labels, *rest = batch
+    outputs = model(features, path=path_ids, training=training)
+    total = tf.constant(0.0)
+    for head in model.heads:
+        if head.name not in outputs:
+            continue
+        used_by = [i for i, path in enumerate(model.paths) if head in model.heads_of(path)]
+        rows = None
+        if len(used_by) < len(model.paths):
+            rows = tf.reduce_any(tf.cast(path_ids, tf.int32)[:, None] == used_by, axis=1)
+        weight = rest[0] if rest else None
+        total += head.loss_weight * head_loss(head, labels, outputs[head.name], weight, rows)
+    return tf.add_n([total, *(tf.cast(penalty, tf.float32) for penalty in model.losses)])
 
 
 def rows_of(batch: tuple) -> tf.Tensor:

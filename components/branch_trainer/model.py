@@ -188,20 +188,23 @@ class BranchedModel(keras.Model):
             return stage(x, branch=self.paths[path].choices[stage.name], training=training)
         return stage(x, training=training) if _takes_training(stage) else stage(x)
 
-    def build_path(self, path: str, features: Any) -> None:
+    def build_path(self, path: str | tf.TensorSpec, features: Any) -> None:
         """Builds the layers on `path` by tracing them once, without running anything.
 
         Args:
-            path: its name.
+            path: its name, or the spec of path ids for a mixed batch.
             features: the `tf.TypeSpec`s of its features, as in `dataset.element_spec[0]`.
 
         Raises:
             ValueError: the layers do not take these shapes; names path and shapes.
         """
+        signature = [features] if isinstance(path, str) else [features, path]
+
+        def trace(x, path_ids=path):
+            return self(x, path=path_ids)
+
         try:
-            tf.function(lambda x: self(x, path=path), autograph=False).get_concrete_function(
-                features
-            )
+            tf.function(trace, autograph=False).get_concrete_function(*signature)
         except (ValueError, TypeError) as error:
             raise ValueError(f"Path {path!r} cannot take features {features}: {error}") from error
 

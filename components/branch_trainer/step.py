@@ -10,6 +10,7 @@ from branchline.components.branch_trainer.losses import example_losses, path_los
 from branchline.components.branch_trainer.masks import Masks
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.rows import sum_of_rows, update_rows, updates_rows
+from branchline.components.branch_trainer.selective import conditions_in
 from branchline.components.branch_trainer.settings import PathSettings
 
 Pairs = list[tuple[tf.Tensor | tf.IndexedSlices, keras.Variable]]
@@ -54,6 +55,7 @@ class PathStep:
         self.frozen = tuple(settings.freeze)
         self.leaks = {other: share for other, share in settings.leak.items() if share > 0}
         self.trained = self._trained()
+        self.conditions = conditions_in(model.parts_of(path).values())
         self.masks = Masks(settings.mask_fn, self.trained) if settings.mask_fn else None
         self.optimizer = settings.optimizer or keras.optimizers.Adam()
         if self.optimizer.built:
@@ -172,14 +174,39 @@ class PathStep:
         whole = [pair for pair in pairs if not self._by_rows(*pair)]
         for gradient, variable in by_rows:
             update_rows(self.optimizer, gradient, variable)
-        if whole:
-            self.optimizer.apply([g for g, _ in whole], [v for _, v in whole])
-        else:
+        if not whole:
             self.optimizer.iterations.assign_add(1)
+        elif not self.conditions:
+            _apply(self.optimizer, whole)
+        else:
+            self._apply_by_condition(whole)
+
+    def _apply_by_condition(self, pairs: Pairs) -> None:
+        clock = tf.identity(self.optimizer.iterations.value)
+        for on, pairs_of_one in self._by_condition(pairs):
+            self.optimizer.iterations.assign(clock)  # `apply` counts, once per update
+            if on is None:
+                _apply(self.optimizer, pairs_of_one)
+            else:
+                tf.cond(on > 0, lambda p=pairs_of_one: _apply(self.optimizer, p), tf.no_op)
+        self.optimizer.iterations.assign(clock + 1)
+
+    def _by_condition(self, pairs: Pairs) -> list[tuple]:
+        """Returns (condition, pairs): those of a switched-off layer have zeros for gradients."""
+        groups: dict[int, tuple] = {}
+        for gradient, variable in pairs:
+            on = self.conditions.get(id(variable))
+            groups.setdefault(id(on), (on, []))[1].append((gradient, variable))
+        return list(groups.values())
 
     def _by_rows(self, gradient, variable: keras.Variable) -> bool:
         wanted = self.settings.embeddings == "rows" and _is_sparse(gradient)
         return wanted and updates_rows(self.optimizer, variable)
+
+
+def _apply(optimizer: keras.optimizers.Optimizer, pairs: Pairs) -> tf.Operation:
+    optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
+    return tf.no_op()
 
 
 def _norm(pairs: Pairs) -> tf.Tensor:

@@ -30,6 +30,12 @@ def check_stream(path: str, stream: tf.data.Dataset) -> None:
         raise ValueError(f"The stream of path {path!r} is empty")
 
 
+def is_mixed(stream: tf.data.Dataset) -> bool:
+    """Returns whether a stream is of mixed batches, ((features, path ids), labels, …)."""
+    spec = getattr(stream, "element_spec", None)
+    return isinstance(spec, tuple) and isinstance(spec[0], tuple) and len(spec[0]) == 2
+
+
 def check_separate(streams: Mapping[str, tf.data.Dataset]) -> None:
     """Checks that no two streams read one shuffled dataset.
 

@@ -11,11 +11,17 @@ import tensorflow as tf
 from branchline.components.branch_trainer.checkpoint import Checkpoints
 from branchline.components.branch_trainer.early_stop import BestWeights, Validator
 from branchline.components.branch_trainer.loop import ENDED, NOT_FINITE, Chunk, Loop
+from branchline.components.branch_trainer.mixed_step import MixedStep
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.schedule import Alternate, Situation, as_schedule
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step import PathStep
-from branchline.components.branch_trainer.streams import check_separate, check_stream, open_at
+from branchline.components.branch_trainer.streams import (
+    check_separate,
+    check_stream,
+    is_mixed,
+    open_at,
+)
 
 
 @dataclasses.dataclass
@@ -70,6 +76,8 @@ class Trainer:
             They decide which paths are trained; their order is the model's. Read in a fixed order,
             whatever the dataset's options say. To resume exactly, they have to give the same
             batches in the next process: seed every shuffle, after `keras.utils.set_random_seed`.
+            A stream under a name that is no path's is one of mixed batches: its features are a
+            pair (features, path ids int [batch]), and it is scheduled under its name.
         schedule: which path is trained at which step: `Alternate`, `Proportional`, `Weighted`,
             `Sequential`, or a function step → path. Its `on_end` says what happens when a stream
             ends.
@@ -135,10 +143,14 @@ class Trainer:
         self.schedule.check(self._situation())
         for path in self.paths:
             check_stream(path, streams[path])
-            model.build_path(path, streams[path].element_spec[0])
+            features = streams[path].element_spec[0]
+            model.build_path(*((path, features) if path in model.paths else features[::-1]))
         self.validator = Validator(model, dict(validation or {}))
         self.best = self._best_weights()
-        self.path_steps = [PathStep(model, path, self.settings[path]) for path in self.paths]
+        self.path_steps = [
+            (PathStep if path in model.paths else MixedStep)(model, path, self.settings[path])
+            for path in self.paths
+        ]
         self.checkpoints = None
         if checkpoint_dir is not None:
             check_separate(streams)
@@ -182,8 +194,8 @@ class Trainer:
 
     @property
     def optimizers(self) -> dict:
-        """Path → its optimizer."""
-        return {step.path: step.optimizer for step in self.path_steps}
+        """Path → its optimizer, for streams of one path."""
+        return {s.path: s.optimizer for s in self.path_steps if isinstance(s, PathStep)}
 
     def _active(self) -> tuple[str, ...]:
         return tuple(path for path in self.paths if path not in self.history.stopped)
@@ -289,11 +301,13 @@ class Trainer:
 
 
 def _paths_of(model: BranchedModel, streams: Mapping[str, tf.data.Dataset]) -> tuple[str, ...]:
-    for path in streams:
-        model.path_named(path)
+    for path, stream in streams.items():
+        if not is_mixed(stream):
+            model.path_named(path)
     if not streams:
         raise ValueError(f"streams is empty, expected a dataset for some of {list(model.paths)}")
-    return tuple(path for path in model.paths if path in streams)
+    mixed = [name for name in streams if name not in model.paths]
+    return (*(path for path in model.paths if path in streams), *mixed)
 
 
 def _settings_of(
