@@ -83,6 +83,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 quarantine_uri,
             )
         counts = quarantine.read_counts(quarantine_uri)
+        quarantine.log_counts("MixedExampleGen", counts)
         if not counts["in"]:
             raise BranchlineError(f"{exec_properties['input_base']}: the files hold no record")
         quarantine.check_limit([counts], exec_properties["quarantine_limit"])

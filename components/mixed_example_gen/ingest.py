@@ -20,7 +20,7 @@ from branchline.components.mixed_example_gen.parse_records import (
 )
 from branchline.components.mixed_example_gen.split_records import choose_split
 
-_progress = logging.getLogger("branchline.progress")
+_log = logging.getLogger(__name__)
 
 
 def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
@@ -71,19 +71,7 @@ class ReadRecords(beam.DoFn):
             yield TaggedOutput("counts", quarantine.count(*key, number=number))
         yield TaggedOutput("counts", quarantine.count("in", number=total))
         aside = sum(number for (what, _), number in counts.items() if what == "quarantined")
-        _progress.info(
-            "read %s: %d records, %d quarantined",
-            element.path,
-            total,
-            aside,
-            extra={
-                "progress": {
-                    "component": "MixedExampleGen",
-                    "records": total,
-                    "quarantined": aside,
-                }
-            },
-        )
+        _log.info("read %s: %d records, %d quarantined", element.path, total, aside)
 
     def _parse(self, file: RecordFile, lines: Any) -> Iterator[Parsed]:
         if file.format == "csv":

@@ -1,7 +1,6 @@
 """The Beam transform: tags every example with its route and splits the streams."""
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
@@ -10,8 +9,6 @@ from apache_beam.pvalue import TaggedOutput
 from branchline.components import quarantine
 from branchline.components.router.route_batch import batch_router, describe_record
 from branchline.schemas import RoutingTable, split_name, to_json
-
-_progress = logging.getLogger("branchline.progress")
 
 
 class RouteBatches(beam.DoFn):
@@ -77,14 +74,3 @@ def route_examples(
         "lines": lines | "AllLines" >> beam.Flatten(),
         "counts": counts | "AllCounts" >> beam.Flatten(),
     } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri)
-
-
-def log_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
-    """Reports how many examples took each route."""
-    out, aside = counts["out"], sum(counts["quarantined"].values())
-    _progress.info(
-        "routed %s; %d quarantined",
-        ", ".join(f"{name}: {number}" for name, number in out.items()),
-        aside,
-        extra={"progress": {"component": "Router", "records": counts["in"], "quarantined": aside}},
-    )

@@ -134,5 +134,6 @@ recipe = Recipe(
         "diabetes": {"root_mean_squared_error": 57.0},
     },
     quarantine_limit=0.01,
+    schema="../../schemas/mixed.pbtxt",
     data=write_records,
 )
