@@ -11,17 +11,17 @@ from branchline.components.mixed_example_gen.find_files import (
     find_files,
     fingerprint,
 )
-from branchline.components.mixed_example_gen.parse_records import as_lines, parse_csv, parse_jsonl
+from branchline.components.mixed_example_gen.parse_records import parse_csv, parse_jsonl
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas import BranchlineError
 
 
 def jsonl(content: bytes):
-    return list(parse_jsonl(as_lines(io.BytesIO(content))))
+    return list(parse_jsonl(io.BytesIO(content)))
 
 
 def read_csv(content: bytes, text_keys=()):
-    return list(parse_csv(as_lines(io.BytesIO(content)), "f.csv", frozenset(text_keys)))
+    return list(parse_csv(io.BytesIO(content), "f.csv", frozenset(text_keys)))
 
 
 def only(parsed):

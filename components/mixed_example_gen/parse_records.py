@@ -1,7 +1,6 @@
 """Parses the lines of JSONL and CSV files into records, or says why they are none."""
 
 import csv
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -229,8 +228,3 @@ def _one_type(key: str, values: list[Value]) -> list[Value]:
 def _name(value: Any) -> str:
     names = {dict: "object", list: "list", str: "text", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
-
-
-def as_lines(content: io.BufferedIOBase) -> Iterable[bytes]:
-    """Reads a binary file line by line, whatever its line ends."""
-    return iter(content.readline, b"")
