@@ -14,6 +14,8 @@ from apache_beam.io.filesystems import FileSystems
 from branchline.schemas import BranchlineError
 
 _progress = logging.getLogger("branchline.progress")
+# Tags of a step's side outputs; no split or route can have such a name.
+LINES, COUNTS = ".lines", ".counts"
 NUM_SAMPLES = 5
 _SAMPLE_CHARACTERS = 300
 
