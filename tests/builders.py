@@ -1,12 +1,26 @@
 """Builds raw examples on the wire, files of records, and the artifacts of the steps before."""
 
+import functools
 import gzip
 import json
 
+import apache_beam as beam
 import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
 from tfx.types import artifact_utils, standard_artifacts
+from tfx_bsl.coders import example_coder
+from tfx_bsl.public import tfxio
 
 from branchline.components.artifacts import Quarantine
+from branchline.components.router.route_batch import BatchRouter
+from branchline.components.transform.declared_schema import declared_schema
+from branchline.components.transform.preprocessing import preprocessing_fn
+from branchline.schemas import to_json
+
+FNAPI = beam.options.pipeline_options.PipelineOptions(
+    ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
+)
 
 
 def feature(values):
@@ -85,3 +99,70 @@ def read_quarantine(root):
     for path in sorted(root.glob("records-*.jsonl.gz")):
         lines += [json.loads(line) for line in gzip.open(path, "rt")]
     return lines, json.loads((root / "counts.json").read_text())
+
+
+def route_rows(table, records):
+    """Route → routed examples of the records, in order; fails if one is set aside."""
+    routed = BatchRouter(table)([example(record) for record in records])
+    assert not routed.aside, routed.aside
+    return routed.examples
+
+
+def transform(root, table, splits):
+    """Learns the default preprocessing from all `splits` and applies it to each.
+
+    Args:
+        root: A folder that does not exist.
+        table: The routes.
+        splits: Name → routed examples.
+
+    Returns:
+        The transform's output, and split → transformed examples in order.
+    """
+    config = {"routing": to_json(table), "recipe_file": ""}
+    analyze = tft_beam.AnalyzeDataset(functools.partial(preprocessing_fn, custom_config=config))
+    graph = str(root / "graph")
+    with tft_beam.Context(temp_dir=str(root / "temporary")):
+        with beam.Pipeline(options=FNAPI) as pipeline:
+            rows = [row for rows in splits.values() for row in rows]
+            learnt = _read(pipeline, "Analyze", rows, table) | analyze
+            _ = learnt | tft_beam.WriteTransformFn(graph)
+        output = tft.TFTransformOutput(graph)
+        coder = example_coder.RecordBatchToExamplesEncoder(output.transformed_metadata.schema)
+        with beam.Pipeline(options=FNAPI) as pipeline:
+            learnt = pipeline | tft_beam.ReadTransformFn(graph)
+            for split, rows in splits.items():
+                batches, _ = (
+                    _read(pipeline, split, rows, table),
+                    learnt,
+                ) | f"Transform{split}" >> tft_beam.TransformDataset(output_record_batches=True)
+                _ = (
+                    batches
+                    | f"Encode{split}" >> beam.FlatMap(lambda batch: coder.encode(batch[0]))
+                    | f"Write{split}" >> beam.io.WriteToTFRecord(f"{root}/{split}", num_shards=1)
+                )
+    transformed = {}
+    for split in splits:
+        files = tf.io.gfile.glob(f"{root}/{split}-0*")
+        transformed[split] = [row.numpy() for row in tf.data.TFRecordDataset(files)]
+    return output, transformed
+
+
+def _read(pipeline, name, rows, table):
+    """The rows as Transform's component reads them, in one bundle, so that they keep their order."""
+    source = tfxio.TFExampleBeamRecord("bytes", schema=declared_schema(table))
+    batches = (
+        pipeline
+        | f"Create{name}" >> beam.Create([rows])
+        | f"Rows{name}" >> beam.FlatMap(list)
+        | f"Batch{name}" >> source.BeamSource()
+    )
+    return batches, source.TensorAdapterConfig()
+
+
+def write_rows(path, rows):
+    """Writes serialized examples as one compressed file and gives its path."""
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+        for row in rows:
+            writer.write(row)
+    return str(path)
