@@ -81,11 +81,14 @@ class ServedModel(tf.Module):
         outputs = {"route": tf.gather(names, index + 1)}
         for number, route in enumerate(self._table.routes):
             rows = tf.where(usable & tf.equal(index, number))
+            # The first row stands in, because two convolutions fail on no rows (oneDNN, TF 2.16
+            # to 2.21); what is predicted for it is dropped.
+            some = tf.concat([rows[:, 0], [0]], axis=0)
             features = {
-                key: tf.gather(densify(transformed[output_name(route.name, key)], spec), rows[:, 0])
+                key: tf.gather(densify(transformed[output_name(route.name, key)], spec), some)
                 for key, spec in self._inputs[route.name].items()
             }
-            logits = self.model(features, path=route.name, training=False)[route.name]
+            logits = self.model(features, path=route.name, training=False)[route.name][:-1]
             predicted = self._predictions(route, tf.cast(logits, tf.float32))
             shape = tf.concat([tf.shape(index), tf.shape(predicted)[1:]], axis=0)
             nothing = tf.fill(shape, float("nan"))
