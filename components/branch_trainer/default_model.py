@@ -94,5 +94,9 @@ def _small_cnn(pixels: keras.KerasTensor) -> keras.KerasTensor:
     hidden = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(pixels)
     hidden = keras.layers.Conv2D(64, 3, padding="same", activation="relu")(hidden)
     small = max(pixels.shape[1:3]) <= 32
-    pool = keras.layers.MaxPooling2D if small else keras.layers.GlobalAveragePooling2D
-    return keras.layers.Dense(WIDTH, "relu")(keras.layers.Flatten()(pool()(hidden)))
+    pool = (
+        keras.layers.MaxPooling2D(padding="same")  # a picture may be one pixel high
+        if small
+        else keras.layers.GlobalAveragePooling2D()
+    )
+    return keras.layers.Dense(WIDTH, "relu")(keras.layers.Flatten()(pool(hidden)))
