@@ -4,6 +4,7 @@ Every step of branchline conserves records: in = out + quarantined. The counts s
 """
 
 import json
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from branchline.schemas import BranchlineError
 
+_progress = logging.getLogger("branchline.progress")
+# Tags of a step's side outputs; no split or route can have such a name.
+LINES, COUNTS = ".lines", ".counts"
 NUM_SAMPLES = 5
 _SAMPLE_CHARACTERS = 300
 
@@ -80,6 +84,19 @@ def read_counts(folder: str) -> dict[str, Any]:
     """Reads the counts of a Quarantine artifact."""
     with FileSystems.open(f"{folder}/counts.json") as file:
         return json.loads(file.read())
+
+
+def log_counts(component: str, counts: dict[str, Any]) -> None:
+    """Reports how many records went in, where they came out, and how many were set aside."""
+    aside = sum(counts["quarantined"].values())
+    _progress.info(
+        "%s: %d records in; %s; %d quarantined",
+        component,
+        counts["in"],
+        ", ".join(f"{name}: {number}" for name, number in counts["out"].items()),
+        aside,
+        extra={"progress": {"component": component, "records": counts["in"], "quarantined": aside}},
+    )
 
 
 def check_limit(all_counts: Iterable[dict[str, Any]], limit: float | None) -> None:

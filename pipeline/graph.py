@@ -28,6 +28,7 @@ from branchline.components import (
     RouteValidator,
     RunReport,
 )
+from branchline.components.branch_evaluator.metric_configs import check_metrics
 from branchline.components.code_version import code_version, file_hash
 from branchline.components.transform import preprocessing
 from branchline.components.transform.declared_schema import declared_schema
@@ -57,7 +58,11 @@ def create_pipeline(
         enable_cache: Whether a component whose inputs, settings and code are as in an earlier run
             is skipped.
         beam_pipeline_args: Passed to every Beam pipeline.
+
+    Raises:
+        RecipeError: A metric does not exist, or the schema cannot be read.
     """
+    check_metrics(recipe.routing, recipe.thresholds, recipe.metrics)
     output_dir = output_dir.resolve()
     components = create_components(
         recipe,

@@ -15,6 +15,12 @@ DTYPES = ("float", "int", "string")
 _DTYPE_ALIASES = {"str": "string", "bytes": "string", "bool": "int", "integer": "int"}
 
 
+def _check_comparable(where: str, value: float) -> None:
+    check_number(where, value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        reject(where, value, "an int of 64 bits")
+
+
 @dataclass(frozen=True)
 class Condition:
     """A condition on a record. Made by the functions of this module."""
@@ -65,10 +71,10 @@ class IsIn(Condition):
         if not values:
             reject(f"when.isin({self.key!r})", values, "at least one value")
         for value in values:
-            if isinstance(value, int) and not -(2**63) <= value < 2**63:
-                reject(f"when.isin({self.key!r})", value, "an int of 64 bits")
             if not isinstance(value, str | int | float):
                 reject(f"when.isin({self.key!r})", value, "a str, int, float or bool")
+            if not isinstance(value, str | bool):
+                _check_comparable(f"when.isin({self.key!r})", value)
         object.__setattr__(self, "values", values)
 
 
@@ -81,7 +87,7 @@ class Greater(Condition):
 
     def __post_init__(self) -> None:
         check_key("when.greater", self.key)
-        check_number(f"when.greater({self.key!r})", self.value)
+        _check_comparable(f"when.greater({self.key!r})", self.value)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Less(Condition):
 
     def __post_init__(self) -> None:
         check_key("when.less", self.key)
-        check_number(f"when.less({self.key!r})", self.value)
+        _check_comparable(f"when.less({self.key!r})", self.value)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,13 @@ def check_number(
         reject(field, value, wanted)
 
 
+def check_share(field: str, value: Any) -> None:
+    """Rejects `value` unless it is a number in [0, 1]."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        reject(field, value, "a share in [0, 1]")
+
+
 def check_name(field: str, value: Any) -> None:
     """Rejects `value` unless it is a non-empty str of ASCII letters, digits, `-` and `_`."""
     ok = isinstance(value, str) and value.isascii() and value.replace("-", "a").replace("_", "a")

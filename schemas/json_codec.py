@@ -22,7 +22,7 @@ _CLASSES: dict[str, Any] = {
 
 
 def to_json(value: Any) -> str:
-    """Writes a recipe, or a part of one, as JSON; equal objects give equal bytes."""
+    """Writes a recipe, or a part of one, as JSON; objects made alike give equal bytes."""
     return json.dumps(_encode(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -60,7 +60,7 @@ def decode(value: Any) -> Any:
         return tuple(decode(v) for v in value)
     if not isinstance(value, dict):
         return value
-    if "type" not in value:
+    if not isinstance(value.get("type"), str):  # a route may be named "type" too
         return {key: decode(v) for key, v in value.items()}
     pairs = {key: decode(v) for key, v in value.items() if key != "type"}
     cls = _CLASSES.get(value["type"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from branchline.schemas.errors import check_int, check_name, check_number, reject
+from branchline.schemas.errors import check_int, check_name, check_number, check_share, reject
 from branchline.schemas.metrics import Bound, bound
 from branchline.schemas.routes import RoutingTable
 from branchline.schemas.training import Training
@@ -62,9 +62,7 @@ class Recipe:
         object.__setattr__(self, "thresholds", self._read_thresholds())
         object.__setattr__(self, "metrics", self._read_metrics())
         check_number("Recipe.max_regression", self.max_regression, least=0)
-        check_number("Recipe.quarantine_limit", self.quarantine_limit, least=0)
-        if self.quarantine_limit > 1:
-            reject("Recipe.quarantine_limit", self.quarantine_limit, "a share in [0, 1]")
+        check_share("Recipe.quarantine_limit", self.quarantine_limit)
         if not isinstance(self.splits, Mapping) or set(self.splits) != {"train", "eval"}:
             reject("Recipe.splits", self.splits, 'parts such as {"train": 4, "eval": 1}')
         for split, parts in self.splits.items():

@@ -89,7 +89,7 @@ class RoutingTable:
     quarantined.
 
     Raises:
-        RecipeError: No route, or two of one name.
+        RecipeError: No route, two of one name, or two columns of one name.
     """  # noqa: D205
 
     routes: tuple[Route, ...]
@@ -105,6 +105,18 @@ class RoutingTable:
         if twice:
             raise RecipeError(f"RoutingTable: more than one route is named {', '.join(twice)}")
         object.__setattr__(self, "routes", tuple(routes))
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        held: dict[str, str] = {}
+        for route in self.routes:
+            for key, column in self.columns(route.name).items():
+                if held.setdefault(column, key) != key:
+                    raise RecipeError(
+                        f"RoutingTable: the key {column!r} is also the name of the column for "
+                        f"{column.rpartition('.')[0]!r}, which routes read as several types; "
+                        "rename one of them"
+                    )
 
     def __getitem__(self, name: str) -> Route:
         for route in self.routes:

@@ -7,6 +7,7 @@ through lets a route with few rows be nearly a linear model.
 
 import keras
 
+from branchline.components.branch_trainer.embedding import Embedding
 from branchline.components.branch_trainer.inputs import Input
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.parts import Head, Path, Switch
@@ -83,7 +84,7 @@ def _encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> k
 
 def _bag_of_words(spec: Input, words: keras.KerasTensor) -> keras.KerasTensor:
     """Averages the words' embeddings; 0 is no word. Source: Joulin et al. 2017 (fastText)."""
-    embedded = keras.layers.Embedding(spec.vocabulary_size, EMBEDDING)(words)
+    embedded = Embedding(spec.vocabulary_size, EMBEDDING)(words)
     there = keras.ops.cast(keras.ops.not_equal(words, 0), "float32")[..., None]
     total = keras.ops.sum(embedded * there, axis=1)
     return total / keras.ops.maximum(keras.ops.sum(there, axis=1), 1.0)
@@ -93,5 +94,9 @@ def _small_cnn(pixels: keras.KerasTensor) -> keras.KerasTensor:
     hidden = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(pixels)
     hidden = keras.layers.Conv2D(64, 3, padding="same", activation="relu")(hidden)
     small = max(pixels.shape[1:3]) <= 32
-    pool = keras.layers.MaxPooling2D if small else keras.layers.GlobalAveragePooling2D
-    return keras.layers.Dense(WIDTH, "relu")(keras.layers.Flatten()(pool()(hidden)))
+    pool = (
+        keras.layers.MaxPooling2D(padding="same")  # a picture may be one pixel high
+        if small
+        else keras.layers.GlobalAveragePooling2D()
+    )
+    return keras.layers.Dense(WIDTH, "relu")(keras.layers.Flatten()(pool(hidden)))

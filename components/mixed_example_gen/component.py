@@ -28,7 +28,7 @@ from branchline.components.code_version import code_version
 from branchline.components.mixed_example_gen.find_files import find_files, fingerprint
 from branchline.components.mixed_example_gen.ingest import ingest
 from branchline.schemas import BranchlineError
-from branchline.schemas.errors import check_int, check_number, reject
+from branchline.schemas.errors import check_int, check_name, check_share, reject
 
 _progress = logging.getLogger("branchline.progress")
 
@@ -83,6 +83,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 quarantine_uri,
             )
         counts = quarantine.read_counts(quarantine_uri)
+        quarantine.log_counts("MixedExampleGen", counts)
         if not counts["in"]:
             raise BranchlineError(f"{exec_properties['input_base']}: the files hold no record")
         quarantine.check_limit([counts], exec_properties["quarantine_limit"])
@@ -142,8 +143,9 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
             reject("MixedExampleGen.input_base", input_base, "at least one path")
         splits = splits or {"train": 4, "eval": 1}
         for split, parts in splits.items():
+            check_name("MixedExampleGen.splits", split)
             check_int(f"MixedExampleGen.splits[{split!r}]", parts)
-        check_number("MixedExampleGen.quarantine_limit", quarantine_limit, least=0)
+        check_share("MixedExampleGen.quarantine_limit", quarantine_limit)
         super().__init__(
             MixedExampleGenSpec(
                 input_base=json.dumps(paths),

@@ -1,6 +1,7 @@
 """Finds the files of records under the paths a user names, and tells when they change."""
 
 import hashlib
+import re
 from typing import NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
@@ -8,6 +9,7 @@ from apache_beam.io.filesystems import FileSystems
 from branchline.schemas import BranchlineError
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv"}
+_PATTERN_SIGNS = re.compile(r"[*?\[]")
 _COMPRESSIONS = (".gz", ".bz2")
 
 
@@ -56,11 +58,17 @@ def find_files(paths: list[str]) -> tuple[list[RecordFile], list[str]]:
 
 def _match(path: str) -> list[str]:
     base = path.rstrip("/")
-    results = FileSystems.match([path, f"{base}/**"] if path == base else [f"{base}/**"])
-    found = {each.path: each.size_in_bytes for result in results for each in result.metadata_list}
-    inside = [each for each in found if each.startswith(f"{base}/")]
-    chosen = inside or list(found)
-    return sorted(each for each in chosen if not _hidden(each[len(base) :]))
+    there = FileSystems.exists(base)  # then the signs of a pattern are part of its name
+    pattern = _literal(base) if there else base
+    results = FileSystems.match([pattern, f"{pattern}/**"] if path == base else [f"{pattern}/**"])
+    found = {each.path for result in results for each in result.metadata_list}
+    chosen = {each for each in found if each.startswith(f"{base}/")} or found
+    named = base if there else _PATTERN_SIGNS.split(base)[0].rpartition("/")[0]
+    return sorted(each for each in chosen if not _hidden(each[len(named) :]))
+
+
+def _literal(path: str) -> str:
+    return _PATTERN_SIGNS.sub(r"[\g<0>]", path)
 
 
 def _hidden(relative: str) -> bool:
@@ -74,7 +82,7 @@ def fingerprint(files: list[RecordFile]) -> str:
     """
     digest = hashlib.sha256()
     for file in files:
-        size = FileSystems.match([file.path])[0].metadata_list[0].size_in_bytes
+        size = FileSystems.match([_literal(file.path)])[0].metadata_list[0].size_in_bytes
         try:
             state = FileSystems.checksum(file.path)
         except Exception:  # noqa: BLE001 - what a file system cannot tell differs between them

@@ -1,11 +1,15 @@
 """Turns files of records into examples, split, with everything that is no record set aside."""
 
+import bz2
+import gzip
 import logging
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
@@ -14,13 +18,13 @@ from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.parse_records import (
     Parsed,
     Record,
-    as_lines,
     parse_csv,
     parse_jsonl,
 )
 from branchline.components.mixed_example_gen.split_records import choose_split
+from branchline.schemas import BranchlineError
 
-_progress = logging.getLogger("branchline.progress")
+_log = logging.getLogger(__name__)
 
 
 def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
@@ -40,8 +44,26 @@ def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
     return example
 
 
+def read_lines(path: str) -> Iterator[bytes]:
+    """Reads a file line by line, whatever its line ends, and decompresses it by its name.
+
+    Raises:
+        BranchlineError: The file cannot be read, or is cut off.
+    """
+    # Beam's own decompression takes a gzip file that is cut off for a shorter one.
+    decompress = next((fn for end, fn in _DECOMPRESS.items() if path.endswith(end)), None)
+    try:
+        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as content:
+            yield from iter((decompress(content) if decompress else content).readline, b"")
+    except (OSError, EOFError, zlib.error) as error:
+        raise BranchlineError(f"{path}: cannot be read: {error}") from error
+
+
+_DECOMPRESS = {".gz": gzip.open, ".bz2": bz2.open}
+
+
 class ReadRecords(beam.DoFn):
-    """Reads whole files; tags: a split's name (serialized examples), "lines" and "counts"."""
+    """Reads whole files; tags: a split's name (serialized examples), LINES and COUNTS."""
 
     def __init__(
         self, splits: Mapping[str, int], split_key: str | None, text_keys: frozenset[str]
@@ -52,38 +74,22 @@ class ReadRecords(beam.DoFn):
     def process(self, element: RecordFile) -> Iterator[TaggedOutput]:
         """Yields every record of one file."""
         counts: dict[tuple[str, str], int] = {}
-        with FileSystems.open(element.path) as content:
-            for parsed in self._parse(element, as_lines(content)):
-                if parsed.record is None:
-                    tag, value, key = (
-                        "lines",
-                        _line(parsed, element),
-                        ("quarantined", parsed.reason),
-                    )
-                else:
-                    tag = choose_split(parsed.record, self._splits, self._split_key)
-                    example = to_example(parsed.record, element.path, parsed.offset)
-                    value, key = example.SerializeToString(deterministic=True), ("out", tag)
-                counts[key] = counts.get(key, 0) + 1
-                yield TaggedOutput(tag, value)
+        for parsed in self._parse(element, read_lines(element.path)):
+            if parsed.record is None:
+                tag, value = quarantine.LINES, _line(parsed, element)
+                key = ("quarantined", parsed.reason)
+            else:
+                tag = choose_split(parsed.record, self._splits, self._split_key)
+                example = to_example(parsed.record, element.path, parsed.offset)
+                value, key = example.SerializeToString(deterministic=True), ("out", tag)
+            counts[key] = counts.get(key, 0) + 1
+            yield TaggedOutput(tag, value)
         total = sum(counts.values())
         for key, number in counts.items():
-            yield TaggedOutput("counts", quarantine.count(*key, number=number))
-        yield TaggedOutput("counts", quarantine.count("in", number=total))
+            yield TaggedOutput(quarantine.COUNTS, quarantine.count(*key, number=number))
+        yield TaggedOutput(quarantine.COUNTS, quarantine.count("in", number=total))
         aside = sum(number for (what, _), number in counts.items() if what == "quarantined")
-        _progress.info(
-            "read %s: %d records, %d quarantined",
-            element.path,
-            total,
-            aside,
-            extra={
-                "progress": {
-                    "component": "MixedExampleGen",
-                    "records": total,
-                    "quarantined": aside,
-                }
-            },
-        )
+        _log.info("read %s: %d records, %d quarantined", element.path, total, aside)
 
     def _parse(self, file: RecordFile, lines: Any) -> Iterator[Parsed]:
         if file.format == "csv":
@@ -117,7 +123,7 @@ def ingest(
         | "Spread" >> beam.Reshuffle()
         | "Read"
         >> beam.ParDo(ReadRecords(splits, split_key, text_keys)).with_outputs(
-            *splits, "lines", "counts"
+            *splits, quarantine.LINES, quarantine.COUNTS
         )
     )
     for split, uri in split_uris.items():
@@ -125,6 +131,6 @@ def ingest(
             f"{uri}/data_tfrecord", file_name_suffix=".gz"
         )
     _ = {
-        "lines": read["lines"],
-        "counts": read["counts"],
+        "lines": read[quarantine.LINES],
+        "counts": read[quarantine.COUNTS],
     } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri)

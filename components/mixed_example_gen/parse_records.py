@@ -1,17 +1,24 @@
 """Parses the lines of JSONL and CSV files into records, or says why they are none."""
 
 import csv
-import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from branchline.schemas import BranchlineError
 from branchline.schemas.errors import RESERVED_KEYS
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_OBJECT = "one JSON object in a line"
 Value = str | int | float
 Record = dict[str, list[Value]]
 _FLOAT32_MAX = 3.4028235e38
+# As Python writes them, and also 1. and .5; not 007, +49, 1_000 or nan, which stay texts.
+_INT = re.compile(r"0|-?[1-9][0-9]*")
+_FLOAT = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_INT_CHARACTERS = 4000  # Python refuses to read an int of more digits than 4300
 
 
 class Parsed(NamedTuple):
@@ -43,7 +50,7 @@ class NotARecord(ValueError):
 def parse_jsonl(lines: Iterable[bytes]) -> Iterator[Parsed]:
     """Parses one JSON object a line; blank lines are no records."""
     for offset, line in enumerate(lines, 1):
-        line = line.removeprefix(b"\xef\xbb\xbf") if offset == 1 else line
+        line = line.removeprefix(_BYTE_ORDER_MARK) if offset == 1 else line
         line = line.rstrip(b"\r\n")
         if not line.strip():
             continue
@@ -74,8 +81,7 @@ def parse_csv(lines: Iterable[bytes], source: str, text_keys: frozenset[str]) ->
     Raises:
         BranchlineError: The header is missing, or names a column twice.
     """
-    texts = (line.decode("utf-8", errors="surrogateescape") for line in lines)
-    kept = _Tee(texts)
+    kept = _Tee(_decode(lines))
     rows = csv.reader(kept, strict=True)
     header = _read_header(rows, source)
     while True:
@@ -91,6 +97,12 @@ def parse_csv(lines: Iterable[bytes], source: str, text_keys: frozenset[str]) ->
             yield Parsed(begin, kept.text(), None, "malformed_csv", str(error))
         except NotARecord as problem:
             yield Parsed(begin, kept.text(), None, problem.reason, problem.detail)
+
+
+def _decode(lines: Iterable[bytes]) -> Iterator[str]:
+    for number, line in enumerate(lines):
+        line = line.removeprefix(_BYTE_ORDER_MARK) if number == 0 else line
+        yield line.decode(errors="surrogateescape")
 
 
 class _Tee:
@@ -114,9 +126,11 @@ class _Tee:
 
 def _read_header(rows: Iterator[list[str]], source: str) -> list[str]:
     try:
-        header = [name.removeprefix("\ufeff") for name in next(rows, [])]
+        header = next(rows, [])
     except csv.Error as error:
         raise BranchlineError(f"{source}:1: the CSV header cannot be read: {error}") from error
+    if any(map(_not_unicode, header)):
+        raise BranchlineError(f"{source}:1: the CSV header holds bytes that are not UTF-8")
     twice = sorted({name for name in header if header.count(name) > 1})
     if not header or twice or "" in header:
         got = f"{', '.join(twice)} more than once" if twice else f"{header}"
@@ -125,7 +139,7 @@ def _read_header(rows: Iterator[list[str]], source: str) -> list[str]:
 
 
 def _read_row(row: list[str], header: list[str], text_keys: frozenset[str]) -> Record:
-    if any("\udc80" <= character <= "\udcff" for cell in row for character in cell):
+    if any(map(_not_unicode, row)):
         raise NotARecord("invalid_utf8", "the row holds bytes that are not UTF-8")
     if len(row) != len(header):
         raise NotARecord("csv_row_length", f"got {len(row)} cells, expected {len(header)}")
@@ -135,45 +149,41 @@ def _read_row(row: list[str], header: list[str], text_keys: frozenset[str]) -> R
 
 
 def _read_cell(cell: str) -> Value:
-    for kind in (int, float):
-        try:
-            value = kind(cell)
-        except ValueError:
-            continue
-        as_written = str(value) == cell or (kind is float and _plain_decimal(cell))
-        if as_written:
-            return value
-    return cell
-
-
-def _plain_decimal(cell: str) -> bool:
-    """Whether a float is written like 1.50, -.5 or 2e-3, and not like 007, 1_000 or nan."""
-    digits = cell.lstrip("+-")
-    leading_zero = digits.startswith("0") and digits[1:2].isdigit()
-    return not leading_zero and digits[:1] in set("0123456789.") and "_" not in digits
+    if _INT.fullmatch(cell) and len(cell) <= _INT_CHARACTERS:
+        return int(cell)
+    return float(cell) if _FLOAT.fullmatch(cell) else cell
 
 
 def _read_object(text: str) -> Record:
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise NotARecord("malformed_json", str(error)) from None
-    if not isinstance(value, dict):
-        raise NotARecord("malformed_json", f"got a JSON {_name(value)}, expected an object")
-    return read_record(value)
+        if not isinstance(value, dict):
+            raise NotARecord("malformed_json", f"got a JSON {_name(value)}, expected {_OBJECT}")
+        return read_record(value)
+    except json.JSONDecodeError as error:
+        raise NotARecord("malformed_json", f"{error}; expected {_OBJECT}") from None
+    except RecursionError:
+        raise NotARecord("malformed_json", "lists or objects are nested too deeply") from None
+    except NotARecord:
+        raise
+    except ValueError as error:  # an int of thousands of digits
+        raise NotARecord("number_too_large", str(error)) from None
 
 
 def read_record(value: dict[str, Any], prefix: str = "") -> Record:
     """Reads a parsed object: nested objects become keys with dots, nested lists flat ones.
 
     Raises:
-        NotARecord: A key is reserved, a list mixes types, or a number is too large.
+        NotARecord: A key is reserved, a list mixes types, a number is too large, or a text is not
+            Unicode (half a surrogate pair).
     """
     record: Record = {}
     for name, each in value.items():
         key = f"{prefix}{name}"
         if key in RESERVED_KEYS:
             raise NotARecord("reserved_key", f"{key}: this key is branchline's own")
+        if _not_unicode(key):
+            raise NotARecord("invalid_utf8", f"{key!r}: the key is not Unicode")
         if isinstance(each, dict):
             record.update(read_record(each, f"{key}."))
         elif each is not None:
@@ -191,12 +201,19 @@ def _flatten(key: str, value: Any) -> Iterator[Value]:
         yield int(value)
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise NotARecord("number_too_large", f"{key}: got {value}, expected 64 bits at most")
-    elif isinstance(value, float) and _FLOAT32_MAX < abs(value) < float("inf"):
+    elif isinstance(value, float) and abs(value) > _FLOAT32_MAX:
         raise NotARecord("number_too_large", f"{key}: got {value}, expected a float of 32 bits")
+    elif isinstance(value, str) and _not_unicode(value):
+        raise NotARecord("invalid_utf8", f"{key}: the text is not Unicode")
     elif isinstance(value, str | int | float):
         yield value
     else:
         raise NotARecord("wrong_type", f"{key}: got a {_name(value)} in a list")
+
+
+def _not_unicode(text: str) -> bool:
+    """Whether a text holds half a surrogate pair, as JSON's escapes and undecoded bytes can."""
+    return _SURROGATE.search(text) is not None
 
 
 def _one_type(key: str, values: list[Value]) -> list[Value]:
@@ -211,8 +228,3 @@ def _one_type(key: str, values: list[Value]) -> list[Value]:
 def _name(value: Any) -> str:
     names = {dict: "object", list: "list", str: "text", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
-
-
-def as_lines(content: io.BufferedIOBase) -> Iterable[bytes]:
-    """Reads a binary file line by line, whatever its line ends."""
-    return iter(content.readline, b"")

@@ -14,9 +14,9 @@ from branchline.components import quarantine
 from branchline.components.artifacts import Quarantine
 from branchline.components.code_version import code_version
 from branchline.components.router.route_batch import batch_router
-from branchline.components.router.route_examples import log_counts, route_examples
+from branchline.components.router.route_examples import route_examples
 from branchline.schemas import BranchlineError, RoutingTable, from_json, split_name, to_json
-from branchline.schemas.errors import check_number, reject
+from branchline.schemas.errors import check_share, reject
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -48,7 +48,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             route_examples(pipeline, table, patterns, routed.uri, quarantine_uri)
         batch_router.cache_clear()  # TensorFlow functions do not survive the interpreter's end
         counts = quarantine.read_counts(quarantine_uri)
-        log_counts(counts)
+        quarantine.log_counts("Router", counts)
         before = [
             quarantine.read_counts(artifact.uri)
             for artifact in input_dict.get("example_quarantine", [])
@@ -118,7 +118,7 @@ class Router(base_beam_component.BaseBeamComponent):
     ) -> None:
         if not isinstance(routing, RoutingTable):
             reject("Router.routing", routing, "a RoutingTable")
-        check_number("Router.quarantine_limit", quarantine_limit, least=0)
+        check_share("Router.quarantine_limit", quarantine_limit)
         super().__init__(
             RouterSpec(
                 examples=examples,

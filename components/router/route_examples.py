@@ -1,7 +1,6 @@
 """The Beam transform: tags every example with its route and splits the streams."""
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
@@ -11,11 +10,9 @@ from branchline.components import quarantine
 from branchline.components.router.route_batch import batch_router, describe_record
 from branchline.schemas import RoutingTable, split_name, to_json
 
-_progress = logging.getLogger("branchline.progress")
-
 
 class RouteBatches(beam.DoFn):
-    """Routes batches of serialized examples of one split; tags: routes, "lines" and "counts"."""
+    """Routes batches of serialized examples of one split; tags: routes, LINES and COUNTS."""
 
     def __init__(self, table: RoutingTable, split: str) -> None:
         super().__init__()
@@ -28,17 +25,21 @@ class RouteBatches(beam.DoFn):
     def process(self, element: list[bytes]) -> Iterator[TaggedOutput]:
         """Yields every example of a batch under one tag."""
         routed = self._router(element)
-        yield TaggedOutput("counts", quarantine.count("in", number=len(element)))
+        yield TaggedOutput(quarantine.COUNTS, quarantine.count("in", number=len(element)))
         for route, examples in routed.examples.items():
             for example in examples:
                 yield TaggedOutput(route, example)
             name = split_name(self._split, route)
-            yield TaggedOutput("counts", quarantine.count("out", name, len(examples)))
+            yield TaggedOutput(quarantine.COUNTS, quarantine.count("out", name, len(examples)))
         for row, problem in routed.aside:
             record, source, offset = describe_record(element[row])
-            line = {"record": json.dumps(record), "source": source, "offset": offset}
-            yield TaggedOutput("lines", line | problem._asdict())
-            yield TaggedOutput("counts", quarantine.count("quarantined", problem.reason))
+            line = {
+                "record": json.dumps(record, sort_keys=True),
+                "source": source,
+                "offset": offset,
+            }
+            yield TaggedOutput(quarantine.LINES, line | problem._asdict())
+            yield TaggedOutput(quarantine.COUNTS, quarantine.count("quarantined", problem.reason))
 
 
 def route_examples(
@@ -64,27 +65,18 @@ def route_examples(
             | f"Read[{split}]" >> beam.io.ReadFromTFRecord(pattern)
             | f"Batch[{split}]" >> beam.BatchElements(min_batch_size=512, max_batch_size=2048)
             | f"Route[{split}]"
-            >> beam.ParDo(RouteBatches(table, split)).with_outputs(*table.names, "lines", "counts")
+            >> beam.ParDo(RouteBatches(table, split)).with_outputs(
+                *table.names, quarantine.LINES, quarantine.COUNTS
+            )
         )
         for route in table.names:
             name = split_name(split, route)
             _ = routed[route] | f"Write[{name}]" >> beam.io.WriteToTFRecord(
                 f"{output_uri}/Split-{name}/data_tfrecord", file_name_suffix=".gz"
             )
-        lines.append(routed["lines"])
-        counts.append(routed["counts"])
+        lines.append(routed[quarantine.LINES])
+        counts.append(routed[quarantine.COUNTS])
     _ = {
         "lines": lines | "AllLines" >> beam.Flatten(),
         "counts": counts | "AllCounts" >> beam.Flatten(),
     } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri)
-
-
-def log_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
-    """Reports how many examples took each route."""
-    out, aside = counts["out"], sum(counts["quarantined"].values())
-    _progress.info(
-        "routed %s; %d quarantined",
-        ", ".join(f"{name}: {number}" for name, number in out.items()),
-        aside,
-        extra={"progress": {"component": "Router", "records": counts["in"], "quarantined": aside}},
-    )

@@ -179,9 +179,8 @@ def main():
     medians = {name: statistics.median(of_way) for name, of_way in rates.items()}
     ratios = {name: medians[a] / medians[b] for name, (a, b) in RATIOS.items()}
     for name, of_way in rates.items():
-        print(
-            f"{name:42} {medians[name]:12,.0f} examples/s  ({min(of_way):,.0f} – {max(of_way):,.0f})"
-        )
+        spread = f"{min(of_way):,.0f} – {max(of_way):,.0f}"
+        print(f"{name:42} {medians[name]:12,.0f} examples/s  ({spread})")
     for name, ratio in ratios.items():
         print(f"{name:42} {ratio:12.2f}")
     if arguments.output:

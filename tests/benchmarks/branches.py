@@ -1,0 +1,121 @@
+"""Trains every branch of a recipe together and alone, over several seeds, and compares them.
+
+    python run_local.py --output runs/mixed
+    python tests/benchmarks/branches.py --run runs/mixed --output branches.json
+
+Alone, a branch gets the steps it got in the joint training, the same batches and settings. The
+figure is each route's first metric on its eval split: the AUC (binary), the accuracy (multiclass)
+or the root mean squared error (regression).
+"""
+
+import argparse
+import dataclasses
+import glob
+import json
+import os
+import platform
+from pathlib import Path
+
+import keras
+import numpy as np
+import sklearn.metrics
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from branchline.components.branch_trainer.default_model import build_model
+from branchline.components.branch_trainer.inputs import describe_inputs, read_stream
+from branchline.components.branch_trainer.train import survey_labels, train
+from branchline.pipeline.load_recipe import load_recipe
+from branchline.schemas import Recipe, RoutingTable, Training
+
+
+def newest(pattern: str) -> str:
+    """Finds the newest of a component's outputs; their folders are numbered."""
+    return max(glob.glob(pattern), key=lambda path: int(Path(path).name))
+
+
+def files_of(run: Path, split: str, recipe: Recipe) -> dict[str, list[str]]:
+    """Lists the transformed examples of every route."""
+    examples = newest(f"{run}/pipeline/Transform/transformed_examples/*")
+    return {name: glob.glob(f"{examples}/Split-{split}-{name}/*") for name in recipe.routing.names}
+
+
+def score(recipe: Recipe, run: Path, transform: tft.TFTransformOutput) -> tuple[dict, dict]:
+    """Trains the recipe's model, and gives every route's steps and its figure on eval rows."""
+    files, inputs = files_of(run, "train", recipe), describe_inputs(recipe, transform, False)
+    labels = {name: survey_labels(files[name], recipe.routing[name]) for name in files}
+    model, summary = train(recipe, build_model, files, inputs, labels)
+    figures = {}
+    for route in recipe.routing.routes:
+        name = route.name
+        predicted, wanted = [], []
+        for features, label in read_stream(
+            files_of(run, "eval", recipe)[name], route, inputs[name], batch_size=1024
+        ):
+            predicted.append(model(features, path=name, training=False)[name].numpy())
+            wanted.append(label.numpy())
+        logits, label = np.concatenate(predicted), np.concatenate(wanted)
+        if route.task == "binary":
+            figures[name] = float(sklearn.metrics.roc_auc_score(label, logits[:, 0]))
+        elif route.task == "multiclass":
+            figures[name] = float(np.mean(logits.argmax(axis=1) == label))
+        else:
+            scale = labels[name].scale
+            error = logits[:, 0] * scale.std + scale.mean - label
+            figures[name] = float(np.sqrt(np.mean(np.square(error))))
+    keras.backend.clear_session()
+    return {name: route["steps"] for name, route in summary["routes"].items()}, figures
+
+
+def alone(recipe: Recipe, name: str, steps: int) -> Recipe:
+    """The recipe of one route by itself, for as many steps."""
+    training = recipe.training
+    own = {name: training.routes[name]} if name in training.routes else {}
+    fields = {f.name: getattr(training, f.name) for f in dataclasses.fields(Training)}
+    return Recipe(
+        name=f"{recipe.name}-{name}",
+        routing=RoutingTable(recipe.routing[name]),
+        training=Training(**(fields | {"steps": steps, "routes": own})),
+    )
+
+
+def main() -> None:
+    """Prints a table and writes every figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="mixed")
+    parser.add_argument("--run", type=Path, required=True, help="output directory of its run")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    recipe = load_recipe(arguments.recipe)[0]
+    transform = tft.TFTransformOutput(
+        newest(f"{arguments.run}/pipeline/Transform/transform_graph/*")
+    )
+    figures: dict[str, dict[str, list[float]]] = {
+        name: {"together": [], "alone": []} for name in recipe.routing.names
+    }
+    for seed in range(arguments.seeds):
+        training = dataclasses.replace(recipe.training, seed=seed)
+        seeded = dataclasses.replace(recipe, training=training)
+        steps, together = score(seeded, arguments.run, transform)
+        for name in figures:
+            figures[name]["together"].append(together[name])
+            _, by_itself = score(alone(seeded, name, steps[name]), arguments.run, transform)
+            figures[name]["alone"].append(by_itself[name])
+    print(f"{'route':<16}{'together':>20}{'alone':>20}   mean ± standard deviation")
+    for name, kinds in figures.items():
+        cells = [f"{np.mean(kind):.4g} ± {np.std(kind):.2g}" for kind in kinds.values()]
+        print(f"{name:<16}{cells[0]:>20}{cells[1]:>20}")
+    if arguments.output:
+        machine = {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "cores": os.cpu_count(),
+        }
+        result = {"machine": machine, "seeds": arguments.seeds, "routes": figures}
+        arguments.output.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What routing promises, once more in plain Python; knows nothing of the TensorFlow functions."""
+
+import math
+
+import numpy as np
+
+from branchline.schemas import Ids, when
+
+KINDS = {str: "string", float: "float", int: "int"}
+
+
+def kind_of(values):
+    return KINDS[type(values[0])] if values else None
+
+
+def matches(condition, record):
+    """What `when` says of a record: the documentation once more, in plain Python.
+
+    Args:
+        condition: From `when`.
+        record: Key → list of values of one type.
+    """
+    values = record.get(getattr(condition, "key", None), [])
+    one = values[0] if len(values) == 1 else None
+    match condition:
+        case when.Present():
+            return bool(values)
+        case when.DType(_, dtype):
+            return kind_of(values) == dtype
+        case when.IsIn(_, wanted):
+            return one is not None and any(equal(one, value) for value in wanted)
+        case when.Greater(_, value):
+            return is_number(one) and stored(one) > stored(value, like=one)
+        case when.Less(_, value):
+            return is_number(one) and stored(one) < stored(value, like=one)
+        case when.All(conditions):
+            return all(matches(each, record) for each in conditions)
+        case when.Any(conditions):
+            return any(matches(each, record) for each in conditions)
+        case when.Not(inner):
+            return not matches(inner, record)
+
+
+def is_number(value):
+    return isinstance(value, int | float)
+
+
+def stored(value, like=0.0):
+    """A record's float is a float32, and a number that it is compared with is rounded so too."""
+    return float(np.float32(value)) if isinstance(like, float) else value
+
+
+def equal(one, value):
+    if isinstance(one, str) or isinstance(value, str):
+        return type(one) is type(value) and one == value
+    return stored(one, one) == stored(value, like=one)
+
+
+def expected_route(table, record):
+    names = [route.name for route in table.routes if matches(route.condition, record)]
+    return names[0] if names else None
+
+
+def problem_of(route, record):
+    """Why a record cannot take its route, or None: the promises of `Route` and the kinds."""
+    for key, kind in route.features.items():
+        values = record.get(key, [])
+        if not values:
+            if kind.required:
+                return "feature_missing"
+            continue
+        if kind.dtype != "string":
+            if kind_of(values) == "string":
+                return "wrong_type"
+            if kind.dtype == "float" and not all(map(math.isfinite, values)):
+                return "not_finite"
+            if kind.dtype == "int" and not all(map(is_whole, values)):
+                return "wrong_type"
+        if kind.num_values is not None and len(values) != kind.num_values:
+            return "wrong_shape"
+        if isinstance(kind, Ids) and not all(0 <= value < kind.num_ids for value in values):
+            return "out_of_range"
+    return label_problem(route, record.get(route.label, []))
+
+
+def label_problem(route, values):
+    if not values:
+        return "label_missing"
+    if kind_of(values) == "string":
+        return "wrong_type"
+    if route.task == "regression" and not all(map(math.isfinite, values)):
+        return "not_finite"
+    if route.task != "regression" and not all(map(is_whole, values)):
+        return "wrong_type"
+    if len(values) != 1:
+        return "wrong_shape"
+    if route.task != "regression" and not 0 <= values[0] < (route.num_classes or 2):
+        return "label_out_of_range"
+    return None
+
+
+def is_whole(value):
+    return isinstance(value, int) or (value == math.floor(value) and abs(value) < 2**31)
+
+
+def expected_values(values, dtype):
+    """The values of a declared field, in the declared type."""
+    if dtype == "float":
+        return [float(np.float32(value)) for value in values]
+    if dtype == "int":
+        return [int(value) for value in values]
+    return [value.encode() for value in values] if kind_of(values) == "string" else None
+
+
+def fate(table, record):
+    name = expected_route(table, record)
+    problem = "no_route" if name is None else problem_of(table[name], record)
+    return (None, problem) if problem else (name, None)

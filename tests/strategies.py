@@ -1,0 +1,160 @@
+"""Random conditions, tables, recipes and records for property tests; imports no TensorFlow."""
+
+from hypothesis import strategies as st
+
+from branchline.schemas import (
+    Alternate,
+    Bound,
+    Categorical,
+    EarlyStopping,
+    Ids,
+    Image,
+    Numeric,
+    Proportional,
+    Recipe,
+    Route,
+    RoutingTable,
+    Sequential,
+    Text,
+    Training,
+    Weighted,
+    when,
+)
+from branchline.schemas.training import DECAYS, OPTIMIZERS
+
+KEYS = ("a", "b", "c.d")
+# "type" is also the word under which the JSON of a recipe keeps an object's class.
+ROUTE_NAMES = ("r1", "r-2", "R_3", "type")
+LABELS = ("y", "z")
+
+keys = st.sampled_from(KEYS)
+positive = st.floats(1e-6, 1e6)
+small_ints = st.integers(1, 9)
+scalars = st.one_of(
+    st.integers(-3, 3),
+    st.integers(-(2**40), 2**40),
+    st.sampled_from([-1.5, -0.0, 0.0, 0.1, 1.0, 2.0, 2.5, 1e10]),
+    st.sampled_from(["", "0", "1", "2.5", "x", "é"]),
+)
+numbers = scalars.filter(lambda value: not isinstance(value, str))
+
+simple_conditions = st.one_of(
+    st.builds(when.present, keys),
+    st.builds(when.dtype, keys, st.sampled_from(["float", "int", "string", "str", "bool"])),
+    st.builds(when.equals, keys, scalars | st.booleans()),
+    st.builds(when.isin, keys, st.lists(scalars | st.booleans(), min_size=1, max_size=3)),
+    st.builds(when.greater, keys, numbers),
+    st.builds(when.less, keys, numbers),
+)
+conditions = st.recursive(
+    simple_conditions,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map(lambda some: when.all(*some)),
+        st.lists(inner, min_size=1, max_size=3).map(lambda some: when.any(*some)),
+        st.builds(when.not_, inner),
+    ),
+    max_leaves=4,
+)
+features = st.one_of(
+    st.builds(Numeric, st.lists(small_ints, max_size=2).map(tuple)),
+    st.builds(Categorical, small_ints),
+    st.builds(Text, small_ints, small_ints, st.integers(1, 2)),
+    st.builds(Image, small_ints, small_ints, small_ints),
+    st.builds(Ids, small_ints, small_ints),
+)
+
+
+@st.composite
+def routes(draw, name="r1", kinds=features):
+    task = draw(st.sampled_from(["binary", "multiclass", "regression"]))
+    return Route(
+        name,
+        draw(conditions),
+        features=draw(st.dictionaries(st.sampled_from([*KEYS, "e"]), kinds, min_size=1)),
+        label=draw(st.sampled_from(LABELS)),
+        task=task,
+        num_classes=draw(st.integers(2, 4)) if task == "multiclass" else None,
+    )
+
+
+@st.composite
+def tables(draw, kinds=features):
+    names = draw(st.lists(st.sampled_from(ROUTE_NAMES), min_size=1, max_size=3, unique=True))
+    return RoutingTable(*(draw(routes(name, kinds)) for name in names))
+
+
+def path_fields():
+    """Some of the fields of PathTraining, with values that differ from the defaults."""
+    return {
+        "optimizer": st.sampled_from(OPTIMIZERS),
+        "learning_rate": positive,
+        "decay": st.sampled_from(DECAYS),
+        "warmup_steps": st.integers(0, 9),
+        "weight_decay": positive,
+        "clip_norm": st.none() | positive,
+        "clip_value": st.none() | positive,
+        "accumulate": small_ints,
+        "loss_weight": positive,
+        "early_stopping": st.none() | st.builds(EarlyStopping, small_ints, positive),
+    }
+
+
+def schedules(names):
+    name = st.sampled_from(names)
+    return st.one_of(
+        st.builds(Proportional, positive),
+        st.builds(Alternate, st.none() | st.just("a") | st.lists(name, min_size=1).map(tuple)),
+        st.builds(Weighted, st.dictionaries(name, positive, min_size=1)),
+        st.builds(
+            Sequential, st.lists(st.tuples(name, small_ints), min_size=1, max_size=3).map(tuple)
+        ),
+    )
+
+
+@st.composite
+def recipes(draw):
+    table = draw(tables())
+    names = st.sampled_from(table.names)
+    bounds = st.builds(Bound, positive, st.none() | positive) | st.builds(
+        Bound, st.none(), positive
+    )
+    fields = path_fields()
+    training = Training(
+        steps=draw(small_ints),
+        schedule=draw(schedules(table.names)),
+        validation_share=draw(st.floats(0.01, 0.99)),
+        **draw(st.fixed_dictionaries({}, optional=fields)),
+        routes=draw(st.dictionaries(names, st.fixed_dictionaries({}, optional=fields))),
+    )
+    return Recipe(
+        name=draw(st.sampled_from(["support", "a-1", "type"])),
+        routing=table,
+        training=training,
+        thresholds=draw(
+            st.dictionaries(
+                names, st.dictionaries(st.sampled_from(["auc", "my_loss"]), positive | bounds)
+            )
+        ),
+        metrics=draw(st.dictionaries(names, st.lists(st.sampled_from(["Recall", "MSE"])))),
+        max_regression=draw(st.floats(0, 2)),
+        quarantine_limit=draw(st.floats(0, 1)),
+        splits={"train": draw(small_ints), "eval": draw(small_ints)},
+        split_key=draw(st.none() | st.sampled_from(["user", "é"])),
+        schema=draw(st.none() | st.just("schema.pbtxt")),
+        data=draw(st.none() | st.just("records")),
+    )
+
+
+# Key → values of one type; what a parsed record is, with empty lists on top.
+values = st.one_of(
+    st.lists(st.integers(-3, 3) | st.integers(-(2**40), 2**40), max_size=2),
+    st.lists(
+        st.sampled_from([-1.5, -0.0, 0.0, 0.1, 1.0, 2.0, 2.5, 1e10])
+        | st.floats(width=32, allow_nan=False, allow_infinity=False),
+        max_size=2,
+    ),
+    st.lists(st.sampled_from(["", "0", "1", "2.5", "x", "é"]), max_size=2),
+)
+records = st.fixed_dictionaries(
+    {}, optional={key: values for key in (*KEYS, "e", *LABELS, "undeclared")}
+)

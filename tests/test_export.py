@@ -1,0 +1,229 @@
+import base64
+import json
+import math
+import subprocess
+import sys
+
+import builders as build
+import keras
+import numpy as np
+import pytest
+import strategies
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reference_routing import expected_route, problem_of
+
+from branchline.components.branch_trainer import default_model
+from branchline.components.branch_trainer.export import ServedModel
+from branchline.components.branch_trainer.inputs import describe_inputs, parse_batch
+from branchline.components.branch_trainer.train import Scale
+from branchline.schemas import Recipe
+
+TABLE = build.MIXED_TABLE
+SCALES = {"text": Scale(), "meter-1": Scale(4.0, 2.5), "scan": Scale()}
+
+# Runs where nothing of this package can be imported, nor what it was made with.
+CALLER = """
+import base64, json, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("branchline", "tensorflow_transform", "tfx", "tfx_bsl"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Refuse())
+try:
+    import branchline
+except ImportError:
+    pass
+else:
+    raise SystemExit("branchline can be imported")
+
+import numpy as np
+import tensorflow as tf
+
+model = tf.saved_model.load(sys.argv[1])
+batches = json.load(open(sys.argv[2]))
+found = {}
+for name, (signature, rows) in batches.items():
+    examples = tf.constant([base64.b64decode(row) for row in rows], tf.string)
+    for key, value in model.signatures[signature](examples=examples).items():
+        array = value.numpy()
+        found[f"{name} {key}"] = array.astype("S") if value.dtype == tf.string else array
+np.savez(sys.argv[3], **found)
+"""
+
+
+def untrained():
+    recipe = Recipe("mixed", TABLE)
+    inputs = describe_inputs(recipe, build.mixed().output, own_preprocessing=False)
+    keras.utils.set_random_seed(1)
+    return default_model.build_model(recipe, inputs), inputs
+
+
+def expected_predictions():
+    """Route → predictions of the training side for its transformed rows."""
+    model, inputs = untrained()
+    found = {}
+    for route in TABLE.routes:
+        rows = tf.constant(build.mixed().rows[route.name])
+        features, _ = parse_batch(rows, route, inputs[route.name])
+        logits = np.array(model(features, path=route.name)[route.name], np.float64)
+        if route.task == "multiclass":
+            powers = np.exp(logits)
+            found[route.name] = powers / powers.sum(axis=1, keepdims=True)
+        elif route.task == "binary":
+            found[route.name] = 1 / (1 + np.exp(-logits[:, 0]))
+        else:
+            found[route.name] = logits[:, 0] * 2.5 + 4.0
+    return found
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    directory = str(tmp_path_factory.mktemp("serving") / "1")
+    model, inputs = untrained()
+    ServedModel(TABLE, model, inputs, SCALES, build.mixed().output).save(directory)
+    return directory
+
+
+UNROUTABLE = [{}, {"other": 1}, {"pixels": [0, 1], "x": 6}]
+# A route takes them, but cannot use them.
+UNUSABLE = [
+    {"value": [1.0, math.nan]},
+    {"value": [1.0]},
+    {"colour": "m"},
+    {"pixels": [0, 255], "value": [9, 0]},
+    {"a/b. ü": ["one", "two"]},
+]
+UNUSABLE_ROUTES = ["meter-1", "meter-1", "meter-1", "scan", "text"]
+
+
+def without_label(record):
+    return {k: v for k, v in record.items() if k not in ("good", "days", "class")}
+
+
+def interleaved():
+    """Records of all routes in turn, without labels, and among them what cannot be used."""
+    records = [without_label(record) for record in build.MIXED_RECORDS]
+    mixed = records + UNROUTABLE + UNUSABLE
+    order = np.random.default_rng(0).permutation(len(mixed))
+    return [mixed[i] for i in order], order
+
+
+@pytest.fixture(scope="module")
+def answers(saved, tmp_path_factory):
+    """What a process without branchline gets from the model."""
+    folder = tmp_path_factory.mktemp("caller")
+    rows = [build.example(record) for record in interleaved()[0]]
+    batches = {
+        "mixed": ("serving_default", rows),
+        "none": ("serving_default", []),
+        "one": ("serving_default", [build.example(without_label(build.MIXED_RECORDS[4]))]),
+        "stray": ("serving_default", [build.example({"other": 1})] * 2),
+    }
+    for route in TABLE.names:
+        batches[f"routed-{route}"] = ("serving_default", build.mixed().routed[route])
+        batches[route] = (route, build.mixed().routed[route])
+        batches[f"empty-{route}"] = (route, [])
+    coded = {
+        name: (signature, [base64.b64encode(row).decode() for row in rows])
+        for name, (signature, rows) in batches.items()
+    }
+    (folder / "batches.json").write_text(json.dumps(coded))
+    (folder / "caller.py").write_text(CALLER)
+    command = [sys.executable, "-I", "caller.py", saved, "batches.json", "found.npz"]
+    subprocess.run(command, cwd=folder, check=True, timeout=300)
+    found = {}
+    with np.load(folder / "found.npz") as arrays:
+        for name in arrays:
+            batch, key = name.split(" ")
+            found.setdefault(batch, {})[key] = arrays[name]
+    return found
+
+
+def test_a_mixed_batch_is_routed_and_predicted_as_in_training(answers):
+    records, order = interleaved()
+    outputs = answers["mixed"]
+    assert set(outputs) == {"route", *TABLE.names}
+    routes = [expected_route(TABLE, as_lists(record)) or "" for record in records]
+    assert [name.decode() for name in outputs["route"]] == routes
+    places = {number: place for place, number in enumerate(order)}  # record → row
+    for route, rows in {"text": range(4), "meter-1": range(4, 7), "scan": range(7, 9)}.items():
+        mine = [places[row] for row in rows]
+        want = expected_predictions()[route]
+        np.testing.assert_allclose(outputs[route][mine], want, rtol=1e-5, atol=1e-6)
+        others = np.delete(outputs[route], mine, axis=0)
+        assert np.isnan(others).all(), f"{route}: rows of other routes"
+
+
+def as_lists(record):
+    return {key: v if isinstance(v, list) else [v] for key, v in record.items()}
+
+
+def test_a_record_that_its_route_cannot_use_has_a_route_and_no_prediction(answers):
+    _, order = interleaved()
+    first = len(build.MIXED_RECORDS) + len(UNROUTABLE)
+    for number, route in enumerate(UNUSABLE_ROUTES, first):
+        row = list(order).index(number)
+        assert answers["mixed"]["route"][row].decode() == route
+        assert all(np.isnan(answers["mixed"][name][row]).all() for name in TABLE.names)
+
+
+def test_an_empty_batch_gives_empty_outputs_of_the_same_shapes(answers):
+    shapes = {key: (value.shape[1:], value.dtype) for key, value in answers["mixed"].items()}
+    for key, value in answers["none"].items():
+        assert len(value) == 0 and value.shape[1:] == shapes[key][0]
+    for route in TABLE.names:
+        assert list(answers[f"empty-{route}"]) == [route]
+        assert len(answers[f"empty-{route}"][route]) == 0
+
+
+def test_one_row_is_predicted_as_among_others(answers):
+    assert answers["one"]["route"].tolist() == [b"meter-1"]
+    want = expected_predictions()["meter-1"][:1]
+    np.testing.assert_allclose(answers["one"]["meter-1"], want, rtol=1e-5)
+
+
+def test_a_batch_that_no_route_takes_gives_no_prediction(answers):
+    assert answers["stray"]["route"].tolist() == [b"", b""]
+    assert all(np.isnan(answers["stray"][name]).all() for name in TABLE.names)
+
+
+@pytest.mark.parametrize("route", TABLE.names)
+def test_a_routes_signature_gives_that_route_only(answers, route):
+    assert list(answers[route]) == [route]
+    want = expected_predictions()[route]
+    np.testing.assert_allclose(answers[route][route], want, rtol=1e-5, atol=1e-6)
+
+
+def test_shapes_are_those_of_the_tasks(answers):
+    rows = len(interleaved()[0])
+    assert answers["mixed"]["text"].shape == (rows,)
+    assert answers["mixed"]["meter-1"].shape == (rows,)
+    assert answers["mixed"]["scan"].shape == (rows, 3)
+    np.testing.assert_allclose(answers["scan"]["scan"].sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def loaded(saved):
+    return tf.saved_model.load(saved)
+
+
+KEYS = sorted({"other", *TABLE.keys})
+records = st.fixed_dictionaries({}, optional={key: strategies.values for key in KEYS})
+
+
+@given(st.lists(records, min_size=1, max_size=20))
+@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+def test_the_served_model_routes_as_the_documentation_says(loaded, records):
+    rows = tf.constant([build.example(record) for record in records])
+    outputs = loaded.signatures["serving_default"](examples=rows)
+    names = [name.decode() for name in outputs["route"].numpy()]
+    assert names == [expected_route(TABLE, record) or "" for record in records]
+    for row, (name, record) in enumerate(zip(names, records, strict=True)):
+        for route in TABLE.routes:
+            labelled = record | {route.label: [1]}
+            usable = name == route.name and problem_of(route, labelled) is None
+            assert np.isnan(outputs[route.name][row].numpy()).any() == (not usable)

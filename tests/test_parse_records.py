@@ -1,0 +1,364 @@
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from branchline.components.mixed_example_gen.find_files import (
+    file_format,
+    find_files,
+    fingerprint,
+)
+from branchline.components.mixed_example_gen.parse_records import parse_csv, parse_jsonl
+from branchline.components.mixed_example_gen.split_records import choose_split
+from branchline.schemas import BranchlineError
+
+
+def jsonl(content: bytes):
+    return list(parse_jsonl(io.BytesIO(content)))
+
+
+def read_csv(content: bytes, text_keys=()):
+    return list(parse_csv(io.BytesIO(content), "f.csv", frozenset(text_keys)))
+
+
+def only(parsed):
+    (one,) = parsed
+    return one
+
+
+@pytest.mark.parametrize(
+    ("line", "record"),
+    [
+        (b'{"a": 1}', {"a": [1]}),
+        (b'{"a": 1.0}', {"a": [1.0]}),
+        (b'{"a": "1"}', {"a": ["1"]}),
+        (b'{"a": true, "b": [false, true]}', {"a": [1], "b": [0, 1]}),
+        (b'{"a": null, "b": [], "c": {}, "d": 0}', {"d": [0]}),
+        (b'{"a": {"b": {"c": 2}}, "a.d": 3}', {"a.b.c": [2], "a.d": [3]}),
+        (b'{"a": [[1, 2], [3, [4]]]}', {"a": [1, 2, 3, 4]}),
+        (b'{"a": [1, 2.5, 3]}', {"a": [1.0, 2.5, 3.0]}),
+        (b'{"a": [true, 2.5]}', {"a": [1.0, 2.5]}),
+        (b'{"a": "\\ud83d\\ude00"}', {"a": ["\U0001f600"]}),
+        (b'{"a": 9223372036854775807}', {"a": [2**63 - 1]}),
+        (b'{"a": "", "": 1}', {"a": [""], "": [1]}),
+        (b"{}", {}),
+    ],
+)
+def test_a_json_object_becomes_lists_of_one_type(line, record):
+    read = only(jsonl(line)).record
+    assert read == record
+    types = {key: [type(value) for value in values] for key, values in read.items()}
+    assert types == {key: [type(value) for value in values] for key, values in record.items()}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "detail"),
+    [
+        (b'{"a": 1', "malformed_json", "expected one JSON object in a line"),
+        (b"[", "malformed_json", "expected one JSON object in a line"),
+        (b'[{"a": 1}]', "malformed_json", "got a JSON list, expected one JSON object in a line"),
+        (b'"text"', "malformed_json", "got a JSON text"),
+        (b"null", "malformed_json", "got a JSON null"),
+        (b'{"a": "\xff"}', "invalid_utf8", "byte 8"),
+        (b'{"a": "\\ud83d"}', "invalid_utf8", "a: the text is not Unicode"),
+        (b'{"\\udcff": 1}', "invalid_utf8", "the key is not Unicode"),
+        (b'{"a": [1, "x"]}', "wrong_type", "a: got texts and numbers"),
+        (b'{"o": {"a": [{"b": 1}]}}', "wrong_type", "o.a: got a object in a list"),
+        (b'{"a": [1, null]}', "wrong_type", "a: got a null in a list"),
+        (b'{"a": 9223372036854775808}', "number_too_large", "64 bits"),
+        (b'{"a": 1e39}', "number_too_large", "32 bits"),
+        (b'{"a": -1e400}', "number_too_large", "32 bits"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "number_too_large", "digits"),
+        (b'{"_offset": 1}', "reserved_key", "_offset"),
+        (b'{"a": ' + b"[" * 3000 + b"]" * 3000 + b"}", "malformed_json", "too deeply"),
+        (b'{"a":' * 3000 + b"1" + b"}" * 3000, "malformed_json", "too deeply"),
+    ],
+    ids=str,
+)
+def test_a_line_that_is_no_record_says_why(line, reason, detail):
+    good = b'{"good": 1}\n'
+    before, parsed, after = jsonl(good + line + b"\n" + good)
+    assert before.record == after.record == {"good": [1]}
+    assert (parsed.offset, parsed.record, parsed.reason) == (2, None, reason)
+    assert detail in parsed.detail
+
+
+def test_nan_is_a_float_that_the_router_judges():
+    (value,) = only(jsonl(b'{"a": NaN}')).record["a"]
+    assert value != value
+
+
+def test_bytes_that_are_not_utf8_are_kept_readable():
+    assert only(jsonl(b'{"a": "\xe9"}')).raw == r'{"a": "\xe9"}'
+    assert only(read_csv(b"a,b\n\xe9,2\n")).raw == r"\xe9,2"
+
+
+LINES = [b'{"a": 1}', b'{"a": 2}', b'{"a": 3}']
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("last", [True, False], ids=["ended", "last-line-not-ended"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["no-mark", "byte-order-mark"])
+def test_line_ends_and_a_byte_order_mark_are_no_part_of_records(end, last, mark):
+    parsed = jsonl(mark + end.join(LINES) + (end if last else b""))
+    assert [(p.offset, p.record) for p in parsed] == [(i, {"a": [i]}) for i in (1, 2, 3)]
+    rows = [b'"a","b"', b"1,x", b"2,x", b"3,x"]
+    parsed = read_csv(mark + end.join(rows) + (end if last else b""))
+    assert [(p.offset, p.record) for p in parsed] == [
+        (i + 1, {"a": [i], "b": ["x"]}) for i in (1, 2, 3)
+    ]
+
+
+def test_blank_lines_are_no_records_but_count_as_lines():
+    assert [p.offset for p in jsonl(b"\n" + LINES[0] + b"\n  \n\r\n" + LINES[1])] == [2, 5]
+    assert [p.offset for p in read_csv(b"a,b\n\n1,2\n\r\n3,4\n")] == [3, 5]
+
+
+def test_a_very_long_line_is_one_record():
+    text = "x" * 5_000_000
+    assert only(jsonl(json.dumps({"a": text}).encode())).record == {"a": [text]}
+
+
+CELLS = {
+    "0": 0,
+    "-7": -7,
+    "1.5": 1.5,
+    "1.50": 1.5,
+    "-.5": -0.5,
+    "1.": 1.0,
+    "1e5": 1e5,
+    "2E-3": 2e-3,
+    "007": "007",
+    "00.5": "00.5",
+    "+49": "+49",
+    "1_000": "1_000",
+    " 7": " 7",
+    "7 ": "7 ",
+    "nan": "nan",
+    "NaN": "NaN",
+    "inf": "inf",
+    "-inf": "-inf",
+    "0x10": "0x10",
+    "1e": "1e",
+    ".": ".",
+    "-": "-",
+    "True": "True",
+    "\u0661\u0662": "\u0661\u0662",
+    "1\u0662": "1\u0662",
+}
+
+
+@pytest.mark.parametrize(("cell", "value"), CELLS.items(), ids=map(ascii, CELLS))
+def test_a_cell_is_a_number_only_if_it_is_written_as_one(cell, value):
+    read = only(read_csv(f"a,b\n{cell},x\n".encode())).record["a"]
+    assert read == [value] and type(read[0]) is type(value)
+    assert only(read_csv(f"a,b\n{cell},x\n".encode(), ["a"])).record["a"] == [cell]
+
+
+@given(
+    st.integers(-(2**63), 2**63 - 1) | st.floats(width=32, allow_nan=False, allow_infinity=False)
+)
+@example(-0.0)
+def test_what_python_writes_for_a_number_is_read_back_as_that_number(number):
+    (read,) = only(read_csv(f"a,b\n{number},x\n".encode())).record["a"]
+    assert repr(read) == repr(number)
+
+
+@pytest.mark.parametrize("cell", ["1" * 25, "1e39", "9" * 400 + ".5", "9" * 5000])
+def test_a_number_that_no_example_can_hold_is_said_to_be_too_large(cell):
+    assert only(read_csv(f"a\n{cell}\n".encode())).reason == "number_too_large"
+    assert only(read_csv(f"a\n{cell}\n".encode(), ["a"])).record == {"a": [cell]}
+
+
+def test_an_empty_cell_is_an_absent_value():
+    assert only(read_csv(b'a,b,c\n1,,""\n')).record == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "detail"),
+    [
+        (b"1", "csv_row_length", "got 1 cells, expected 2"),
+        (b"1,2,3", "csv_row_length", "got 3 cells, expected 2"),
+        (b'1,"x"y', "malformed_csv", "expected after"),
+        (b"1,\xff", "invalid_utf8", "not UTF-8"),
+        (b"1," + b"x" * 200_000, "malformed_csv", "field larger than field limit"),
+        (b'"' + b"x\n" * 100_000, "malformed_csv", "field larger than field limit"),
+    ],
+    ids=["short", "long", "quote", "utf8", "large", "unclosed"],
+)
+def test_a_row_that_is_no_record_says_why_and_the_rows_after_it_are_read(row, reason, detail):
+    before, bad, *rest = read_csv(b"a,b\n0,0\n" + row + b"\n3,4\n")
+    assert (before.record, bad.record, bad.offset) == ({"a": [0], "b": [0]}, None, 3)
+    assert bad.reason == reason and detail in bad.detail
+    assert rest[-1].record == {"a": [3], "b": [4]}
+
+
+def test_an_unclosed_quote_at_the_end_is_one_malformed_row_with_all_its_lines():
+    first, bad = read_csv(b'a,b\n1,2\n3,"x\n5,6\n')
+    assert first.record and bad.reason == "malformed_csv"
+    assert (bad.offset, bad.raw) == (3, '3,"x\n5,6')
+
+
+def test_quoted_line_ends_stay_in_the_cell_and_the_next_row_has_the_right_line():
+    parsed = read_csv(b'a,b\r\n"one\ntwo\r\nthree",1\r\nx\r\ny,2\r\n')
+    assert [p.offset for p in parsed] == [2, 5, 6]
+    assert parsed[0].record == {"a": ["one\ntwo\r\nthree"], "b": [1]}
+    assert parsed[0].raw == '"one\ntwo\r\nthree",1'
+    assert parsed[1].reason == "csv_row_length"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "f.csv:1: "),
+        (b"\n1,2\n", "f.csv:1: "),
+        (b"a,b,a\n1,2,3\n", "got a more than once"),
+        (b"a,,b\n", "a header that names each column"),
+        (b'"a,b\n', "f.csv:1: the CSV header cannot be read"),
+        (b"caf\xe9,b\n1,2\n", "not UTF-8"),
+    ],
+    ids=["empty", "blank", "twice", "unnamed", "unclosed", "utf8"],
+)
+def test_a_wrong_header_fails_with_the_file_and_what_is_expected(content, message):
+    with pytest.raises(BranchlineError) as error:
+        read_csv(content)
+    assert message in str(error.value)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@given(st.lists(json_values, max_size=5))
+def test_every_json_line_comes_out_once_with_its_line_number(lines):
+    parsed = jsonl("\n".join(map(json.dumps, lines)).encode())
+    assert [p.offset for p in parsed] == list(range(1, len(lines) + 1))
+    assert [p.raw for p in parsed] == [json.dumps(line) for line in lines]
+    for each in parsed:
+        assert (each.record is None) == bool(each.reason) == bool(each.detail)
+        for values in (each.record or {}).values():
+            assert values and len({type(value) for value in values}) == 1
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_parsers(content):
+    assert all((p.record is None) == bool(p.reason) for p in jsonl(content))
+    rows = read_csv(b"a,b\n" + content)
+    assert all((p.record is None) == bool(p.reason) for p in rows)
+
+
+@given(
+    st.lists(
+        st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"])), min_size=2, max_size=2)
+    )
+)
+def test_rows_written_by_pythons_csv_are_read_back(rows):
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows([["a", "b"], *rows])
+    parsed = read_csv(written.getvalue().encode(), ["a", "b"])
+    want = [{k: [v] for k, v in zip("ab", row, strict=True) if v} for row in rows]
+    assert [p.record for p in parsed] == want
+
+
+def test_the_split_does_not_depend_on_key_order_or_file_format():
+    rows = [{"id": i, "x": i / 7, "t": f"n{i}"} for i in range(50)]
+    backwards = [dict(reversed(row.items())) for row in rows]
+    written = io.StringIO()
+    writer = csv.DictWriter(written, ["t", "id", "x"])
+    writer.writeheader()
+    writer.writerows(rows)
+    splits = {"train": 1, "eval": 1}
+
+    def chosen(parsed):
+        return [choose_split(p.record, splits) for p in parsed]
+
+    first = chosen(jsonl("\n".join(map(json.dumps, rows)).encode()))
+    assert first == chosen(jsonl("\n".join(map(json.dumps, backwards)).encode()))
+    assert first == chosen(read_csv(written.getvalue().encode()))
+    assert set(first) == {"train", "eval"}
+
+
+def test_the_splits_get_about_their_shares():
+    counts = {"train": 0, "eval": 0}
+    for i in range(5000):
+        counts[choose_split({"id": [i]}, {"train": 4, "eval": 1})] += 1
+    # Five standard deviations of a binomial(5000, 0.2).
+    assert abs(counts["eval"] - 1000) < 5 * (5000 * 0.2 * 0.8) ** 0.5
+
+
+def test_records_of_one_split_key_stay_together_and_others_go_by_their_content():
+    splits = {"train": 1, "eval": 1}
+    chosen = {choose_split({"user": ["u"], "i": [i]}, splits, "user") for i in range(50)}
+    assert len(chosen) == 1
+    without = {choose_split({"i": [i]}, splits, "user") for i in range(50)}
+    assert without == {"train", "eval"}
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("a/x.jsonl", "jsonl"),
+        ("x.ndjson.gz", "jsonl"),
+        ("x.JSON", "jsonl"),
+        ("x.json.bz2", "jsonl"),
+        ("x.csv", "csv"),
+        ("x.csv.gz", "csv"),
+        ("x.csv.bak", None),
+        ("a.csv/readme", None),
+        ("csv", None),
+        ("x.gz", None),
+    ],
+)
+def test_a_files_name_tells_its_format(path, kind):
+    assert file_format(path) == kind
+
+
+def test_files_are_found_in_folders_below_and_hidden_ones_passed_over(tmp_path):
+    for name in ("b.jsonl", "deep/er/a.csv", ".hidden.csv", ".git/x.csv", "notes.txt", "LICENSE"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("a\n1\n")
+    files, others = find_files([str(tmp_path), str(tmp_path / "b.jsonl"), f"{tmp_path}/deep/"])
+    assert [file.path for file in files] == [f"{tmp_path}/b.jsonl", f"{tmp_path}/deep/er/a.csv"]
+    assert others == [f"{tmp_path}/LICENSE", f"{tmp_path}/notes.txt"]
+
+
+def test_a_pattern_finds_what_matches_it(tmp_path):
+    for name in ("a1.csv", "a2.csv", "b.csv", ".a.csv"):
+        (tmp_path / name).write_text("a\n1\n")
+    files, _ = find_files([f"{tmp_path}/a*.csv"])
+    assert [file.path for file in files] == [f"{tmp_path}/a1.csv", f"{tmp_path}/a2.csv"]
+    assert len(find_files([f"{tmp_path}/*"])[0]) == 3
+
+
+def test_a_file_whose_name_holds_a_patterns_signs_is_found(tmp_path):
+    for name in ("part[1].csv", "part1.csv"):
+        (tmp_path / name).write_text("a\n1\n")
+    files, _ = find_files([f"{tmp_path}/part[1].csv"])
+    assert [file.path for file in files] == [f"{tmp_path}/part[1].csv"]
+    assert fingerprint(files) != fingerprint(find_files([f"{tmp_path}/part1.csv"])[0])
+    folder = tmp_path / "run [2]"
+    folder.mkdir()
+    (folder / "x.csv").write_text("a\n1\n")
+    assert [file.path for file in find_files([str(folder)])[0]] == [f"{folder}/x.csv"]
+
+
+def test_a_path_without_records_fails_and_says_what_is_expected(tmp_path):
+    with pytest.raises(BranchlineError, match="nowhere: there is no such file"):
+        find_files([str(tmp_path / "nowhere")])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(BranchlineError, match="empty: .*no.*file"):
+        find_files([str(empty)])
+    (empty / "notes.txt").write_text("x")
+    with pytest.raises(BranchlineError, match=r"empty: got no file of records, expected \.jsonl"):
+        find_files([str(empty)])

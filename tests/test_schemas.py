@@ -1,0 +1,318 @@
+import subprocess
+import sys
+
+import pytest
+import strategies
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from branchline.schemas import (
+    Bound,
+    Categorical,
+    EarlyStopping,
+    Ids,
+    Image,
+    Numeric,
+    PathTraining,
+    Proportional,
+    Recipe,
+    RecipeError,
+    Route,
+    RoutingTable,
+    Text,
+    Training,
+    from_json,
+    to_json,
+    when,
+)
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+def route(name="r", condition=None, **fields):
+    fields = {"features": {"x": Numeric()}, "label": "y", "task": "binary"} | fields
+    return Route(name, condition or when.present("x"), **fields)
+
+
+def recipe(**fields):
+    return Recipe(**({"name": "support", "routing": RoutingTable(route())} | fields))
+
+
+WRONG = {
+    # what is made: (field, value, what the message says is expected)
+    "key-empty": (lambda: when.present(""), "when.present", "''", "non-empty str"),
+    "key-no-text": (lambda: when.equals(3, 1), "when.isin", "3", "key of a field"),
+    "key-reserved": (lambda: when.present("_route"), "when.present", "'_route'", "other than"),
+    "dtype": (lambda: when.dtype("k", "double"), "when.dtype('k')", "'double'", "float, int, str"),
+    "equals-none": (lambda: when.equals("k", None), "when.equals('k')", "None", "a str, int"),
+    "equals-nan": (lambda: when.equals("k", NAN), "when.isin('k')", "nan", "finite"),
+    "isin-infinity": (lambda: when.isin("k", [INFINITY]), "when.isin('k')", "inf", "finite"),
+    "isin-text": (lambda: when.isin("k", "abc"), "when.isin('k')", "'abc'", "a list of values"),
+    "isin-empty": (lambda: when.isin("k", []), "when.isin('k')", "()", "at least one value"),
+    "isin-int": (lambda: when.isin("k", [2**63]), "when.isin('k')", str(2**63), "64 bits"),
+    "isin-list": (lambda: when.isin("k", [[1]]), "when.isin('k')", "[1]", "a str, int, float"),
+    "greater": (lambda: when.greater("k", "3"), "when.greater('k')", "'3'", "a finite number"),
+    "greater-bool": (lambda: when.greater("k", True), "when.greater('k')", "True", "finite"),
+    "greater-int": (lambda: when.greater("k", 2**63), "when.greater('k')", str(2**63), "64 bits"),
+    "less": (lambda: when.less("k", NAN), "when.less('k')", "nan", "a finite number"),
+    "all-empty": (lambda: when.all(), "when.all", "()", "at least one condition"),
+    "any-no-condition": (lambda: when.any("x"), "when.any", "'x'", "conditions"),
+    "not": (lambda: when.not_("x"), "when.not_", "'x'", "a condition"),
+    "numeric": (lambda: Numeric((0,)), "Numeric.shape", "0", "at least 1"),
+    "numeric-text": (lambda: Numeric("3"), "Numeric.shape", "'3'", "a tuple of ints"),
+    "categorical": (lambda: Categorical(0), "Categorical.max_values", "0", "at least 1"),
+    "text": (lambda: Text(length=1.5), "Text.length", "1.5", "an int"),
+    "image": (lambda: Image(8, True), "Image.width", "True", "an int"),
+    "ids": (lambda: Ids(-1), "Ids.num_ids", "-1", "at least 1"),
+    "route-name": (lambda: route("a b"), "Route.name", "'a b'", "letters, digits"),
+    "route-name-taken": (lambda: route("route"), "Route.name", "'route'", "other than"),
+    "route-condition": (lambda: route(condition="x"), "Route('r').condition", "'x'", "`when`"),
+    "route-no-features": (lambda: route(features={}), "Route('r').features", "{}", "at least one"),
+    "route-feature": (
+        lambda: route(features={"x": float}),
+        "Route('r').features['x']",
+        "<class 'float'>",
+        "a kind such as",
+    ),
+    "route-feature-key": (
+        lambda: route(features={"_offset": Numeric()}),
+        "Route('r').features",
+        "'_offset'",
+        "reserved",
+    ),
+    "route-label": (lambda: route(label=None), "Route('r').label", "None", "key of a field"),
+    "route-label-feature": (lambda: route(label="x"), "Route('r').label", "'x'", "not one of"),
+    "route-task": (lambda: route(task="rank"), "Route('r').task", "'rank'", "binary, multiclass"),
+    "route-classes": (
+        lambda: route(task="multiclass"),
+        "Route('r').num_classes",
+        "None",
+        "at least 2",
+    ),
+    "route-classes-binary": (
+        lambda: route(num_classes=2),
+        "Route('r').num_classes",
+        "2",
+        'unless task="multiclass"',
+    ),
+    "table-empty": (lambda: RoutingTable(), "RoutingTable", "()", "at least one Route"),
+    "table-no-route": (lambda: RoutingTable("r"), "RoutingTable", "'r'", "routes"),
+    "optimizer": (lambda: Training(optimizer="sga"), "Training.optimizer", "'sga'", "adam, "),
+    "learning-rate": (lambda: Training(learning_rate=0), "Training.learning_rate", "0", "above 0"),
+    "decay": (lambda: Training(decay="exp"), "Training.decay", "'exp'", "constant, cosine"),
+    "warmup": (lambda: Training(warmup_steps=-1), "Training.warmup_steps", "-1", "at least 0"),
+    "clip": (lambda: Training(clip_norm=0), "Training.clip_norm", "0", "above 0"),
+    "early": (lambda: Training(early_stopping=5), "Training.early_stopping", "5", "EarlyStopping"),
+    "patience": (lambda: EarlyStopping(0), "EarlyStopping.patience", "0", "at least 1"),
+    "steps": (lambda: Training(steps=0), "Training.steps", "0", "at least 1"),
+    "schedule": (lambda: Training(schedule="aab"), "Training.schedule", "'aab'", "a schedule"),
+    "share": (lambda: Training(validation_share=1), "Training.validation_share", "1", "below 1"),
+    "path-fields": (
+        lambda: Training(routes={"r": {"steps": 3}}),
+        "Training.routes['r']",
+        "{'steps': 3}",
+        "some of optimizer",
+    ),
+    "path-value": (
+        lambda: Training(routes={"r": {"accumulate": 0}}),
+        "PathTraining.accumulate",
+        "0",
+        "at least 1",
+    ),
+    "recipe-name": (lambda: recipe(name="a/b"), "Recipe.name", "'a/b'", "letters, digits"),
+    "recipe-routing": (lambda: recipe(routing=[]), "Recipe.routing", "[]", "a RoutingTable"),
+    "recipe-training": (lambda: recipe(training={}), "Recipe.training", "{}", "Training"),
+    "recipe-path": (
+        lambda: recipe(training=Training(routes={"q": {}})),
+        "Recipe.training.routes",
+        "'q'",
+        "one of the routes r",
+    ),
+    "threshold-route": (
+        lambda: recipe(thresholds={"q": {"auc": 0.5}}),
+        "Recipe.thresholds",
+        "'q'",
+        "one of the routes r",
+    ),
+    "threshold-value": (
+        lambda: recipe(thresholds={"r": {"auc": "high"}}),
+        "Recipe.thresholds['r']['auc']",
+        "'high'",
+        "a finite number",
+    ),
+    "threshold-direction": (
+        lambda: recipe(thresholds={"r": {"Mean": 0.5}}),
+        "Recipe.thresholds['r']['Mean']",
+        "0.5",
+        "Bound(least=…)",
+    ),
+    "bound": (lambda: Bound(), "Bound", "(None, None)", "a least or a greatest"),
+    "metrics": (
+        lambda: recipe(metrics={"r": "auc"}),
+        "Recipe.metrics['r']",
+        "'auc'",
+        "a list of metric names",
+    ),
+    "limit": (lambda: recipe(quarantine_limit=5), "Recipe.quarantine_limit", "5", "in [0, 1]"),
+    "splits": (lambda: recipe(splits={"train": 1}), "Recipe.splits", "{'train': 1}", '"eval": 1'),
+    "split-parts": (
+        lambda: recipe(splits={"train": 1, "eval": 0}),
+        "Recipe.splits['eval']",
+        "0",
+        "at least 1",
+    ),
+    "split-key": (lambda: recipe(split_key=3), "Recipe.split_key", "3", "a str or None"),
+    "data": (lambda: recipe(data=3), "Recipe.data", "3", "a path, or a function"),
+}
+
+
+@pytest.mark.parametrize(("make", "field", "value", "expected"), WRONG.values(), ids=WRONG)
+def test_an_error_names_the_field_the_value_and_what_is_expected(make, field, value, expected):
+    with pytest.raises(RecipeError) as error:
+        make()
+    message = str(error.value)
+    assert message.startswith(f"{field}: got {value}"), message
+    assert expected in message.partition("expected")[2], message
+    assert "\n" not in message
+
+
+def test_two_routes_of_one_name_are_refused():
+    with pytest.raises(RecipeError, match="more than one route is named r"):
+        RoutingTable(route(), route())
+
+
+@given(strategies.recipes())
+@settings(max_examples=150, deadline=None)
+def test_a_recipe_survives_json_byte_for_byte(made):
+    text = to_json(made)
+    read = from_json(text)
+    assert read == made
+    assert to_json(read) == text
+    # What equality does not see: dicts have an order, and 1 == 1.0 == True.
+    for ours, theirs in zip(made.routing.routes, read.routing.routes, strict=True):
+        assert list(ours.features) == list(theirs.features)
+        assert repr(ours.condition) == repr(theirs.condition)
+
+
+def test_the_order_in_which_a_dict_was_filled_does_not_show_in_the_json():
+    a = {"r": {"auc": 0.5, "accuracy": 0.5}}
+    b = {"r": {"accuracy": 0.5, "auc": 0.5}}
+    assert to_json(recipe(thresholds=a)) == to_json(recipe(thresholds=b))
+
+
+def test_the_order_of_features_and_routes_does_show():
+    ab = route(features={"a": Numeric(), "b": Numeric()})
+    ba = route(features={"b": Numeric(), "a": Numeric()})
+    assert to_json(ab) != to_json(ba)
+    other = route("s")
+    assert to_json(RoutingTable(ab, other)) != to_json(RoutingTable(other, ab))
+
+
+def test_functions_do_not_travel():
+    made = recipe(data=lambda folder: None, training=Training(schedule=lambda step: "r"))
+    read = from_json(to_json(made))
+    assert read.data is None
+    assert read.training.schedule == Training().schedule == Proportional(temperature=2.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", '{"type":"Nothing"}', '{"type":"Route"}', '{"type":"RoutingTable"}'],
+    ids=["empty", "cut-off", "unknown-type", "no-name", "no-routes"],
+)
+def test_what_is_no_json_of_a_recipe_is_refused(text):
+    with pytest.raises(RecipeError):
+        from_json(text)
+
+
+def test_a_wrong_value_in_json_is_refused_like_one_in_python():
+    text = to_json(recipe()).replace('"quarantine_limit":0.05', '"quarantine_limit":7')
+    with pytest.raises(RecipeError, match="Recipe.quarantine_limit: got 7"):
+        from_json(text)
+
+
+def test_the_schemas_import_neither_tensorflow_nor_tfx():
+    code = (
+        "import sys, branchline.schemas\n"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'keras'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_key_of_one_type_keeps_its_name_and_a_key_of_several_gets_the_type():
+    table = RoutingTable(
+        route("f", features={"value": Numeric(), "age": Numeric()}),
+        route("i", features={"value": Ids(9), "age": Image(1, 1, 1)}, task="regression"),
+        route("s", features={"value": Categorical()}, label="age"),
+    )
+    assert [table.column(name, "value") for name in "fis"] == [
+        "value.float",
+        "value.int",
+        "value.string",
+    ]
+    assert table.columns("f") == {"value": "value.float", "age": "age.float", "y": "y.int"}
+    assert table.columns("s") == {"value": "value.string", "age": "age.int"}
+    assert table.column("i", "y") == "y.float"
+    alone = RoutingTable(route("f", features={"value": Numeric()}))
+    assert alone.column("f", "value") == "value"
+
+
+def test_two_columns_of_one_table_never_share_a_name():
+    with pytest.raises(RecipeError, match="value.float"):
+        RoutingTable(
+            route("f", features={"value": Numeric(), "value.float": Text()}),
+            route("i", features={"value": Ids(9)}),
+        )
+
+
+def test_text_keys_are_those_that_no_route_reads_as_a_number():
+    table = RoutingTable(
+        route("f", features={"id": Numeric(), "name": Text()}),
+        route("s", features={"id": Categorical(), "name": Categorical()}),
+    )
+    assert table.text_keys == ("name",)
+
+
+def test_a_paths_own_training_lies_over_what_holds_for_all():
+    common = {"optimizer": "sgd", "learning_rate": 0.5, "clip_norm": 2.0}
+    training = Training(**common, routes={"r": {"learning_rate": 0.25, "clip_norm": None}})
+    assert training.path("r") == PathTraining(optimizer="sgd", learning_rate=0.25)
+    assert training.path("another") == PathTraining(**common)
+
+
+@given(st.data())
+@settings(max_examples=50, deadline=None)
+def test_every_field_of_a_path_can_be_its_own(data):
+    name, strategy = data.draw(st.sampled_from(sorted(strategies.path_fields().items())))
+    value = data.draw(strategy)
+    assert getattr(Training(routes={"r": {name: value}}).path("r"), name) == value
+
+
+@pytest.mark.parametrize(
+    ("metric", "bad", "good"),
+    [
+        ("auc", 0.4, 0.6),
+        ("accuracy", 0.4, 0.5),
+        ("SparseCategoricalAccuracy", 0.4, 0.6),
+        ("mean_absolute_error", 0.6, 0.5),
+        ("RootMeanSquaredError", 0.6, 0.4),
+        ("binary_crossentropy", 0.6, 0.4),
+        ("my_loss", 0.6, 0.4),
+    ],
+)
+def test_a_threshold_bounds_a_metric_on_its_bad_side(metric, bad, good):
+    bound = recipe(thresholds={"r": {metric: 0.5}}).thresholds["r"][metric]
+    assert bound.holds(good) and not bound.holds(bad) and not bound.holds(NAN)
+
+
+def test_a_bound_has_two_sides():
+    bound = Bound(least=1, greatest=2)
+    assert [bound.holds(value) for value in (0.9, 1, 1.5, 2, 2.1, NAN)] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
