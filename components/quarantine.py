@@ -10,6 +10,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.pvalue import AsSingleton
 
 from branchline.schemas import BranchlineError
 
@@ -36,7 +37,7 @@ class WriteQuarantine(beam.PTransform):
         super().__init__()
         self._folder = folder
 
-    def expand(self, input_or_inputs: dict[str, beam.PCollection]) -> beam.PCollection:
+    def expand(self, input_or_inputs: dict[str, beam.PCollection]) -> Any:
         """Adds the writes to the pipeline."""
         lines, counts = input_or_inputs["lines"], input_or_inputs["counts"]
         _ = (
@@ -45,7 +46,7 @@ class WriteQuarantine(beam.PTransform):
             | "WriteRecords"
             >> beam.io.WriteToText(f"{self._folder}/records", file_name_suffix=".jsonl.gz")
         )
-        samples = (
+        samples: Any = (
             lines
             | "ByReason" >> beam.Map(lambda line: (line["reason"], line))
             | "Sample" >> beam.combiners.Top.SmallestPerKey(NUM_SAMPLES, key=_place)
@@ -53,10 +54,9 @@ class WriteQuarantine(beam.PTransform):
         )
         return (
             counts
-            | "Sum" >> beam.CombinePerKey(sum)
+            | "Sum" >> beam.CombinePerKey(sum)  # pyright: ignore[reportArgumentType]
             | "CountsAsOne" >> beam.combiners.ToDict()
-            | "WriteCounts"
-            >> beam.Map(_write_counts, beam.pvalue.AsSingleton(samples), self._folder)
+            | "WriteCounts" >> beam.Map(_write_counts, AsSingleton(samples), self._folder)
         )
 
 

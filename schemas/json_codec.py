@@ -17,7 +17,7 @@ _CLASSES: dict[str, Any] = {
     cls.__name__: cls
     for module in (conditions, features, metrics, recipe, routes, schedule, training)
     for cls in vars(module).values()
-    if dataclasses.is_dataclass(cls)
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls)
 }
 
 

@@ -45,7 +45,9 @@ _HIGHER_IS_BETTER = (
     "fowlkes_mallows",
 )
 # Abbreviations that TFMA and Keras have as names of their own.
-_SHORT = dict.fromkeys(("mae", "mape", "mse", "msle", "kld", "fpr", "fnr", "fp", "fn"), False)
+_SHORT: dict[str, bool] = dict.fromkeys(
+    ("mae", "mape", "mse", "msle", "kld", "fpr", "fnr", "fp", "fn"), False
+)
 _SHORT |= dict.fromkeys(("tpr", "tnr", "ppv", "npv", "tp", "tn"), True)
 
 

@@ -11,6 +11,7 @@ import apache_beam as beam
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
+from apache_beam.options.pipeline_options import PipelineOptions
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx.types import artifact_utils, standard_artifacts
 from tfx_bsl.coders import example_coder
@@ -32,9 +33,7 @@ from branchline.schemas import (
     when,
 )
 
-FNAPI = beam.options.pipeline_options.PipelineOptions(
-    ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
-)
+FNAPI = PipelineOptions(["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"])
 
 
 def feature(values):

@@ -303,6 +303,7 @@ def test_every_field_of_a_path_can_be_its_own(data):
 )
 def test_a_threshold_bounds_a_metric_on_its_bad_side(metric, bad, good):
     bound = recipe(thresholds={"r": {metric: 0.5}}).thresholds["r"][metric]
+    assert isinstance(bound, Bound)
     assert bound.holds(good) and not bound.holds(bad) and not bound.holds(NAN)
 
 

@@ -65,6 +65,7 @@ def test_wrapped_layers_save_and_load_inside_a_model(kind, tmp_path):
     model = keras.Sequential([keras.Input([2]), kind(dense(), on=False), keras.layers.Dense(1)])
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert isinstance(loaded, keras.Sequential)
     x = np.ones([3, 2], np.float32)
     np.testing.assert_array_equal(loaded(x), model(x))
     assert int(loaded.layers[0].on) == 0

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -291,7 +292,7 @@ def test_s07_a_mixed_step_leaves_what_no_row_uses(stream_of):
     for later in seen[1:]:
         for was, now in zip(seen[0], later, strict=True):
             np.testing.assert_array_equal(was, now)
-    step = trainer.path_steps[0]
+    step: Any = trainer.path_steps[0]
     clocks = dict(zip(step.groups, (int(o.iterations) for o in step.optimizers), strict=True))
     assert clocks[(0, 1)] == clocks[(0, 1, 2, 3)] == 4 and clocks[(2, 3)] == 1
 

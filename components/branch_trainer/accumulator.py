@@ -17,7 +17,7 @@ class Accumulator:
     def __init__(self, trained: Sequence[keras.Variable], size: int):
         self.size = size
         self._trained = list(trained)
-        self._count = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._count = tf.Variable(tf.constant(0, tf.int64), trainable=False)
         self._sums = [tf.Variable(tf.zeros_like(v.value), trainable=False) for v in trained]
         self._place = {id(v): i for i, v in enumerate(trained)}
         self._touched: list[keras.Variable] = []

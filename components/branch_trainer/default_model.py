@@ -5,6 +5,8 @@ bring to the width of the trunk; the trunk refines it, the route's head reads it
 through lets a route with few rows be nearly a linear model.
 """
 
+from typing import Any
+
 import keras
 
 from branchline.components.branch_trainer.embedding import Embedding
@@ -40,7 +42,7 @@ def build_model(recipe: Recipe, inputs: dict[str, dict[str, Input]]) -> Branched
 
 def build_branch(route: Route, inputs: dict[str, Input]) -> keras.Model:
     """Builds the branch of one route: its features → float32 [batch, WIDTH]."""
-    layers = {
+    layers: dict[str, Any] = {
         key: keras.Input(spec.shape, dtype=spec.dtype, name=key.replace("/", "_"))
         for key, spec in inputs.items()
     }
@@ -84,16 +86,16 @@ def _encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> k
 
 def _bag_of_words(spec: Input, words: keras.KerasTensor) -> keras.KerasTensor:
     """Averages the words' embeddings; 0 is no word. Source: Joulin et al. 2017 (fastText)."""
-    embedded = Embedding(spec.vocabulary_size, EMBEDDING)(words)
+    embedded: Any = Embedding(spec.vocabulary_size, EMBEDDING)(words)
     there = keras.ops.cast(keras.ops.not_equal(words, 0), "float32")[..., None]
-    total = keras.ops.sum(embedded * there, axis=1)
+    total: Any = keras.ops.sum(embedded * there, axis=1)
     return total / keras.ops.maximum(keras.ops.sum(there, axis=1), 1.0)
 
 
 def _small_cnn(pixels: keras.KerasTensor) -> keras.KerasTensor:
     hidden = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(pixels)
     hidden = keras.layers.Conv2D(64, 3, padding="same", activation="relu")(hidden)
-    small = max(pixels.shape[1:3]) <= 32
+    small = max(size or 0 for size in pixels.shape[1:3]) <= 32
     pool = (
         keras.layers.MaxPooling2D(padding="same")  # a picture may be one pixel high
         if small

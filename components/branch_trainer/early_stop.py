@@ -1,5 +1,7 @@
 """Validation per path, and for each path its own end of training with its own best weights."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -44,7 +46,7 @@ class Validator:
         return total / rows
 
 
-def _loss_fn(model: BranchedModel, path: str, dataset: tf.data.Dataset):
+def _loss_fn(model: BranchedModel, path: str, dataset: Any):
     def loss_and_rows(*batch):
         if path in model.paths:
             return path_loss(model, path, batch, training=False), rows_of(batch)

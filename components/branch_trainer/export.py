@@ -6,6 +6,7 @@ Transform's graph; so what is served is what was trained on.
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -15,7 +16,7 @@ from branchline.components.branch_trainer.inputs import Input, densify
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.train import Scale
 from branchline.components.router.raw_batch import ABSENT, Column, parse
-from branchline.components.router.read_fields import read_fields
+from branchline.components.router.read_fields import read_fields, widen
 from branchline.components.router.routing_fn import route_index
 from branchline.components.transform.preprocessing import output_name
 from branchline.schemas import Route, RoutingTable
@@ -96,7 +97,7 @@ class ServedModel(tf.Module):
 
     def _read(
         self, examples: tf.Tensor, columns: dict[str, Column], index: tf.Tensor
-    ) -> tuple[tf.Tensor, dict[str, tf.SparseTensor]]:
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor | tf.SparseTensor]]:
         """Reads every route's features in its own rows, as the Transform's graph takes them.
 
         Returns:
@@ -108,7 +109,7 @@ class ServedModel(tf.Module):
             mine = tf.equal(index, number)
             own = self._columns_of(route, examples, columns)
             fields = read_fields(route, own, label=False)
-            usable &= ~(mine & (fields.problem >= 0))
+            usable &= tf.logical_not(mine & (fields.problem >= 0))
             for key, column in fields.columns.items():
                 values = {
                     "string": column.strings,
@@ -145,10 +146,10 @@ class ServedModel(tf.Module):
         width = tf.TensorShape(spec.shape).num_elements()
         shape = tf.stack([values.dense_shape[0], width])
         dense = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape))
-        return tf.reshape(dense, [-1, *spec.shape])
+        return tf.reshape(dense, [-1, *tf.TensorShape(spec.shape).as_list()])
 
     def _predict_route(
-        self, route: Route, transformed: dict[str, tf.Tensor], rows: tf.Tensor
+        self, route: Route, transformed: Mapping[str, Any], rows: tf.Tensor
     ) -> tf.Tensor:
         features = {
             key: tf.gather(densify(transformed[output_name(route.name, key)], spec), rows)
@@ -183,7 +184,7 @@ def _either(first: Column, second: Column) -> Column:
     for a, b in zip(first, second, strict=True):
         if a.shape.rank == 2:
             width = tf.maximum(tf.shape(a)[1], tf.shape(b)[1])
-            a, b = (tf.pad(each, [[0, 0], [0, width - tf.shape(each)[1]]]) for each in (a, b))
+            a, b = (widen(each, width) for each in (a, b))
             parts.append(tf.where(absent[:, None], b, a))
         else:
             parts.append(tf.where(absent, b, a))

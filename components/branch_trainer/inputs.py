@@ -1,6 +1,6 @@
 """Reads a route's transformed examples as batches of features and labels."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -59,8 +59,8 @@ def _own_inputs(route: Route, transform: tft.TFTransformOutput) -> dict[str, Inp
     for name, spec in sorted(transform.transformed_feature_spec().items()):
         if name.startswith(prefix) and name != label:
             fixed = isinstance(spec, tf.io.FixedLenFeature)
-            shape = (tuple(spec.shape) or (1,)) if fixed else (None,)
-            inputs[name.removeprefix(prefix)] = Input(shape, spec.dtype.name)
+            shape = (tuple(tf.TensorShape(spec.shape).as_list()) or (1,)) if fixed else (None,)
+            inputs[name.removeprefix(prefix)] = Input(shape, tf.as_dtype(spec.dtype).name)
     if not inputs:
         got = ", ".join(sorted(transform.transformed_feature_spec()))
         raise BranchlineError(
@@ -86,7 +86,7 @@ def parse_batch(
     label_dtype = tf.float32 if route.task == "regression" else tf.int64
     specs: dict = {output_name(route.name, key): spec.dtype for key, spec in inputs.items()}
     specs[label] = label_dtype
-    parsed = tf.io.parse_example(
+    parsed: dict[str, Any] = tf.io.parse_example(
         serialized, {name: tf.io.VarLenFeature(tf.as_dtype(dtype)) for name, dtype in specs.items()}
     )
     features = {
@@ -111,7 +111,7 @@ def densify(values: tf.Tensor | tf.SparseTensor, spec: Input) -> tf.Tensor:
         width = tf.TensorShape(spec.shape).num_elements()
         shape = tf.stack([values.dense_shape[0], width])
         values = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape))
-    return tf.reshape(values, [-1, *spec.shape])
+    return tf.reshape(values, [-1, *spec.shape])  # pyright: ignore[reportArgumentType]
 
 
 def read_stream(

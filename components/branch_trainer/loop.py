@@ -1,11 +1,10 @@
 """The inner loop: many steps, on whatever paths, in one call of one TensorFlow graph."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-
-from branchline.components.branch_trainer.step import PathStep
 
 STEPPED, ENDED, NOT_FINITE = 0, 1, 2
 
@@ -39,7 +38,7 @@ class Loop:
         streams: one dataset of batches per path, in the same order.
     """
 
-    def __init__(self, steps: list[PathStep], streams: list[tf.data.Dataset]):
+    def __init__(self, steps: Sequence[Any], streams: list[tf.data.Dataset]):
         self.steps = steps
         self.iterators = [iter(stream) for stream in streams]
         self._kept = [_BatchKeeper(stream.element_spec) for stream in streams]
@@ -109,7 +108,7 @@ class _BatchKeeper:
 
     def __init__(self, element_spec: Any):
         self.element_spec = element_spec
-        self.full = tf.Variable(False, trainable=False)
+        self.full = tf.Variable(tf.constant(False), trainable=False)
         self.parts = [
             tf.Variable(
                 tf.zeros([size or 0 for size in _dimensions(spec)], spec.dtype),

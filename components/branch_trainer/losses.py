@@ -24,7 +24,7 @@ def label_of(head: Head, labels: Any) -> tf.Tensor:
                 f"Head {head.name!r} needs the label {key!r}; there are {sorted(labels)}"
             )
         labels = labels[key]
-    return tf.convert_to_tensor(labels)
+    return tf.convert_to_tensor(labels)  # pyright: ignore[reportArgumentType]
 
 
 def rows_with_label(label: tf.Tensor, missing: float) -> tf.Tensor:
@@ -90,7 +90,7 @@ def _losses(head: Head, labels: Any, output: tf.Tensor) -> tuple[tf.Tensor, tf.T
     present = None if head.missing is None else rows_with_label(label, head.missing)
     if present is not None:
         label = tf.where(_like_rows(present, label.shape.rank), label, tf.zeros_like(label))
-    loss_fn = head.loss.call if isinstance(head.loss, keras.losses.Loss) else head.loss
+    loss_fn: Any = head.loss.call if isinstance(head.loss, keras.losses.Loss) else head.loss
     try:
         losses = tf.convert_to_tensor(loss_fn(label, _as_float(output)))
     except (ValueError, TypeError) as error:

@@ -110,7 +110,8 @@ def _without_rows(group: Group, inputs: Any) -> Any:
 
 def _blank_row(tensor: tf.Tensor) -> tf.Tensor:
     if isinstance(tensor, tf.RaggedTensor):
-        return tf.RaggedTensor.from_tensor(tf.zeros([1] * tensor.shape.rank, tensor.dtype))
+        row = tf.zeros([1] * tensor.shape.rank, tensor.dtype)
+        return tf.RaggedTensor.from_tensor(row)  # pyright: ignore[reportAttributeAccessIssue]
     return tf.zeros([1, *(size or 1 for size in tensor.shape[1:])], tensor.dtype)
 
 

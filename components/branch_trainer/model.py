@@ -208,7 +208,9 @@ class BranchedModel(keras.Model):
         except (ValueError, TypeError) as error:
             raise ValueError(f"Path {path!r} cannot take features {features}: {error}") from error
 
-    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+    def summary(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, print_fn: Callable[[str], Any] = print
+    ) -> None:
         """Prints stages, switches with their branches, heads and paths, with variable counts."""
         for stage in self.stages:
             if not isinstance(stage, Switch):

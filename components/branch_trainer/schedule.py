@@ -7,6 +7,7 @@ ended, a path has failed, or training resumes.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -257,7 +258,7 @@ def _next_active(path: str, situation: Situation) -> str:
     return next(candidate for candidate in around if candidate in situation.active)
 
 
-def as_schedule(schedule: object):
+def as_schedule(schedule: Any) -> Any:
     """Returns `schedule`, a plain function wrapped in `Custom`.
 
     Raises:
@@ -266,7 +267,7 @@ def as_schedule(schedule: object):
     if hasattr(schedule, "routes") and hasattr(schedule, "check"):
         return schedule
     if callable(schedule):
-        return Custom(schedule)
+        return Custom(schedule)  # pyright: ignore[reportArgumentType]
     raise TypeError(
         f"schedule={schedule!r}, expected Alternate, Proportional, … or a function step → path"
     )

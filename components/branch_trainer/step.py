@@ -1,6 +1,6 @@
 """One step on one path: its gradient, and one update of its variables by its own optimizer."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -99,7 +99,9 @@ class PathStep:
         losses = example_losses(self.model, self.path, batch)
         rows = tf.where(self.settings.gate(losses))[:, 0]
         through = tf.nest.map_structure(lambda t: tf.gather(t, rows), batch)
-        nothing = StepResult(tf.constant(True), tf.reduce_mean(losses), 0.0, rows_of(batch))
+        nothing = StepResult(
+            tf.constant(True), tf.reduce_mean(losses), tf.constant(0.0), rows_of(batch)
+        )
         return tf.cond(
             tf.size(rows) > 0,
             lambda: self._step_on(through)._replace(rows=rows_of(batch)),
@@ -148,7 +150,8 @@ class PathStep:
         return tf.no_op()
 
     def _apply_accumulated(self) -> tf.Operation:
-        pairs = self.accumulator.take()
+        assert self.accumulator
+        pairs: Pairs = [*self.accumulator.take()]
         self._apply(pairs, _norm(pairs))
         return tf.no_op()
 
@@ -170,7 +173,7 @@ class PathStep:
         return list(zip(gradients, variables, strict=True))
 
     def _optimize(self, pairs: Pairs) -> None:
-        by_rows = [pair for pair in pairs if self._by_rows(*pair)]
+        by_rows: list[Any] = [pair for pair in pairs if self._by_rows(*pair)]
         whole = [pair for pair in pairs if not self._by_rows(*pair)]
         for gradient, variable in by_rows:
             update_rows(self.optimizer, gradient, variable)

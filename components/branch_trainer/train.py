@@ -30,7 +30,7 @@ class Scale(NamedTuple):
 class Labels(NamedTuple):
     """What one pass over a route's labels tells: how many, and their scale."""
 
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
     scale: Scale
 
 

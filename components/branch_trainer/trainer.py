@@ -4,6 +4,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -143,7 +144,8 @@ class Trainer:
         self.schedule.check(self._situation())
         for path in self.paths:
             check_stream(path, streams[path])
-            features = streams[path].element_spec[0]
+            spec: Any = streams[path].element_spec
+            features = spec[0]
             model.build_path(*((path, features) if path in model.paths else features[::-1]))
         self.validator = Validator(model, dict(validation or {}))
         self.best = self._best_weights()
@@ -236,6 +238,7 @@ class Trainer:
             self.checkpoints.save(self.history.step, progress)
 
     def _resume(self) -> None:
+        assert self.checkpoints
         progress = self.checkpoints.restore()
         if progress is None:
             return

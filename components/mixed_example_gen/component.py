@@ -100,7 +100,7 @@ class MixedExampleGenSpec(ComponentSpec):
         "quarantine_limit": ExecutionParameter(type=float),
         "code_version": ExecutionParameter(type=str),
     }
-    INPUTS: dict[str, ChannelParameter] = {}
+    INPUTS = {}
     OUTPUTS = {
         "examples": ChannelParameter(type=standard_artifacts.Examples),
         "quarantine": ChannelParameter(type=Quarantine),

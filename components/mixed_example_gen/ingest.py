@@ -34,7 +34,7 @@ def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
     for key, values in record.items():
         first = values[0]
         if isinstance(first, str):
-            features[key].bytes_list.value.extend(value.encode() for value in values)
+            features[key].bytes_list.value.extend(str(value).encode() for value in values)
         elif isinstance(first, int):
             features[key].int64_list.value.extend(values)
         else:

@@ -66,19 +66,21 @@ def _coerce(key: str, column: Column, dtype: str) -> tuple[Column, list]:
     wrong = [(is_string, Problem("wrong_type", f"{key}: got a text, expected {_NAMES[dtype]}"))]
     if dtype == "float":
         width = tf.maximum(tf.shape(column.floats)[1], tf.shape(column.ints)[1])
-        ints = tf.cast(_widen(column.ints, width), tf.float32)
-        floats = tf.where(is_int[:, None], ints, _widen(column.floats, width))
-        odd = ~tf.math.is_finite(floats[:, : tf.shape(positions)[1]]) & positions
+        ints = tf.cast(widen(column.ints, width), tf.float32)
+        floats = tf.where(is_int[:, None], ints, widen(column.floats, width))
+        finite = tf.math.is_finite(floats[:, : tf.shape(positions)[1]])
+        odd = tf.logical_not(finite) & positions
         bad = is_float & tf.reduce_any(odd, axis=1)
         wrong.append((bad, Problem("not_finite", f"{key}: got NaN or infinity")))
         return _as(column, FLOAT, floats=floats), wrong
     width = tf.maximum(tf.shape(column.floats)[1], tf.shape(column.ints)[1])
-    floats = _widen(column.floats, width)
+    floats = widen(column.floats, width)
     whole = tf.equal(tf.floor(floats), floats) & (tf.abs(floats) < 2.0**31)
-    bad = is_float & tf.reduce_any(~whole[:, : tf.shape(positions)[1]] & positions, axis=1)
+    broken = tf.logical_not(whole[:, : tf.shape(positions)[1]])
+    bad = is_float & tf.reduce_any(broken & positions, axis=1)
     wrong.append((bad, Problem("wrong_type", f"{key}: got a fraction, expected a whole number")))
     ints = tf.where(
-        (is_float & ~bad)[:, None], tf.cast(floats, tf.int64), _widen(column.ints, width)
+        (is_float & ~bad)[:, None], tf.cast(floats, tf.int64), widen(column.ints, width)
     )
     return _as(column, INT, ints=ints), wrong
 
@@ -91,8 +93,9 @@ def _as(column: Column, dtype: int, **values: tf.Tensor) -> Column:
     return column._replace(dtype=present, **values)
 
 
-def _widen(values: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    return tf.pad(values, [[0, 0], [0, width - tf.shape(values)[1]]])
+def widen(values: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Pads values [batch, n] to [batch, width]."""
+    return tf.pad(values, tf.stack([[0, 0], [0, width - tf.shape(values)[1]]]))
 
 
 def _check(route: Route, key: str, read: dict[str, Column]) -> list:
@@ -100,7 +103,12 @@ def _check(route: Route, key: str, read: dict[str, Column]) -> list:
     present = column.size > 0
     checks = []
     if kind.required:
-        checks.append((~present, Problem("feature_missing", f"{key}: is missing, expected {kind}")))
+        checks.append(
+            (
+                tf.logical_not(present),
+                Problem("feature_missing", f"{key}: is missing, expected {kind}"),
+            )
+        )
     if kind.num_values is not None:
         bad = present & tf.not_equal(column.size, kind.num_values)
         checks.append(

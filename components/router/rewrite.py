@@ -66,7 +66,7 @@ def _rename_other_types(found: tf.Tensor, keys: tf.Tensor, homonyms: dict[str, s
         names = tf.where(here > 0, dtype, names)
     homonym = tf.equal(keys[:, :, None], tf.constant(list(homonyms)))
     declared = tf.equal(names[:, :, None], tf.constant(list(homonyms.values())))
-    other = tf.reduce_any(homonym & ~declared, axis=2) & tf.not_equal(names, "")
+    other = tf.reduce_any(homonym & tf.logical_not(declared), axis=2) & tf.not_equal(names, "")
     renamed = tf.where(other, tf.strings.join([keys, ".", names]), keys)
     flat = [tf.reshape(each, [-1, 1]) for each in (renamed, features[..., 0])]
     sizes = tf.ones_like(tf.concat(flat, axis=1), tf.int32)

@@ -11,6 +11,7 @@ import json
 import lzma
 import random
 from pathlib import Path
+from typing import Any
 
 from branchline.schemas import (
     Categorical,
@@ -54,7 +55,7 @@ def _reviews() -> list[dict]:
 def _digits() -> list[dict]:
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     return [
         {"pixels": image.astype(int).tolist(), "digit": int(digit)}
         for image, digit in zip(digits.images, digits.target, strict=True)
@@ -64,7 +65,7 @@ def _digits() -> list[dict]:
 def _tumours() -> list[dict]:
     from sklearn.datasets import load_breast_cancer
 
-    tumours = load_breast_cancer()  # target 0 is malignant
+    tumours: Any = load_breast_cancer()  # target 0 is malignant
     return [
         {"cells": cells.tolist(), "malignant": 1 - int(benign)}
         for cells, benign in zip(tumours.data, tumours.target, strict=True)
@@ -74,7 +75,7 @@ def _tumours() -> list[dict]:
 def _diabetes() -> list[dict]:
     from sklearn.datasets import load_diabetes
 
-    diabetes = load_diabetes(scaled=False)
+    diabetes: Any = load_diabetes(scaled=False)
     return [
         {"baseline": baseline.tolist(), "progression": float(progression)}
         for baseline, progression in zip(diabetes.data, diabetes.target, strict=True)

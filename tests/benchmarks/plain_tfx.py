@@ -11,6 +11,7 @@ route. CsvExampleGen reads the same records from CSV and leads nowhere.
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -129,7 +130,7 @@ def stream(rows, route, inputs, transform):
     spec = {key: spec[key] for key in [*inputs, route.label]}
 
     def parse(serialized):
-        parsed = tf.io.parse_example(serialized, spec)
+        parsed: Any = tf.io.parse_example(serialized, spec)
         labels = parsed.pop(route.label)
         if route.task == "regression":
             labels = (labels - 150.0) / 77.0

@@ -132,7 +132,9 @@ def where_fit():
     """One Keras model that computes both branches on every row and selects with where."""
     columns = batches()
     vector, ids, kind = keras.Input([10]), keras.Input([1], dtype="int64"), keras.Input([1])
-    both = keras.ops.where(kind > 0, layers.Dense(16, "relu")(vector), ids_branch()(ids))
+    both = keras.ops.where(
+        keras.ops.greater(kind, 0), layers.Dense(16, "relu")(vector), ids_branch()(ids)
+    )
     model = keras.Model([vector, ids, kind], layers.Dense(1)(both))
     model.compile("adam", "mse", steps_per_execution=50)
     x, y = columns["vector"]
