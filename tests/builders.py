@@ -175,7 +175,8 @@ def _read(pipeline, name, rows, table):
     return batches, source.TensorAdapterConfig()
 
 
-# Odd keys on purpose; `value` is a homonym, `x` a column that two routes share.
+# Odd keys on purpose; `value` is a homonym, `x` a column that two routes share, and `days` a
+# feature of one route and the label of another.
 MIXED_TABLE = RoutingTable(
     Route(
         "text",
@@ -185,6 +186,7 @@ MIXED_TABLE = RoutingTable(
             "colour": Categorical(max_values=2),
             "x": Numeric(),
             "note": Text(),
+            "days": Numeric(),
         },
         label="good",
         task="binary",
@@ -206,8 +208,8 @@ MIXED_TABLE = RoutingTable(
     ),
 )
 MIXED_RECORDS = [
-    {"a/b. ü": "Red RED, blue!", "colour": "r", "x": 100.0, "good": 1},
-    {"a/b. ü": "red Äpfel x9 y", "colour": "g", "x": 300, "good": 0},
+    {"a/b. ü": "Red RED, blue!", "colour": "r", "x": 100.0, "days": 20, "good": 1},
+    {"a/b. ü": "red Äpfel x9 y", "colour": "g", "x": 300, "days": 40.0, "good": 0},
     {"a/b. ü": "--", "colour": 7, "good": 0},
     {"a/b. ü": "red blue", "colour": "r", "x": 800.0, "good": 1},
     {"value": [1.0, 10.0], "x": 1.0, "flat": 5, "days": 3},

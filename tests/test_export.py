@@ -101,7 +101,8 @@ UNUSABLE_ROUTES = ["meter-1", "meter-1", "meter-1", "scan", "text"]
 
 
 def without_label(record):
-    return {k: v for k, v in record.items() if k not in ("good", "days", "class")}
+    label = TABLE[expected_route(TABLE, as_lists(record))].label
+    return {key: value for key, value in record.items() if key != label}
 
 
 def interleaved():

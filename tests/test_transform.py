@@ -50,6 +50,11 @@ def test_numbers_are_scaled_by_their_own_routes_rows(batches):
     np.testing.assert_allclose(batches["text"][0]["x"][:, 0], [one, two, 0, four], rtol=1e-5)
 
 
+def test_a_label_of_one_route_can_be_a_feature_of_another(batches):
+    np.testing.assert_allclose(batches["text"][0]["days"][:, 0], [-1, 1, 0, 0], atol=1e-6)
+    np.testing.assert_array_equal(batches["meter-1"][1], [3.0, 4.5, 5.0])
+
+
 def test_a_constant_becomes_zero_and_not_nan(batches):
     np.testing.assert_array_equal(batches["meter-1"][0]["flat"], np.zeros((3, 1)))
 
@@ -143,7 +148,9 @@ def anomalies(route, rows):
 def test_good_rows_are_as_the_declared_schema_says(route, routed):
     rows = routed[route]
     if route == "text":  # a value that no row has is worth a warning
-        rows = build.route_rows(TABLE, [record | {"note": "n"} for record in RECORDS[:4]])[route]
+        rows = build.route_rows(
+            TABLE, [record | {"note": "n", "days": 1} for record in RECORDS[:4]]
+        )[route]
     assert anomalies(route, rows) == set()
 
 

@@ -1,5 +1,7 @@
 """Turns the training part of a recipe into what the training core takes."""
 
+import math
+
 import keras
 
 from branchline.components.branch_trainer.settings import EarlyStop, PathSettings
@@ -28,7 +30,8 @@ def path_settings(training: PathTraining, steps: int) -> PathSettings:
     name = "sgd" if training.optimizer == "momentum" else training.optimizer
     optimizer = _OPTIMIZERS[name](
         learning_rate=_learning_rate(training, updates),
-        weight_decay=training.weight_decay or None,
+        # AdamW alone takes no None.
+        weight_decay=training.weight_decay or (0.0 if name == "adamw" else None),
         **kwargs,
     )
     return PathSettings(
@@ -44,32 +47,36 @@ def path_settings(training: PathTraining, steps: int) -> PathSettings:
 def _learning_rate(
     training: PathTraining, updates: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    rate, warmup = training.learning_rate, training.warmup_steps
-    decay_steps = max(1, updates - warmup)
-    if training.decay == "cosine":
-        ramp = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
-        return keras.optimizers.schedules.CosineDecay(0.0 if warmup else rate, decay_steps, **ramp)
-    if training.decay == "linear" or warmup:
-        return WarmupLinear(rate, warmup, decay_steps if training.decay == "linear" else None)
-    return rate
+    warmup = -(-training.warmup_steps // training.accumulate)  # in updates
+    if training.decay == "constant" and not warmup:
+        return training.learning_rate
+    return WarmupDecay(training.learning_rate, warmup, training.decay, max(1, updates - warmup))
 
 
 @keras.saving.register_keras_serializable(package="branchline")
-class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises from 0 to `rate` in `warmup` updates, then stays, or falls to 0 in `decay` more."""
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises to `rate` in `warmup` updates, then stays, or falls to 0 in `decay_updates` more."""
 
-    def __init__(self, rate: float, warmup: int, decay: int | None) -> None:
+    def __init__(self, rate: float, warmup: int, decay: str, decay_updates: int) -> None:
         super().__init__()
         self.rate, self.warmup, self.decay = rate, warmup, decay
+        self.decay_updates = decay_updates
 
     def __call__(self, step):
         """Gives the learning rate of an update, counted from 0."""
         step = keras.ops.cast(step, "float32")
+        # Keras' own CosineDecay starts its warm-up at 0, so its first update changes nothing.
         rise = keras.ops.minimum(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        after = keras.ops.maximum(0.0, step - self.warmup)
-        fall = keras.ops.maximum(0.0, 1 - after / self.decay) if self.decay else 1.0
-        return self.rate * rise * fall
+        done = keras.ops.clip((step - self.warmup) / self.decay_updates, 0.0, 1.0)
+        if self.decay == "cosine":
+            return self.rate * rise * (1 + keras.ops.cos(math.pi * done)) / 2
+        return self.rate * rise * (1 - done if self.decay == "linear" else 1.0)
 
     def get_config(self) -> dict:
         """Returns its arguments."""
-        return {"rate": self.rate, "warmup": self.warmup, "decay": self.decay}
+        return {
+            "rate": self.rate,
+            "warmup": self.warmup,
+            "decay": self.decay,
+            "decay_updates": self.decay_updates,
+        }

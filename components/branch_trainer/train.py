@@ -1,5 +1,6 @@
 """Trains a recipe's model on the transformed examples of its routes."""
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.schedule import Situation, as_schedule
 from branchline.components.branch_trainer.settings_of import path_settings
 from branchline.components.branch_trainer.trainer import History, Progress, Trainer
-from branchline.schemas import BranchlineError, Recipe, Route
+from branchline.schemas import BranchlineError, PathTraining, Recipe, Route
 
 _progress = logging.getLogger("branchline.progress")
 _VALIDATION_BATCH = 1024
@@ -84,7 +85,9 @@ def train(
         },
         schedule=training.schedule,
         sizes=sizes,
-        settings={name: path_settings(training.path(name), due[name]) for name in names},
+        settings={
+            name: path_settings(_path(recipe, name, held_back[name]), due[name]) for name in names
+        },
         steps=training.steps,
         steps_per_loop=training.steps_per_loop,
         seed=training.seed,
@@ -106,6 +109,12 @@ def _held_back(recipe: Recipe, name: str, count: int) -> int:
     if recipe.training.path(name).early_stopping is None:
         return 0
     return min(count - 1, max(1, round(count * recipe.training.validation_share)))
+
+
+def _path(recipe: Recipe, name: str, held_back: int) -> PathTraining:
+    """The route's settings; without a row to watch it cannot stop early."""
+    path = recipe.training.path(name)
+    return path if held_back else dataclasses.replace(path, early_stopping=None)
 
 
 def _steps_due(recipe: Recipe, sizes: Mapping[str, int]) -> dict[str, int]:

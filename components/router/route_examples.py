@@ -33,12 +33,9 @@ class RouteBatches(beam.DoFn):
             yield TaggedOutput(quarantine.COUNTS, quarantine.count("out", name, len(examples)))
         for row, problem in routed.aside:
             record, source, offset = describe_record(element[row])
-            line = {
-                "record": json.dumps(record, sort_keys=True),
-                "source": source,
-                "offset": offset,
-            }
-            yield TaggedOutput(quarantine.LINES, line | problem._asdict())
+            text = json.dumps(record, sort_keys=True)
+            line = {"record": text, "source": source, "offset": offset} | problem._asdict()
+            yield TaggedOutput(quarantine.LINES, line)
             yield TaggedOutput(quarantine.COUNTS, quarantine.count("quarantined", problem.reason))
 
 

@@ -1,0 +1,236 @@
+import math
+
+import builders as build
+import keras
+import numpy as np
+import pytest
+
+from branchline.components.branch_trainer import default_model
+from branchline.components.branch_trainer.inputs import Input, read_stream
+from branchline.components.branch_trainer.settings_of import path_settings
+from branchline.components.branch_trainer.train import Scale, survey_labels, train
+from branchline.schemas import (
+    Alternate,
+    BranchlineError,
+    EarlyStopping,
+    Ids,
+    Numeric,
+    PathTraining,
+    Recipe,
+    Route,
+    RoutingTable,
+    Training,
+    when,
+)
+from branchline.schemas.training import OPTIMIZERS
+
+
+def transformed(route, rows):
+    """Serializes dicts of key → value as Transform names them."""
+    return [build.example({f"{route}/{key}": v for key, v in row.items()}) for row in rows]
+
+
+def regression(features=None, **training):
+    """A recipe of one route `r` with the label `y`."""
+    route = Route(
+        "r",
+        when.present("x"),
+        features=features or {"x": Numeric()},
+        label="y",
+        task="regression",
+    )
+    return Recipe("one", RoutingTable(route), training=Training(**training))
+
+
+def run(recipe, files, inputs):
+    labels = {name: survey_labels(files[name], recipe.routing[name]) for name in files}
+    return *train(recipe, default_model.build_model, files, inputs, labels), labels
+
+
+def test_the_scale_of_a_regressions_labels_is_their_mean_and_deviation(tmp_path):
+    labels = np.random.default_rng(0).normal(1e4, 3.0, 101)
+    rows = [{"y": float(y)} for y in labels]
+    route = regression().routing["r"]
+    found = survey_labels([build.write_rows(tmp_path / "a.gz", transformed("r", rows))], route)
+    assert found.count == 101
+    np.testing.assert_allclose(found.scale, (labels.mean(), labels.std()), rtol=1e-4)
+
+
+def test_labels_that_are_all_equal_and_labels_of_classes_are_not_scaled(tmp_path):
+    route = regression().routing["r"]
+    file = build.write_rows(tmp_path / "a.gz", transformed("r", [{"y": 7.0}] * 3))
+    assert survey_labels([file], route).scale == Scale(7.0, 1.0)
+    binary = Route("b", when.present("x"), features={"x": Numeric()}, label="y", task="binary")
+    file = build.write_rows(tmp_path / "b.gz", transformed("b", [{"y": 1}, {"y": 0}]))
+    assert survey_labels([file], binary) == (2, Scale())
+
+
+@pytest.mark.parametrize("files", [[], [[]]], ids=["no-file", "empty-file"])
+def test_a_route_without_rows_to_train_on_is_named(tmp_path, files):
+    paths = [build.write_rows(tmp_path / f"{i}.gz", rows) for i, rows in enumerate(files)]
+    with pytest.raises(BranchlineError, match="route 'r' has no example in train"):
+        survey_labels(paths, regression().routing["r"])
+
+
+def test_a_regression_is_learnt_in_its_own_unit_once_the_scale_is_undone(tmp_path):
+    xs = np.random.default_rng(1).normal(size=64)
+    rows = [{"x": float(x), "y": float(5000 + 300 * x)} for x in xs]
+    files = {"r": [build.write_rows(tmp_path / "a.gz", transformed("r", rows))]}
+    inputs = {"r": {"x": Input((1,), "float32")}}
+    recipe = regression(steps=300, batch_size=32, learning_rate=0.01)
+    model, _, labels = run(recipe, files, inputs)
+    scale = labels["r"].scale
+    outputs = np.array(model({"x": np.reshape(xs, (-1, 1))}, path="r")["r"])[:, 0]
+    assert np.abs(outputs).max() < 4, "the head learns standardised labels"
+    error = outputs * scale.std + scale.mean - (5000 + 300 * xs)
+    assert np.sqrt(np.mean(error**2)) < 30  # a tenth of a deviation
+
+
+def test_rows_held_back_for_validation_are_not_trained_on(tmp_path):
+    count, held_back = 20, 5
+    rows = [{"x": i, "y": float(i % 3)} for i in range(count)]
+    files = {"r": [build.write_rows(tmp_path / "a.gz", transformed("r", rows))]}
+    inputs = {"r": {"x": Input((1,), "int64")}}
+    recipe = regression(
+        {"x": Ids(count)},
+        steps=40,
+        batch_size=8,
+        optimizer="sgd",
+        learning_rate=0.1,
+        decay="constant",
+        early_stopping=EarlyStopping(patience=100),
+        validation_share=held_back / count,
+        validate_every=10,
+    )
+    model, summary, _ = run(recipe, files, inputs)
+
+    def embeddings(model):
+        (table,) = [v for v in model.variables_of("r") if tuple(v.shape) == (count, 16)]
+        return np.array(table)
+
+    keras.utils.set_random_seed(recipe.training.seed)
+    before = embeddings(default_model.build_model(recipe, inputs))
+    # Every row has an embedding of its own: it changes when the row is trained on.
+    changed = np.any(embeddings(model) != before, axis=1)
+    assert changed.tolist() == [False] * held_back + [True] * (count - held_back)
+    assert len(summary["routes"]["r"]["validation"]) >= 4
+
+
+def test_a_route_of_one_row_is_trained_on_it_even_if_it_stops_early(tmp_path):
+    rows = transformed("r", [{"x": 1.0, "y": 2.0}])
+    files = {"r": [build.write_rows(tmp_path / "a.gz", rows)]}
+    recipe = regression(steps=3, batch_size=4, early_stopping=EarlyStopping())
+    _, summary, _ = run(recipe, files, {"r": {"x": Input((1,), "float32")}})
+    assert summary["routes"]["r"]["steps"] == 3
+    assert math.isfinite(summary["routes"]["r"]["loss"])
+
+
+def test_routes_take_turns_as_the_schedule_says(tmp_path):
+    routes = [
+        Route(name, when.present(name), features={"x": Numeric()}, label="y", task="regression")
+        for name in ("first", "second")
+    ]
+    recipe = Recipe(
+        "two",
+        RoutingTable(*routes),
+        training=Training(steps=9, batch_size=2, schedule=Alternate("aab")),
+    )
+    files = {
+        name: [
+            build.write_rows(
+                tmp_path / f"{name}.gz", transformed(name, [{"x": 1.0, "y": 2.0}, {"y": 3.0}])
+            )
+        ]
+        for name in ("first", "second")
+    }
+    inputs = {name: {"x": Input((1,), "float32")} for name in files}
+    _, summary, _ = run(recipe, files, inputs)
+    found = {name: (each["steps"], each["examples"]) for name, each in summary["routes"].items()}
+    assert found == {"first": (6, 12), "second": (3, 6)}
+
+
+def test_a_stream_without_a_seed_gives_every_row_once_and_in_order(tmp_path):
+    rows = [{"x": [float(i), -float(i)], "y": float(i)} for i in range(7)] + [{"y": 7.0}]
+    file = build.write_rows(tmp_path / "a.gz", transformed("r", rows))
+    route = regression().routing["r"]
+    stream = read_stream([file], route, {"x": Input((2,), "float32")}, batch_size=3)
+    features, labels = zip(*stream.as_numpy_iterator(), strict=True)
+    assert [len(part) for part in labels] == [3, 3, 2]
+    np.testing.assert_array_equal(np.concatenate(labels), np.arange(8))
+    want = [[i, -i] for i in range(7)] + [[0, 0]]  # what is missing is 0
+    np.testing.assert_array_equal(np.concatenate([part["x"] for part in features]), want)
+
+
+CLASSES = {
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+    "sgd": keras.optimizers.SGD,
+    "momentum": keras.optimizers.SGD,
+    "rmsprop": keras.optimizers.RMSprop,
+    "adagrad": keras.optimizers.Adagrad,
+    "lion": keras.optimizers.Lion,
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_a_recipe_is_made_and_moves_weights(name):
+    training = PathTraining(optimizer=name, learning_rate=0.5, decay="constant")
+    optimizer = path_settings(training, steps=10).optimizer
+    assert type(optimizer) is CLASSES[name]
+    assert getattr(optimizer, "momentum", 0.0) == (0.9 if name == "momentum" else 0.0)
+    weight = keras.Variable([1.0, 1.0])
+    optimizer.build([weight])
+    optimizer.apply([keras.ops.convert_to_tensor([1.0, 0.0])], [weight])
+    moved, still = np.array(weight)
+    assert moved < 1.0 and still == 1.0, "no gradient, no weight decay: no change"
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_weight_decay_is_decoupled_and_per_step(name):
+    training = PathTraining(optimizer=name, learning_rate=0.5, decay="constant", weight_decay=0.1)
+    optimizer = path_settings(training, steps=10).optimizer
+    weight = keras.Variable([2.0])
+    optimizer.build([weight])
+    optimizer.apply([keras.ops.convert_to_tensor([0.0])], [weight])
+    np.testing.assert_allclose(weight, [2.0 * (1 - 0.5 * 0.1)], rtol=1e-6)
+
+
+def learning_rate(training, steps, update):
+    rate = path_settings(training, steps).optimizer._learning_rate
+    return float(rate(update)) if callable(rate) else float(np.array(rate))
+
+
+@pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0, 4])
+@pytest.mark.parametrize("accumulate", [1, 5])
+def test_the_learning_rate_follows_its_formula_on_the_clock_of_updates(decay, warmup, accumulate):
+    """Warm-up and decay are given in steps of the path, of which `accumulate` make an update."""
+    updates = 24
+    training = PathTraining(
+        learning_rate=0.5, decay=decay, warmup_steps=warmup * accumulate, accumulate=accumulate
+    )
+    for update in range(updates + 3):
+        found = learning_rate(training, updates * accumulate, update)
+        share = min(1.0, max(0, update - warmup) / (updates - warmup))
+        want = {"constant": 1.0, "linear": 1 - share, "cosine": (1 + math.cos(math.pi * share)) / 2}
+        rise = min(1.0, (update + 1) / warmup) if warmup else 1.0
+        assert found == pytest.approx(0.5 * rise * want[decay], abs=1e-6), update
+
+
+def test_the_other_settings_of_a_path_are_passed_on():
+    training = PathTraining(
+        clip_norm=1.5,
+        clip_value=0.5,
+        accumulate=3,
+        loss_weight=2.0,
+        early_stopping=EarlyStopping(patience=7, min_delta=0.25),
+    )
+    made = path_settings(training, steps=10)
+    assert (made.clip_norm, made.clip_value, made.accumulate, made.loss_weight) == (1.5, 0.5, 3, 2)
+    assert (made.early_stop.patience, made.early_stop.min_delta) == (7, 0.25)
+    assert path_settings(PathTraining(), steps=10).early_stop is None
+
+
+def test_two_paths_never_share_an_optimizer():
+    training = PathTraining()
+    assert path_settings(training, 5).optimizer is not path_settings(training, 5).optimizer
