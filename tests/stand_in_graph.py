@@ -84,6 +84,9 @@ def Judge(
     open(os.path.join(blessing.uri, name), "w").close()
 
 
+CHECKPOINTS = "checkpoints"
+
+
 def create_pipeline(
     recipe,
     *,
@@ -92,7 +95,6 @@ def create_pipeline(
     data_paths,
     output_dir,
     enable_cache,
-    resume,
     beam_pipeline_args,
 ):
     """Makes the pipeline; the recipe's split_key says whether it works, fails or lingers."""
