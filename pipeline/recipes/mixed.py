@@ -125,8 +125,7 @@ recipe = Recipe(
     training=Training(
         steps=1500,
         batch_size=128,
-        # 350 rows: slowly, and held back.
-        routes={"diabetes": {"learning_rate": 5e-4, "weight_decay": 0.05}},
+        routes={"diabetes": {"weight_decay": 0.5}},  # 357 rows of a noisy target
     ),
     thresholds={
         "reviews": {"auc": 0.93},
