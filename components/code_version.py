@@ -25,6 +25,6 @@ def code_version(module_file: str) -> str:
     return f"{branchline.__version__}+{digest.hexdigest()[:16]}"
 
 
-def file_hash(path: str) -> str:
+def file_hash(path: str | Path) -> str:
     """Identifies a file's content."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

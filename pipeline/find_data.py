@@ -5,10 +5,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from branchline.components.code_version import file_hash
+from branchline.components.user_code import importable
 from branchline.pipeline.load_recipe import (
-    importable,
     in_one_line,
-    source_hash,
     where_raised,
 )
 from branchline.schemas import Recipe, RecipeError
@@ -51,7 +51,7 @@ def write_data(recipe: Recipe, recipe_file: Path, output_dir: Path) -> str:
         RecipeError: The function raises, or writes nothing.
     """
     folder, stamp = output_dir / "data", output_dir / ".data-of"
-    source = source_hash(recipe_file)
+    source = file_hash(recipe_file)
     if folder.is_dir() and stamp.is_file() and stamp.read_text() == source:
         return str(folder)
     unfinished = output_dir / ".data-unfinished"

@@ -2,15 +2,11 @@
 
 import ast
 import difflib
-import hashlib
-import importlib.util
-import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from branchline.components.user_code import import_file
 from branchline.schemas import Recipe, RecipeError
 
 RECIPES_DIR = Path(__file__).parent / "recipes"
@@ -52,11 +48,6 @@ def list_recipes() -> dict[str, str]:
     return found
 
 
-def source_hash(path: Path) -> str:
-    """SHA-256 of a file's content, as hex: tells whether a recipe file has changed."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def suggest(name: str, known: list[str]) -> str:
     """What to add to an error about an unknown name.
 
@@ -88,36 +79,12 @@ def _find(name: str) -> Path:
 
 
 def _import(path: Path) -> ModuleType:
-    if path.parent == RECIPES_DIR:
-        name = f"branchline.pipeline.recipes.{path.stem}"
-    else:
-        key = hashlib.sha256(f"{path}\0{source_hash(path)}".encode()).hexdigest()[:12]
-        name = f"branchline_recipe_{key}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     try:
-        with importable(path.parent):
-            spec.loader.exec_module(module)
+        return import_file(path)
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
-        del sys.modules[name]
-        if isinstance(error, KeyboardInterrupt):
-            raise
         raise RecipeError(f"{where_raised(error, path)}: {in_one_line(error)}") from error
-    return module
-
-
-@contextmanager
-def importable(folder: Path) -> Iterator[None]:
-    """Puts `folder` first among the places that imports are taken from."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
 
 
 def where_raised(error: BaseException, path: Path) -> str:

@@ -20,7 +20,7 @@ from branchline.components.branch_trainer.export import ServedModel
 from branchline.components.branch_trainer.inputs import describe_inputs
 from branchline.components.branch_trainer.train import survey_labels, train
 from branchline.components.code_version import code_version, file_hash
-from branchline.components.transform.user_fn import load_module
+from branchline.components.user_code import import_file
 from branchline.schemas import BranchlineError, Recipe, from_json, split_name, to_json
 from branchline.schemas.errors import reject
 
@@ -38,7 +38,7 @@ class Executor(base_executor.BaseExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         recipe = from_json(exec_properties["recipe"])
         recipe_file = exec_properties["recipe_file"]
-        module = load_module(recipe_file) if recipe_file else None
+        module = import_file(recipe_file) if recipe_file else None
         if module is not None:
             recipe = with_functions(recipe, module)
         examples = artifact_utils.get_single_instance(input_dict["transformed_examples"])

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from branchline.components.transform.user_fn import load_function
+from branchline.components.user_code import load_function
 from branchline.schemas import Categorical, Feature, Ids, Image, Numeric, Text, from_json
 
 Inputs = dict[str, tf.Tensor | tf.SparseTensor]
