@@ -80,6 +80,11 @@ class PathStep:
         return trained
 
     @property
+    def optimizers(self) -> list[keras.optimizers.Optimizer]:
+        """The path's optimizer, alone in a list, as a `MixedStep` has several."""
+        return [self.optimizer]
+
+    @property
     def state(self) -> list[tf.Variable]:
         """Optimizer slots and clock, and accumulated gradients."""
         accumulated = self.accumulator.variables if self.accumulator else []
