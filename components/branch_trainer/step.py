@@ -44,7 +44,7 @@ class PathStep:
 
     Raises:
         ValueError: nothing is left to train, `freeze` names an unknown part, a mask does not
-            broadcast, or the optimizer is in use.
+            broadcast, the optimizer is in use, or `conflicts` is set.
         KeyError: `leak` names an unknown path.
     """
 
@@ -54,6 +54,11 @@ class PathStep:
         self.settings = settings
         self.frozen = tuple(settings.freeze)
         self.leaks = {other: share for other, share in settings.leak.items() if share > 0}
+        if settings.conflicts != "sum":
+            raise ValueError(
+                f"conflicts={settings.conflicts!r} for path {path!r}, whose batches hold one route "
+                "only; it is for streams of mixed batches"
+            )
         self.trained = self._trained()
         self.conditions = conditions_in(model.parts_of(path).values())
         self.masks = Masks(settings.mask_fn, self.trained) if settings.mask_fn else None
