@@ -22,8 +22,8 @@ from branchline.components.branch_trainer import (
     Trainer,
     Weighted,
 )
+from branchline.components.branch_trainer.draws import pick
 from branchline.components.branch_trainer.losses import head_loss
-from branchline.components.branch_trainer.schedule import pick
 from branchline.components.branch_trainer.step import PathStep
 
 SGD, ADAM, ADAMW = keras.optimizers.SGD, keras.optimizers.Adam, keras.optimizers.AdamW

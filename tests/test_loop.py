@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.util import event_pb2
 
 from branchline.components.branch_trainer import (
     Alternate,
@@ -266,3 +267,43 @@ def test_an_empty_stream_is_an_error_that_names_its_path(typed_model, typed_batc
     streams["token"] = streams["token"].filter(lambda x, y: False)
     with pytest.raises(ValueError, match="stream of path 'token' is empty"):
         Trainer(typed_model(), streams=streams, steps=3).run()
+
+
+def points_of(directory):
+    """tag → {step: value} of the TensorBoard files in a directory."""
+    points = {}
+    for file in sorted(directory.glob("events.out.tfevents.*")):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = event_pb2.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                points.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    return points
+
+
+def test_tensorboard_gets_a_run_per_path(typed_model, typed_batches, stream_of, tmp_path):
+    batches = typed_batches()
+    rates = keras.optimizers.schedules.PiecewiseConstantDecay([3], [0.5, 0.25])
+    trainer = Trainer(
+        typed_model(),
+        streams=streams_of(batches, stream_of),
+        schedule=Alternate("aab"),
+        settings={
+            "vector": PathSettings(keras.optimizers.SGD(rates)),
+            "token": PathSettings(keras.optimizers.SGD(0.125)),
+        },
+        steps=9,
+        steps_per_loop=6,
+        validation={"token": stream_of(batches["token"])},
+        tensorboard_dir=tmp_path,
+    )
+    history = trainer.run()
+    assert sorted(run.name for run in tmp_path.iterdir()) == ["token", "vector"]
+    for path, share in (("vector", 2 / 3), ("token", 1 / 3)):
+        points = points_of(tmp_path / path)
+        assert points["loss"] == pytest.approx(dict(history.losses[path]))
+        assert points["step_share"] == pytest.approx({6: share, 9: share})
+        assert all(value > 0 for value in points["gradient_norm"].values())
+        assert all(value > 0 for value in points["examples_per_second"].values())
+    assert points["learning_rate"] == {6: 0.125, 9: 0.125}
+    assert points["validation_loss"] == pytest.approx(dict(history.validation["token"]))
+    assert points_of(tmp_path / "vector")["learning_rate"] == {6: 0.25, 9: 0.25}

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from branchline.components.branch_trainer.draws import pick, uniform_draws
 from branchline.components.branch_trainer.schedule import (
     Alternate,
     Custom,
@@ -9,8 +10,6 @@ from branchline.components.branch_trainer.schedule import (
     Situation,
     Weighted,
     as_schedule,
-    pick,
-    uniform_draws,
 )
 
 PATHS = ("text", "meter", "scan")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from branchline.components.branch_trainer.embedding import Embedding
+    from branchline.components.branch_trainer.history import History, Progress
     from branchline.components.branch_trainer.model import BranchedModel
     from branchline.components.branch_trainer.parts import Head, Path, Switch
     from branchline.components.branch_trainer.schedule import (
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     )
     from branchline.components.branch_trainer.selective import Conditional, Selective
     from branchline.components.branch_trainer.settings import EarlyStop, PathSettings
-    from branchline.components.branch_trainer.trainer import History, Progress, Trainer
+    from branchline.components.branch_trainer.trainer import Trainer
 
 _MODULES = {
     "Alternate": "schedule",
@@ -24,10 +25,10 @@ _MODULES = {
     "EarlyStop": "settings",
     "Embedding": "embedding",
     "Head": "parts",
-    "History": "trainer",
+    "History": "history",
     "Path": "parts",
     "PathSettings": "settings",
-    "Progress": "trainer",
+    "Progress": "history",
     "Proportional": "schedule",
     "Selective": "selective",
     "Sequential": "schedule",

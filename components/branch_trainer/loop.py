@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from branchline.components.branch_trainer.dispatch import dispatcher
+
 STEPPED, ENDED, NOT_FINITE = 0, 1, 2
 
 
@@ -42,6 +44,7 @@ class Loop:
         self.steps = steps
         self.iterators = [iter(stream) for stream in streams]
         self._kept = [_BatchKeeper(stream.element_spec) for stream in streams]
+        self._step_on_route = dispatcher([lambda i=i: self._step(i) for i in range(len(steps))])
         self._run = tf.function(
             self._run_routes, input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False
         )
@@ -69,10 +72,9 @@ class Loop:
     def _run_routes(self, routes: tf.Tensor):
         count = tf.size(routes)
         arrays = [tf.TensorArray(dtype, count) for dtype in (tf.float32, tf.float32, tf.int64)]
-        choices = [lambda i=i: self._step(i) for i in range(len(self.steps))]
 
         def one_step(i, _, *arrays):
-            status, *values = tf.switch_case(routes[i], choices)
+            status, *values = self._step_on_route(routes[i])
             arrays = [a.write(i, value) for a, value in zip(arrays, values, strict=True)]
             return i + tf.cast(status == STEPPED, tf.int32), status, *arrays
 

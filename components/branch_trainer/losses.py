@@ -191,6 +191,37 @@ def mixed_loss(model: BranchedModel, batch: tuple, *, training: bool) -> tf.Tens
     """
     (features, path_ids), labels, *rest = batch
     outputs = model(features, path=path_ids, training=training)
+    return _heads_loss(model, outputs, labels, path_ids, *rest) + _penalties(model)
+
+
+def route_losses(model: BranchedModel, batch: tuple, *, training: bool) -> list[tf.Tensor]:
+    """Runs a mixed batch and returns what the rows of each path give to its loss.
+
+    Args:
+        model: the model.
+        batch: as of `mixed_loss`.
+        training: whether layers run as in training.
+
+    Returns:
+        float32 [] for each path, in order, and the layers' own losses last. Their sum is
+        `mixed_loss`.
+
+    Raises:
+        KeyError, ValueError: as `head_loss`; each loss has to be one per example.
+    """
+    (features, path_ids), labels, *rest = batch
+    outputs = model(features, path=path_ids, training=training)
+    parts = []
+    for number in range(len(model.paths)):
+        weight = tf.cast(tf.cast(path_ids, tf.int32) == number, tf.float32)
+        if rest:
+            given = tf.cast(rest[0], tf.float32)
+            weight = _like_rows(weight, given.shape.rank) * given
+        parts.append(_heads_loss(model, outputs, labels, path_ids, weight))
+    return [*parts, _penalties(model)]
+
+
+def _heads_loss(model, outputs, labels, path_ids, weight=None) -> tf.Tensor:
     total = tf.constant(0.0)
     for head in model.heads:
         if head.name not in outputs:
@@ -199,9 +230,12 @@ def mixed_loss(model: BranchedModel, batch: tuple, *, training: bool) -> tf.Tens
         rows = None
         if len(used_by) < len(model.paths):
             rows = tf.reduce_any(tf.cast(path_ids, tf.int32)[:, None] == used_by, axis=1)
-        weight = rest[0] if rest else None
         total += head.loss_weight * head_loss(head, labels, outputs[head.name], weight, rows)
-    return tf.add_n([total, *(tf.cast(penalty, tf.float32) for penalty in model.losses)])
+    return total
+
+
+def _penalties(model: BranchedModel) -> tf.Tensor:
+    return tf.add_n([tf.constant(0.0), *(tf.cast(loss, tf.float32) for loss in model.losses)])
 
 
 def rows_of(batch: tuple) -> tf.Tensor:

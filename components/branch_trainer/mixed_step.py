@@ -5,12 +5,17 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from branchline.components.branch_trainer.losses import mixed_loss, rows_of
+from branchline.components.branch_trainer.conflicts import (
+    inner_products,
+    pcgrad_factors,
+    random_orders,
+)
+from branchline.components.branch_trainer.losses import mixed_loss, route_losses, rows_of
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step import StepResult
 
-_TAKEN = ("optimizer", "loss_weight", "clip_norm", "clip_value", "embeddings")
+_TAKEN = ("optimizer", "loss_weight", "clip_norm", "clip_value", "embeddings", "conflicts")
 
 
 class MixedStep:
@@ -23,7 +28,8 @@ class MixedStep:
     Args:
         model: built.
         name: of the stream.
-        settings: of the stream; of them `optimizer`, `loss_weight`, `clip_norm` and `clip_value`.
+        settings: of the stream; of them `optimizer`, `loss_weight`, `clip_norm`, `clip_value` and
+            `conflicts`.
 
     Raises:
         ValueError: another setting is given.
@@ -44,11 +50,13 @@ class MixedStep:
         for variables in self.groups.values():
             self.optimizers.append(type(template).from_config(template.get_config()))
             self.optimizers[-1].build(variables)
+        self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     @property
     def state(self) -> list[tf.Variable]:
-        """Slots and clocks of all optimizers."""
-        return [v.value for optimizer in self.optimizers for v in optimizer.variables]
+        """Slots and clocks of all optimizers, and the number of steps."""
+        slots = [v.value for optimizer in self.optimizers for v in optimizer.variables]
+        return [*slots, self._num_steps]
 
     def __call__(self, batch: tuple) -> StepResult:
         """Takes one step.
@@ -56,14 +64,9 @@ class MixedStep:
         Args:
             batch: ((features, path ids), labels) or ((features, path ids), labels, sample_weight).
         """
-        variables = [v for of_group in self.groups.values() for v in of_group]
-        values = [v.value for v in variables]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            loss = mixed_loss(self.model, batch, training=True)
-            objective = loss * self.settings.loss_weight
-        found = zip(tape.gradient(objective, values), variables, strict=True)
-        gradients = {id(v): tf.convert_to_tensor(g) for g, v in found if g is not None}
+        gradients_fn = self._summed if self.settings.conflicts == "sum" else self._projected
+        loss, gradients = gradients_fn(batch)
+        self._num_steps.assign_add(1)
         norm = tf.cast(tf.linalg.global_norm(list(gradients.values())), tf.float32)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
         gradients = dict(zip(gradients, self._clipped(list(gradients.values())), strict=True))
@@ -76,6 +79,45 @@ class MixedStep:
                 tf.no_op,
             )
         return StepResult(finite, loss, norm, rows_of(batch))
+
+    def _summed(self, batch: tuple) -> tuple[tf.Tensor, dict[int, tf.Tensor]]:
+        """Returns loss, and id of a variable → gradient."""
+        variables = [v for of_group in self.groups.values() for v in of_group]
+        values = [v.value for v in variables]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            loss = mixed_loss(self.model, batch, training=True)
+            objective = loss * self.settings.loss_weight
+        found = zip(tape.gradient(objective, values), variables, strict=True)
+        return loss, {id(v): tf.convert_to_tensor(g) for g, v in found if g is not None}
+
+    def _projected(self, batch: tuple) -> tuple[tf.Tensor, dict[int, tf.Tensor]]:
+        """Returns the same with the routes' gradients of shared variables projected first."""
+        variables = [v for of_group in self.groups.values() for v in of_group]
+        shared = [len(users) > 1 for users, of_group in self.groups.items() for _ in of_group]
+        values = [v.value for v in variables]
+        with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
+            tape.watch(values)
+            losses = route_losses(self.model, batch, training=True)
+            objectives = [loss * self.settings.loss_weight for loss in losses]
+        *of_routes, of_penalties = (
+            [
+                tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)
+                for g, v in zip(tape.gradient(objective, values), values, strict=True)
+            ]
+            for objective in objectives
+        )
+        products = inner_products(
+            [[g for g, s in zip(of_route, shared, strict=True) if s] for of_route in of_routes]
+        )
+        factors = pcgrad_factors(products, random_orders(len(of_routes), self._num_steps))
+        gradients = {}
+        for k, variable in enumerate(variables):
+            each = [of_route[k] for of_route in of_routes]
+            if shared[k]:
+                each = [tf.cast(factors[i], g.dtype) * g for i, g in enumerate(each)]
+            gradients[id(variable)] = tf.add_n([*each, of_penalties[k]])
+        return tf.add_n(losses), gradients
 
     def _updates(self, gradients: dict[int, tf.Tensor]) -> Iterator[tuple]:
         for (users, of_group), optimizer in zip(self.groups.items(), self.optimizers, strict=True):

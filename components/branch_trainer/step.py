@@ -44,7 +44,7 @@ class PathStep:
 
     Raises:
         ValueError: nothing is left to train, `freeze` names an unknown part, a mask does not
-            broadcast, or the optimizer is in use.
+            broadcast, the optimizer is in use, or `conflicts` is set.
         KeyError: `leak` names an unknown path.
     """
 
@@ -54,6 +54,11 @@ class PathStep:
         self.settings = settings
         self.frozen = tuple(settings.freeze)
         self.leaks = {other: share for other, share in settings.leak.items() if share > 0}
+        if settings.conflicts != "sum":
+            raise ValueError(
+                f"conflicts={settings.conflicts!r} for path {path!r}, whose batches hold one route "
+                "only; it is for streams of mixed batches"
+            )
         self.trained = self._trained()
         self.conditions = conditions_in(model.parts_of(path).values())
         self.masks = Masks(settings.mask_fn, self.trained) if settings.mask_fn else None
@@ -78,6 +83,11 @@ class PathStep:
             known = {id(v) for v in [*trained, *self.model.variables_of(self.path)]}
             trained += [v for v in self.model.variables_of(other) if id(v) not in known]
         return trained
+
+    @property
+    def optimizers(self) -> list[keras.optimizers.Optimizer]:
+        """The path's optimizer, alone in a list, as a `MixedStep` has several."""
+        return [self.optimizer]
 
     @property
     def state(self) -> list[tf.Variable]:

@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from branchline.components.branch_trainer.arguments import (
+    at_least_one,
+    paths_of,
+    settings_of,
+)
 from branchline.components.branch_trainer.checkpoint import Checkpoints
 from branchline.components.branch_trainer.early_stop import BestWeights, Validator
+from branchline.components.branch_trainer.history import History, Progress
 from branchline.components.branch_trainer.loop import ENDED, NOT_FINITE, Chunk, Loop
 from branchline.components.branch_trainer.mixed_step import MixedStep
 from branchline.components.branch_trainer.model import BranchedModel
@@ -20,52 +26,9 @@ from branchline.components.branch_trainer.step import PathStep
 from branchline.components.branch_trainer.streams import (
     check_separate,
     check_stream,
-    is_mixed,
     open_at,
 )
-
-
-@dataclasses.dataclass
-class History:
-    """What training did; plain numbers and text.
-
-    Attributes:
-        steps: path → steps taken.
-        examples: path → examples seen.
-        losses: path → (step, mean loss since the last entry), one per loop in which the path was
-            trained.
-        validation: path → (step, validation loss).
-        stopped: path → why it is no longer trained.
-    """
-
-    steps: dict[str, int]
-    examples: dict[str, int]
-    losses: dict[str, list[tuple[int, float]]]
-    validation: dict[str, list[tuple[int, float]]]
-    stopped: dict[str, str]
-
-    @property
-    def step(self) -> int:
-        """Steps taken on all paths."""
-        return sum(self.steps.values())
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """How far training is, given once per loop.
-
-    Attributes:
-        step: steps taken, of `steps`.
-        losses: path → its latest mean loss, for the paths trained so far.
-        examples_per_second: over the last loop.
-        eta_seconds: until `steps` are taken, at the pace so far.
-    """
-
-    step: int
-    steps: int
-    losses: dict[str, float]
-    examples_per_second: float
-    eta_seconds: float
+from branchline.components.branch_trainer.tensorboard import TensorBoard
 
 
 class Trainer:
@@ -96,6 +59,7 @@ class Trainer:
         resume: whether to go on from the newest checkpoint in `checkpoint_dir` where there is one;
             if not, older ones are removed.
         on_progress: called once per loop.
+        tensorboard_dir: where to write TensorBoard files, a run per path; see `TensorBoard`.
 
     Raises:
         ValueError: arguments do not fit each other; says which.
@@ -119,18 +83,19 @@ class Trainer:
         checkpoint_every: int | None = None,
         resume: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
+        tensorboard_dir: str | os.PathLike | None = None,
     ):
         self.model = model
-        self.paths = _paths_of(model, streams)
+        self.paths = paths_of(model, streams)
         self.schedule = as_schedule(schedule if schedule is not None else Alternate())
         self.sizes = dict(sizes or {})
-        self.settings = _settings_of(self.paths, settings or {})
-        self.steps = _at_least_one(steps=steps)
-        self.steps_per_loop = _at_least_one(steps_per_loop=steps_per_loop)
+        self.settings = settings_of(self.paths, settings or {})
+        self.steps = at_least_one(steps=steps)
+        self.steps_per_loop = at_least_one(steps_per_loop=steps_per_loop)
         self.seed = seed
-        self.validate_every = _at_least_one(validate_every=validate_every or steps)
+        self.validate_every = at_least_one(validate_every=validate_every or steps)
         loops = 1 + steps // 10 // steps_per_loop
-        self.checkpoint_every = _at_least_one(
+        self.checkpoint_every = at_least_one(
             checkpoint_every=checkpoint_every or loops * steps_per_loop
         )
         self.on_progress = on_progress
@@ -153,6 +118,10 @@ class Trainer:
             (PathStep if path in model.paths else MixedStep)(model, path, self.settings[path])
             for path in self.paths
         ]
+        self.tensorboard = None
+        if tensorboard_dir is not None:
+            optimizers = {step.path: step.optimizers for step in self.path_steps}
+            self.tensorboard = TensorBoard(tensorboard_dir, optimizers)
         self.checkpoints = None
         if checkpoint_dir is not None:
             check_separate(streams)
@@ -175,7 +144,11 @@ class Trainer:
             if not routes:
                 break
             chunk = self.loop.run(np.array([self.paths.index(p) for p in routes], np.int32))
+            seconds = time.monotonic() - loop_started
             self._record(routes[: chunk.taken], chunk)
+            if self.tensorboard:
+                taken = routes[: chunk.taken]
+                self.tensorboard.write_steps(self.history.step, taken, chunk, seconds)
             if chunk.taken < len(routes):
                 self._give_up(routes[chunk.taken], chunk)
             if chunk.taken and self.history.step % self.validate_every == 0:
@@ -188,6 +161,8 @@ class Trainer:
                 self.on_progress(self._progress(chunk, now - loop_started, pace))
         self._save()
         self._finish()
+        if self.tensorboard:
+            self.tensorboard.flush()
         return self.history
 
     def failed_batch(self, path: str):
@@ -281,14 +256,19 @@ class Trainer:
             if path in self.history.stopped:
                 continue
             loss = self.validator(path)
-            self.history.validation[path].append((self.history.step, loss))
+            self._record_validation(path, loss)
             if path in self.best and self.best[path].observe(loss):
                 self.history.stopped[path] = f"no improvement until step {self.history.step}"
+
+    def _record_validation(self, path: str, loss: float) -> None:
+        self.history.validation[path].append((self.history.step, loss))
+        if self.tensorboard:
+            self.tensorboard.write_validation(self.history.step, path, loss)
 
     def _finish(self) -> None:
         for path, best in self.best.items():
             loss = best.settle(lambda path=path: self.validator(path))
-            self.history.validation[path].append((self.history.step, loss))
+            self._record_validation(path, loss)
         done = "all steps taken" if self.history.step >= self.steps else "the schedule ended"
         for path in self._active():
             self.history.stopped[path] = done
@@ -301,39 +281,3 @@ class Trainer:
             examples_per_second=float(chunk.rows.sum()) / max(seconds, 1e-9),
             eta_seconds=(self.steps - self.history.step) * seconds_per_step,
         )
-
-
-def _paths_of(model: BranchedModel, streams: Mapping[str, tf.data.Dataset]) -> tuple[str, ...]:
-    for path, stream in streams.items():
-        if not is_mixed(stream):
-            model.path_named(path)
-    if not streams:
-        raise ValueError(f"streams is empty, expected a dataset for some of {list(model.paths)}")
-    mixed = [name for name in streams if name not in model.paths]
-    return (*(path for path in model.paths if path in streams), *mixed)
-
-
-def _settings_of(
-    paths: tuple[str, ...], settings: Mapping[str, PathSettings]
-) -> dict[str, PathSettings]:
-    unknown = sorted(set(settings) - set(paths))
-    if unknown:
-        raise ValueError(
-            f"settings for {unknown}, which have no stream; those that do: {list(paths)}"
-        )
-    complete = {path: settings.get(path, PathSettings()) for path in paths}
-    owners: dict[int, str] = {}
-    for path, chosen in complete.items():
-        if chosen.optimizer is None:
-            continue
-        other = owners.setdefault(id(chosen.optimizer), path)
-        if other != path:
-            raise ValueError(f"Paths {other!r} and {path!r} share one optimizer; give each its own")
-    return complete
-
-
-def _at_least_one(**named: int) -> int:
-    ((name, value),) = named.items()
-    if value < 1:
-        raise ValueError(f"{name}={value}, expected at least 1")
-    return value
