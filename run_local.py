@@ -1,5 +1,6 @@
 """Runs a recipe on this machine: `python run_local.py --help` says how."""
 
+import logging
 import os
 import sys
 
@@ -7,10 +8,9 @@ from branchline.pipeline.local import main
 
 if __name__ == "__main__":
     code = main()
+    logging.shutdown()
     sys.stdout.flush()
-    if code == 130:  # threads of Beam and TensorFlow may still be at work, and would be waited for
-        os._exit(code)
-    # All is said; TensorFlow 2.16 prints "Exception ignored in AtomicFunction.__del__" on its way
-    # out (its module globals are gone by then).
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    sys.exit(code)
+    sys.stderr.flush()
+    # All is said and written. Left to end by itself, the interpreter may wait for threads of Beam
+    # and TensorFlow, and TensorFlow 2.16 complains of module globals that are gone.
+    os._exit(code)

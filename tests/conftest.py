@@ -1,9 +1,14 @@
+import os
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from branchline.components.branch_trainer import BranchedModel, Head, Path, Switch
+
+_STATUS = pytest.StashKey[int]()
 
 
 def make_typed_model(**parts):
@@ -100,3 +105,22 @@ def train_by_hand():
         return losses
 
     return train
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    session.config.stash[_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """Ends the process where it is: TensorFlow 2.16 can wait for ever for an iterator's threads.
+
+    Seen after the last line of a run, in ~LogicalThreadWrapper, when iterators that a failed test's
+    traceback holds are destroyed with the interpreter.
+    """
+    if _STATUS in config.stash:
+        config.get_terminal_writer().flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[_STATUS])
