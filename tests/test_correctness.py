@@ -1,6 +1,7 @@
 """One test per failure of multi-branch training; the number is the row's in the list F1–F25.
 
-Not here: F10 and F11 (distribution), F21 and F23 (metrics, which the evaluator computes).
+Not here: F10 and F11 (distribution), F18 (tests/test_conflicts.py), F21 and F23 (metrics, which the
+evaluator computes).
 """
 
 import time

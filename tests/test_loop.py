@@ -269,6 +269,29 @@ def test_an_empty_stream_is_an_error_that_names_its_path(typed_model, typed_batc
         Trainer(typed_model(), streams=streams, steps=3).run()
 
 
+def test_mixed_precision_keeps_weights_and_slots_in_float32(typed_model, typed_batches, stream_of):
+    batches = typed_batches()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = typed_model()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    plain = typed_model()
+    losses = []
+    for model in (mixed, plain):
+        chosen = {p: PathSettings(keras.optimizers.SGD(0.01, 0.9)) for p in batches}
+        streams = streams_of(batches, stream_of)
+        trainer = Trainer(model, streams=streams, settings=chosen, steps=12)
+        losses.append([loss for of_path in trainer.run().losses.values() for _, loss in of_path])
+        slots = [v for o in trainer.optimizers.values() for v in o.variables if len(v.shape)]
+        assert {v.dtype for v in (*model.variables, *slots)} == {"float32"}
+    assert mixed.stages[1].compute_dtype == "bfloat16"
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
+    for one, other in zip(mixed.variables, plain.variables, strict=True):
+        np.testing.assert_allclose(one, other, atol=0.02)
+
+
 def points_of(directory):
     """tag → {step: value} of the TensorBoard files in a directory."""
     points = {}

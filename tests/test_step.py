@@ -209,6 +209,10 @@ def test_a_gate_that_lets_nothing_through_changes_nothing(typed_model, typed_bat
             {"optimizer": keras.optimizers.SGD(gradient_accumulation_steps=2)},
             "use PathSettings.accumulate",
         ),
+        (
+            {"optimizer": keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())},
+            "mixed_bfloat16",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

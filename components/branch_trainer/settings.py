@@ -92,6 +92,11 @@ class PathSettings:
                 raise ValueError(f"{name}={value}, expected a positive number or None")
         if isinstance(self.freeze, str):
             raise ValueError(f"freeze={self.freeze!r}, expected a sequence of names")
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            raise ValueError(
+                "A LossScaleOptimizer divides by a scale that losses here are not multiplied by; "
+                "use its inner optimizer, and for mixed precision the policy mixed_bfloat16"
+            )
         if optimizer is not None and optimizer.gradient_accumulation_steps:
             raise ValueError(
                 "The optimizer has gradient_accumulation_steps; use PathSettings(accumulate=…)"
