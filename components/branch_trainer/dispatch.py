@@ -30,7 +30,8 @@ def dispatcher(
     def dispatch(number: tf.Tensor) -> list[tf.Tensor]:
         row = handles[number]
         calls = [lambda graph=graph: _call(graph, row) for graph in graphs]
-        return cond_v2.indexed_case(number, calls, lower_using_switch_merge=False)
+        results = cond_v2.indexed_case(number, calls, lower_using_switch_merge=False)
+        return list(results)  # pyright: ignore
 
     return dispatch
 
