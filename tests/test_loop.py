@@ -297,7 +297,7 @@ def points_of(directory):
     points = {}
     for file in sorted(directory.glob("events.out.tfevents.*")):
         for record in tf.data.TFRecordDataset(str(file)):
-            event = event_pb2.Event.FromString(record.numpy())
+            event = event_pb2.Event.FromString(record.numpy())  # pyright: ignore
             for value in event.summary.value:
                 points.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
     return points

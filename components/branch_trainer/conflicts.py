@@ -24,7 +24,7 @@ def pcgrad_factors(products: tf.Tensor, orders: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 [routes].
     """
-    num_routes = orders.shape[0]
+    num_routes = int(orders.shape[0] or 0)
     total = tf.zeros([num_routes])
     for i in range(num_routes):
         factors = tf.one_hot(i, num_routes)

@@ -23,14 +23,15 @@ def dispatcher(
         step_fns: all give tensors of the same dtypes and shapes.
     """
     if len(step_fns) <= _FEW or tf.config.list_logical_devices("GPU"):
-        return lambda number: tf.switch_case(number, list(step_fns))
+        return lambda number: list(tf.switch_case(number, list(step_fns)))  # pyright: ignore
     graphs = [_graph_of(fn) for fn in step_fns]
     handles = _matrix_of([_handles_of(graph) for graph in graphs])
 
     def dispatch(number: tf.Tensor) -> list[tf.Tensor]:
         row = handles[number]
         calls = [lambda graph=graph: _call(graph, row) for graph in graphs]
-        return cond_v2.indexed_case(number, calls, lower_using_switch_merge=False)
+        results = cond_v2.indexed_case(number, calls, lower_using_switch_merge=False)
+        return list(results)  # pyright: ignore
 
     return dispatch
 

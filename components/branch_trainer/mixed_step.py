@@ -50,7 +50,7 @@ class MixedStep:
         for variables in self.groups.values():
             self.optimizers.append(type(template).from_config(template.get_config()))
             self.optimizers[-1].build(variables)
-        self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._num_steps = tf.Variable(tf.constant(0, tf.int64), dtype=tf.int64, trainable=False)
 
     @property
     def state(self) -> list[tf.Variable]:
