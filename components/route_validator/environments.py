@@ -2,9 +2,8 @@
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from branchline.components.transform.declared_schema import TYPES
 from branchline.schemas.routes import RoutingTable
-
-_TYPES = {"float": schema_pb2.FLOAT, "int": schema_pb2.INT, "string": schema_pb2.BYTES}
 
 
 def with_environments(schema: schema_pb2.Schema, routing: RoutingTable) -> schema_pb2.Schema:
@@ -54,7 +53,7 @@ def route_schema(schema: schema_pb2.Schema, routing: RoutingTable, route: str) -
         column = routing.column(route, key)
         feature = by_name.get(column)
         if feature is None:
-            feature = copy.feature.add(name=column, type=_TYPES[declared.dtypes[key]])
+            feature = copy.feature.add(name=column, type=TYPES[declared.dtypes[key]])
         feature.presence.min_fraction = 1.0
         feature.presence.min_count = max(feature.presence.min_count, 1)
     everyones = set().union(*_columns(routing).values())
