@@ -52,7 +52,8 @@ def create_pipeline(
     Args:
         recipe: All that makes the project.
         recipe_file: Where it was read from; paths in the recipe are relative to it.
-        recipe_module: The imported file, which may have `build_model` and `preprocessing_fn`.
+        recipe_module: The imported file, which may have `build_model`, `configure_trainer` and
+            `preprocessing_fn`.
         data_paths: Files and directories of records.
         output_dir: Gets `pipeline/`, `metadata.sqlite`, `checkpoints/` and `serving/`.
         enable_cache: Whether a component whose inputs, settings and code are as in an earlier run
@@ -197,8 +198,8 @@ def create_components(
 
 def needs_file(recipe: Recipe, module: ModuleType) -> bool:
     """Whether training calls functions of the recipe file."""
-    own = hasattr(module, "preprocessing_fn") or hasattr(module, "build_model")
-    return own or callable(recipe.training.schedule)
+    own = ("preprocessing_fn", "build_model", "configure_trainer")
+    return any(hasattr(module, name) for name in own) or callable(recipe.training.schedule)
 
 
 def _schema_file(recipe: Recipe, recipe_file: Path, directory: Path) -> str:

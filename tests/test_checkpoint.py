@@ -14,7 +14,11 @@ import tensorflow as tf
 
 from branchline.components.branch_trainer import (
     Alternate,
+    BranchedModel,
+    Conditional,
     EarlyStop,
+    Head,
+    Path,
     PathSettings,
     Trainer,
     Weighted,
@@ -78,7 +82,7 @@ def test_training_resumed_equals_training_never_interrupted(
     with pytest.raises(Killed):
         trainer(tmp_path / "cut", on_progress=kill_at(killed_at)).run()
     resumed = trainer(tmp_path / "cut")
-    assert resumed.history.step == killed_at // 10 * 10
+    assert resumed.history.step == (killed_at - 1) // 10 * 10  # killed before the save at 10
     history = resumed.run()
     as_json = [json.dumps(vars(h)) for h in (history, expected)]
     assert as_json[0] == as_json[1]
@@ -87,6 +91,43 @@ def test_training_resumed_equals_training_never_interrupted(
     for now, never in zip(resumed.path_steps, whole.path_steps, strict=True):
         for one, other in zip(now.state, never.state, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_what_on_progress_sets_in_the_model_is_in_the_checkpoint_of_that_step(
+    typed_batches, stream_of, tmp_path
+):
+    def train(directory, *, killed_at=None):
+        keras.utils.set_random_seed(5)
+        late = Conditional(keras.layers.Dense(3), on=False)
+        late.layer.build([None, 3])
+        model = BranchedModel(
+            [keras.layers.Dense(3), late],
+            heads=[Head("out", keras.layers.Dense(1), loss="mse")],
+            paths={"vector": Path()},
+        )
+
+        def switch_on(progress):
+            if progress.step == killed_at:
+                raise Killed
+            late.on.assign(int(progress.step >= 10))
+
+        Trainer(
+            model,
+            streams={"vector": stream_of(typed_batches()["vector"])},
+            steps=20,
+            steps_per_loop=5,
+            checkpoint_dir=directory,
+            checkpoint_every=10,
+            on_progress=switch_on,
+        ).run()
+        return model
+
+    whole = train(tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", killed_at=15)
+    resumed = train(tmp_path / "cut")
+    for now, never in zip(resumed.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(now, never, err_msg=now.path)
 
 
 def test_a_finished_training_is_not_trained_again(typed_model, typed_batches, stream_of, tmp_path):

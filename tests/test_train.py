@@ -1,9 +1,11 @@
+import dataclasses
 import math
 
 import builders as build
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from branchline.components.branch_trainer import default_model
 from branchline.components.branch_trainer.inputs import Input, read_stream
@@ -42,9 +44,12 @@ def regression(features=None, **training):
     return Recipe("one", RoutingTable(route), training=Training(**training))
 
 
-def run(recipe, files, inputs):
+SCALAR = {"r": {"x": Input((1,), "float32")}}
+
+
+def run(recipe, files, inputs, **options):
     labels = {name: survey_labels(files[name], recipe.routing[name]) for name in files}
-    return *train(recipe, default_model.build_model, files, inputs, labels), labels
+    return *train(recipe, default_model.build_model, files, inputs, labels, **options), labels
 
 
 def test_the_scale_of_a_regressions_labels_is_their_mean_and_deviation(tmp_path):
@@ -147,6 +152,33 @@ def test_routes_take_turns_as_the_schedule_says(tmp_path):
     _, summary, _ = run(recipe, files, inputs)
     found = {name: (each["steps"], each["examples"]) for name, each in summary["routes"].items()}
     assert found == {"first": (6, 12), "second": (3, 6)}
+
+
+def test_a_recipes_function_has_the_last_word_on_the_trainers_arguments(tmp_path):
+    rows = transformed("r", [{"x": 1.0, "y": 2.0}, {"x": 2.0, "y": 3.0}])
+    files = {"r": [build.write_rows(tmp_path / "a.gz", rows)]}
+    recipe = regression(steps=20, batch_size=2)
+    given = {}
+
+    def configure_trainer(recipe, model, options):
+        given.update(options, recipe=recipe)
+        frozen = dataclasses.replace(options["settings"]["r"], freeze=["r"])
+        return {**options, "settings": {"r": frozen}, "steps": 4}
+
+    model, summary, _ = run(recipe, files, SCALAR, configure_trainer=configure_trainer)
+    assert given["recipe"] is recipe and given["steps"] == 20 and given["streams"].keys() == {"r"}
+    assert summary["routes"]["r"]["steps"] == 4
+    keras.utils.set_random_seed(recipe.training.seed)
+    untrained = default_model.build_model(recipe, SCALAR)
+    untrained.build_path("r", {"x": tf.TensorSpec([None, 1])})
+    np.testing.assert_array_equal(model.heads[0].layer.kernel, untrained.heads[0].layer.kernel)
+
+
+@pytest.mark.parametrize("returned", [None, 3])
+def test_a_function_that_returns_no_arguments_is_named(tmp_path, returned):
+    file = build.write_rows(tmp_path / "a.gz", transformed("r", [{"x": 1.0, "y": 2.0}]))
+    with pytest.raises(BranchlineError, match=f"configure_trainer: got {returned}, expected the"):
+        run(regression(), {"r": [file]}, SCALAR, configure_trainer=lambda *_: returned)
 
 
 def test_a_stream_without_a_seed_gives_every_row_once_and_in_order(tmp_path):

@@ -50,7 +50,7 @@ class Executor(base_executor.BaseExecutor):
         labels = {name: survey_labels(files[name], recipe.routing[name]) for name in files}
         inputs = describe_inputs(recipe, transform, hasattr(module, "preprocessing_fn"))
         build_model = getattr(module, "build_model", default_model.build_model)
-        options = {}
+        options = {"configure_trainer": getattr(module, "configure_trainer", None)}
         if exec_properties["checkpoint_dir"]:
             # TFX removes a failed component's outputs, so checkpoints live in a place of their own.
             options["checkpoint_dir"] = _checkpoint_dir(exec_properties, examples.uri)
@@ -120,7 +120,7 @@ class BranchTrainer(base_component.BaseComponent):
         transform_graph: Transform's graph.
         recipe: Its routes and training; the rest plays no part.
         recipe_file: The file the recipe was read from, if it has a `build_model`, a
-            `preprocessing_fn` or a schedule of its own; "" otherwise.
+            `configure_trainer`, a `preprocessing_fn` or a schedule of its own; "" otherwise.
         checkpoint_dir: Where training keeps what it needs to go on after it was cut off; "" for
             nowhere.
 

@@ -19,6 +19,7 @@ from branchline.schemas import BranchlineError, PathTraining, Recipe, Route
 
 _progress = logging.getLogger("branchline.progress")
 _VALIDATION_BATCH = 1024
+ConfigureTrainer = Callable[[Recipe, BranchedModel, dict[str, Any]], dict[str, Any]]
 
 
 class Scale(NamedTuple):
@@ -57,6 +58,8 @@ def train(
     files: Mapping[str, list[str]],
     inputs: dict[str, dict[str, Input]],
     labels: Mapping[str, Labels],
+    *,
+    configure_trainer: ConfigureTrainer | None = None,
     **trainer_options: Any,
 ) -> tuple[BranchedModel, dict[str, Any]]:
     """Builds a model and trains it as the recipe says.
@@ -67,10 +70,15 @@ def train(
         files: Route → TFRecord files of transformed examples.
         inputs: Route → what its branch gets.
         labels: Route → what `survey_labels` told.
+        configure_trainer: Takes recipe, model and the keyword arguments for `Trainer`, and returns
+            those to use; None leaves them as they are.
         **trainer_options: Passed to `Trainer`.
 
     Returns:
         The trained model, and what the trainer did as plain JSON.
+
+    Raises:
+        BranchlineError: `configure_trainer` does not return a dict.
     """
     training, names = recipe.training, recipe.routing.names
     keras.utils.set_random_seed(training.seed)
@@ -78,31 +86,42 @@ def train(
     held_back = {name: _held_back(recipe, name, labels[name].count) for name in names}
     sizes = {name: labels[name].count - held_back[name] for name in names}
     due = _steps_due(recipe, sizes)
-    trainer = Trainer(
-        model,
-        streams={
+    options: dict[str, Any] = {
+        "streams": {
             name: _stream(recipe, name, files, inputs, labels, held_back[name]) for name in names
         },
-        schedule=training.schedule,
-        sizes=sizes,
-        settings={
+        "schedule": training.schedule,
+        "sizes": sizes,
+        "settings": {
             name: path_settings(_path(recipe, name, held_back[name]), due[name]) for name in names
         },
-        steps=training.steps,
-        steps_per_loop=training.steps_per_loop,
-        seed=training.seed,
-        validation={
+        "steps": training.steps,
+        "steps_per_loop": training.steps_per_loop,
+        "seed": training.seed,
+        "validation": {
             name: _validation(recipe, name, files, inputs, labels, held_back[name])
             for name in names
             if held_back[name]
         },
-        validate_every=training.validate_every,
-        on_progress=_report,
+        "validate_every": training.validate_every,
+        "on_progress": _report,
         **trainer_options,
-    )
+    }
+    if configure_trainer is not None:
+        options = _configured(configure_trainer(recipe, model, options))
+    trainer = Trainer(model, **options)
     started = time.monotonic()
     history = trainer.run()
     return model, _summary(model, history, time.monotonic() - started)
+
+
+def _configured(options: Any) -> dict[str, Any]:
+    if not isinstance(options, dict):
+        raise BranchlineError(
+            f"configure_trainer: got {options!r}, expected the dict of Trainer's keyword arguments "
+            "that it was given, changed or not; does it return it?"
+        )
+    return options
 
 
 def _held_back(recipe: Recipe, name: str, count: int) -> int:

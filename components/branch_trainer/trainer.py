@@ -58,7 +58,8 @@ class Trainer:
             end too.
         resume: whether to go on from the newest checkpoint in `checkpoint_dir` where there is one;
             if not, older ones are removed.
-        on_progress: called once per loop.
+        on_progress: called once per loop, before a checkpoint, so that what it sets in the model,
+            such as a `Conditional.on`, is in it.
         tensorboard_dir: where to write TensorBoard files, a run per path; see `TensorBoard`.
 
     Raises:
@@ -153,12 +154,12 @@ class Trainer:
                 self._give_up(routes[chunk.taken], chunk)
             if chunk.taken and self.history.step % self.validate_every == 0:
                 self._validate()
-            if chunk.taken and self.history.step % self.checkpoint_every == 0:
-                self._save()
             if self.on_progress:
                 now = time.monotonic()
                 pace = (now - started) / max(1, self.history.step - first)
                 self.on_progress(self._progress(chunk, now - loop_started, pace))
+            if chunk.taken and self.history.step % self.checkpoint_every == 0:
+                self._save()
         self._save()
         self._finish()
         if self.tensorboard:
