@@ -1,0 +1,181 @@
+"""Every built-in recipe of a system, through the whole pipeline, in this process."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.linear_model import LinearRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from branchline.pipeline.collect_outputs import collect_outputs, find_pushed
+from branchline.pipeline.find_data import write_data
+from branchline.pipeline.graph import needs_file
+from branchline.pipeline.load_recipe import load_recipe
+from branchline.pipeline.local import run_pipeline
+from branchline.schemas import Recipe
+
+pytestmark = pytest.mark.e2e
+QUARANTINED = {"typed": {"no_route": 20}, "alternating": {}, "selective": {}}
+
+
+class Run(NamedTuple):
+    """A finished run, and what it left."""
+
+    recipe: Recipe
+    module: ModuleType
+    output: Path
+    metrics: dict
+    history: dict
+    served: Any
+
+    def rows(self, split: str) -> list[bytes]:
+        """The serialized examples of a split as they came from the records, of all routes."""
+        (folder,) = self.output.glob(f"pipeline/MixedExampleGen/examples/*/Split-{split}")
+        files = sorted(map(str, folder.iterdir()))
+        dataset = tf.data.TFRecordDataset(files, compression_type="GZIP")
+        return list(dataset.as_numpy_iterator())  # pyright: ignore[reportReturnType]
+
+
+def values_of(rows: list[bytes], key: str) -> np.ndarray:
+    """The values of a key in those examples that have it, [rows, number of values]."""
+    found = []
+    for row in rows:
+        feature = tf.train.Example.FromString(row).features.feature[key]
+        kind = feature.WhichOneof("kind")
+        found += [list(getattr(feature, kind).value)] if kind else []
+    return np.array(found)
+
+
+def run_recipe(name: str, output: Path) -> Run:
+    recipe, file, module = load_recipe(name)
+    run_pipeline(
+        recipe,
+        recipe_file=file,
+        recipe_module=module,
+        data_paths=[write_data(recipe, file, output)],
+        output_dir=output,
+        enable_cache=False,
+        resume=False,
+    )
+    collect_outputs(output / "metadata.sqlite", output)
+    (history,) = output.glob("pipeline/BranchTrainer/model_run/*/history.json")
+    pushed = find_pushed(output / "serving" / recipe.name)
+    return Run(
+        recipe,
+        module,
+        output,
+        json.loads((output / "metrics.json").read_text()),
+        json.loads(history.read_text()),
+        tf.saved_model.load(str(pushed)) if pushed else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """Name → its run, made when first asked for."""
+    runs: dict[str, Run] = {}
+
+    def run(name: str) -> Run:
+        if name not in runs:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, "argv", sys.argv[:1])  # TFX's executors parse it
+                runs[name] = run_recipe(name, tmp_path_factory.mktemp(name))
+        return runs[name]
+
+    return run
+
+
+@pytest.mark.parametrize("name", QUARANTINED)
+def test_a_recipe_is_blessed_and_loses_no_record(run_of, name):
+    run = run_of(name)
+    assert run.metrics["blessed"], run.metrics["routes"]
+    records = run.metrics["records"]
+    assert records["quarantined"] == QUARANTINED[name]
+    lines = (run.output / "data" / "records.jsonl").read_text().splitlines()
+    assert records["in"] == len(lines)
+    assert records["train"] + records["eval"] + sum(QUARANTINED[name].values()) == len(lines)
+    assert run.history["seconds"] < 60
+
+
+@pytest.mark.parametrize("name", QUARANTINED)
+def test_its_figures_are_those_of_the_pushed_model_by_numpy(run_of, name):
+    run = run_of(name)
+    rows = run.rows("eval")
+    outputs = run.served.signatures["serving_default"](examples=tf.constant(rows))
+    taken = outputs["route"].numpy().astype(str)
+    for route in run.recipe.routing.routes:
+        mine = taken == route.name
+        predicted = outputs[route.name].numpy()[mine]
+        label = values_of(list(np.array(rows, object)[mine]), route.label)[:, 0]
+        if route.task == "regression":
+            found = {
+                "mean_absolute_error": np.mean(np.abs(predicted - label)),
+                "root_mean_squared_error": np.sqrt(np.mean(np.square(predicted - label))),
+            }
+        else:
+            classes = predicted.argmax(1) if route.task == "multiclass" else predicted > 0.5
+            found = {"accuracy": np.mean(classes == label)}
+        told = run.metrics["routes"][route.name]
+        assert told["examples"] == len(label)
+        assert {key: told[key] for key in found} == pytest.approx(found, rel=1e-3)
+
+
+def test_typed_sets_aside_the_texts_and_nothing_else(run_of):
+    lines = (run_of("typed").output / "data" / "records.jsonl").read_text().splitlines()
+    texts = [line for line in lines if isinstance(json.loads(line)["value"], str)]
+    assert len(texts) == run_of("typed").module.NUM_TEXTS == QUARANTINED["typed"]["no_route"]
+
+
+def test_alternating_models_take_turns_by_the_pattern(run_of):
+    run = run_of("alternating")
+    steps = {name: route["steps"] for name, route in run.history["routes"].items()}
+    names = dict(zip("abc", run.recipe.routing.names, strict=True))
+    turns = run.recipe.training.steps // len(run.module.PATTERN)
+    assert steps == {names[x]: turns * run.module.PATTERN.count(x) for x in "abc"}
+
+
+def test_alternating_models_are_about_as_good_as_scikit_learns_alone(run_of):
+    run = run_of("alternating")
+
+    def errors(route, key, estimator):
+        label = run.recipe.routing[route].label
+        (x, y), (new_x, new_y) = (
+            (values_of(rows, key), values_of(rows, label)[:, 0])
+            for rows in (run.rows("train"), run.rows("eval"))
+        )
+        return make_pipeline(StandardScaler(), estimator).fit(x, y).predict(new_x) - new_y
+
+    ridge = np.sqrt(np.mean(errors("diabetes", "baseline", RidgeCV()) ** 2))
+    line = np.mean(np.abs(errors("iris", "flower", LinearRegression())))
+    found = run.metrics["routes"]
+    assert found["diabetes"]["root_mean_squared_error"] < 1.1 * ridge
+    assert found["iris"]["mean_absolute_error"] < 1.2 * line
+
+
+def test_selective_leaves_masked_weights_at_zero_and_switched_its_layers_on(run_of):
+    run = run_of("selective")
+    variables = {
+        variable.name.removesuffix(":0"): variable.numpy()
+        for variable in run.served.signatures["digits"].variables
+    }
+    (kernel,) = [v for name, v in variables.items() if name.endswith("local/kernel")]
+    mask = run.module.NEIGHBOURS
+    assert kernel.shape == mask.shape == (64, 256)
+    assert np.all(kernel[mask == 0] == 0) and np.all(kernel[mask == 1] != 0)
+    (change,) = [v for name, v in variables.items() if name.endswith("change/kernel")]
+    assert np.any(change != 0), "it starts at 0 and is trained from a step on"
+    conditions = [value for name, value in variables.items() if name.endswith("/on")]
+    assert conditions == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["build_model", "preprocessing_fn", "configure_trainer", None])
+def test_a_recipe_file_goes_to_training_when_it_has_a_function_for_it(name):
+    recipe: Any = SimpleNamespace(training=SimpleNamespace(schedule=None))
+    module: Any = SimpleNamespace(**({name: print} if name else {}))
+    assert needs_file(recipe, module) is (name is not None)
