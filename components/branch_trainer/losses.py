@@ -75,8 +75,8 @@ def head_loss(
     losses, present = _losses(head, labels, output)
     if rows is not None:
         present = rows if present is None else rows & present
-    if losses.shape.rank == 0 and present is None and sample_weight is None:
-        return losses
+    if present is None and sample_weight is None:
+        return tf.reduce_mean(losses)
     losses = _weighted(head, losses, present, sample_weight)
     entries = tf.cast(tf.size(losses), tf.float32)
     if present is not None:
@@ -164,7 +164,7 @@ def path_loss(
     """
     features, labels, *rest = batch
     outputs = model(features, path=path, training=training, frozen=frozen)
-    total = tf.add_n(
+    total = _sum(
         [
             head.loss_weight * head_loss(head, labels, outputs[head.name], *rest)
             for head in model.heads_of(path)
@@ -172,7 +172,11 @@ def path_loss(
     )
     # Of the path's layers only: model.losses would add the penalties of branches that did not run.
     penalties = [loss for part in model.parts_of(path).values() for loss in part.losses]
-    return tf.add_n([total, *(tf.cast(penalty, tf.float32) for penalty in penalties)])
+    return _sum([total, *(tf.cast(penalty, tf.float32) for penalty in penalties)])
+
+
+def _sum(losses: list[tf.Tensor]) -> tf.Tensor:
+    return tf.add_n(losses) if len(losses) > 1 else losses[0]
 
 
 def mixed_loss(model: BranchedModel, batch: tuple, *, training: bool) -> tf.Tensor:

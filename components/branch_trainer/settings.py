@@ -33,7 +33,9 @@ class PathSettings:
 
     Args:
         optimizer: a Keras optimizer that no other path uses; None: Adam(1e-3). Its clock counts
-            this path's updates only, so a learning-rate schedule in it runs on them.
+            this path's updates only, so a learning-rate schedule in it runs on them. For the policy
+            mixed_float16 a `keras.optimizers.LossScaleOptimizer` (streams of one path): the loss is
+            scaled, and a step whose gradient overflows is left out.
         loss_weight: factor of the path's loss (it changes the size of gradients; how often the
             path is trained is the schedule's sampling weight).
         clip_norm: largest global norm of a gradient.
@@ -92,11 +94,6 @@ class PathSettings:
                 raise ValueError(f"{name}={value}, expected a positive number or None")
         if isinstance(self.freeze, str):
             raise ValueError(f"freeze={self.freeze!r}, expected a sequence of names")
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            raise ValueError(
-                "A LossScaleOptimizer divides by a scale that losses here are not multiplied by; "
-                "use its inner optimizer, and for mixed precision the policy mixed_bfloat16"
-            )
         if optimizer is not None and optimizer.gradient_accumulation_steps:
             raise ValueError(
                 "The optimizer has gradient_accumulation_steps; use PathSettings(accumulate=…)"
