@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from branchline.components.branch_trainer import BranchedModel, Head, Path, PathSettings, Switch
 from branchline.components.branch_trainer.conflicts import pcgrad_factors, random_orders
-from branchline.components.branch_trainer.losses import mixed_loss, route_losses
+from branchline.components.branch_trainer.mixed_losses import mixed_loss, route_losses
 from branchline.components.branch_trainer.mixed_step import MixedStep
 from branchline.components.branch_trainer.step import PathStep
 

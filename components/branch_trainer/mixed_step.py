@@ -10,7 +10,8 @@ from branchline.components.branch_trainer.conflicts import (
     pcgrad_factors,
     random_orders,
 )
-from branchline.components.branch_trainer.losses import mixed_loss, route_losses, rows_of
+from branchline.components.branch_trainer.losses import rows_of
+from branchline.components.branch_trainer.mixed_losses import mixed_loss, route_losses
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step import StepResult
