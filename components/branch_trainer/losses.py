@@ -81,7 +81,10 @@ def head_loss(
     losses = _weighted(head, losses, present, sample_weight)
     entries = tf.cast(tf.size(losses), tf.float32)
     if present is not None:
-        entries *= tf.reduce_mean(tf.cast(present, tf.float32))
+        present = tf.cast(present, tf.float32)
+        num_rows = tf.cast(tf.size(present), tf.float32)
+        # Not times their mean, which is NaN for no rows at all.
+        entries *= tf.math.divide_no_nan(tf.reduce_sum(present), num_rows)
     return tf.math.divide_no_nan(tf.reduce_sum(losses), entries)
 
 
