@@ -52,6 +52,39 @@ def route_losses(model: BranchedModel, batch: tuple, *, training: bool) -> list[
     return [*parts, _penalties(model)]
 
 
+def route_means(
+    model: BranchedModel, batch: tuple, *, training: bool
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Runs a mixed batch and returns its loss, and each path's as if its rows were a batch.
+
+    Args:
+        model: the model.
+        batch: as of `mixed_loss`.
+        training: whether layers run as in training.
+
+    Returns:
+        `mixed_loss`, float32 []; the paths' losses without the layers' own, float32 [paths], 0 for
+        a path without rows; the layers' own, float32 [].
+
+    Raises:
+        KeyError, ValueError: as `head_loss`; each loss has to be one per example.
+    """
+    (features, path_ids), labels, *rest = batch
+    outputs = model(features, path=path_ids, training=training)
+    weight = rest[0] if rest else None
+    means = []
+    for number, path in enumerate(model.paths):
+        rows = tf.cast(path_ids, tf.int32) == number
+        of_heads = [
+            head.loss_weight * head_loss(head, labels, outputs[head.name], weight, rows)
+            for head in model.heads_of(path)
+        ]
+        means.append(tf.add_n(of_heads))
+    penalties = _penalties(model)
+    loss = _heads_loss(model, outputs, labels, path_ids, *rest) + penalties
+    return loss, tf.stack(means), penalties
+
+
 def _heads_loss(model, outputs, labels, path_ids, weight=None) -> tf.Tensor:
     total = tf.constant(0.0)
     for head in model.heads:
