@@ -53,9 +53,11 @@ class PathSettings:
         embeddings: "rows": Adam and SGD update tables, and their slots, in the rows of the batch
             only; "dense": as Keras does, in all rows at every step.
         early_stop: needs validation data for this path.
-        conflicts: for streams of mixed batches, what becomes of routes whose gradients point
-            against each other in the layers that they share. "sum": nothing; "pcgrad": see
-            `conflicts.py`; takes a backward pass per path of the model.
+        conflicts: for streams of mixed batches, what becomes of routes that compete for the layers
+            that they share. "sum": nothing; "pcgrad": their gradients are freed of what points
+            against each other's, see `conflicts.py`; takes a backward pass per path of the model.
+            "famo": their losses are weighted so that all fall equally fast, see `balance.py`; takes
+            a second forward pass, and losses that are not negative.
 
     Raises:
         ValueError: a value is out of range.
@@ -82,8 +84,8 @@ class PathSettings:
             raise TypeError(f"optimizer={optimizer!r}, expected a keras.optimizers.Optimizer")
         if self.embeddings not in ("rows", "dense"):
             raise ValueError(f"embeddings={self.embeddings!r}, expected 'rows' or 'dense'")
-        if self.conflicts not in ("sum", "pcgrad"):
-            raise ValueError(f"conflicts={self.conflicts!r}, expected 'sum' or 'pcgrad'")
+        if self.conflicts not in ("sum", "pcgrad", "famo"):
+            raise ValueError(f"conflicts={self.conflicts!r}, expected 'sum', 'pcgrad' or 'famo'")
         if any(not share >= 0 for share in self.leak.values()):
             raise ValueError(f"leak={self.leak}, expected shares ≥ 0")
         if self.accumulate < 1:
