@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from branchline.components.branch_trainer import BranchedModel, Head, Path, PathSettings, Switch
 from branchline.components.branch_trainer.conflicts import pcgrad_factors, random_orders
-from branchline.components.branch_trainer.losses import mixed_loss, route_losses
+from branchline.components.branch_trainer.mixed_losses import mixed_loss, route_losses
 from branchline.components.branch_trainer.mixed_step import MixedStep
 from branchline.components.branch_trainer.step import PathStep
 
@@ -111,8 +111,12 @@ def test_gradients_are_projected_per_route_and_on_shared_variables_only():
                 np.testing.assert_allclose(moved[id(v)], g, rtol=1e-3, atol=1e-5)
 
 
-def test_conflicts_are_for_mixed_batches():
-    with pytest.raises(ValueError, match="conflicts='pcgrad' for path 'a', .* mixed batches"):
-        PathStep(make_model(), "a", PathSettings(conflicts="pcgrad"))
-    with pytest.raises(ValueError, match="expected 'sum' or 'pcgrad'"):
+@pytest.mark.parametrize("rule", ["pcgrad", "famo"])
+def test_conflicts_are_for_mixed_batches(rule):
+    with pytest.raises(ValueError, match=f"conflicts='{rule}' for path 'a', .* mixed batches"):
+        PathStep(make_model(), "a", PathSettings(conflicts=rule))
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match="expected 'sum', 'pcgrad' or 'famo'"):
         PathSettings(conflicts="surgery")

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from branchline.components.branch_trainer import BranchedModel, Head, Path, Switch
+from branchline.components.branch_trainer.mixed_losses import mixed_loss
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -135,3 +136,10 @@ def test_branches_of_different_width_cannot_be_mixed(mixed):
 def test_a_path_id_out_of_range_is_an_error(mixed, ids):
     with pytest.raises(tf.errors.InvalidArgumentError, match="the model has 2 paths"):
         make_model(mixed)(features_of(2), path=tf.constant(ids))
+
+
+def test_a_batch_without_rows_has_a_loss_of_zero_though_a_head_is_of_some_paths_only():
+    model = make_model("partition")
+    labels = {"x": tf.zeros([0, 1]), "y": tf.zeros([0, 2])}
+    batch = (features_of(0), tf.constant([], tf.int32)), labels
+    assert mixed_loss(model, batch, training=True) == 0

@@ -27,9 +27,8 @@ def test_a_step_reports_loss_gradient_norm_and_rows(typed_model, typed_batches):
     batch = typed_batches()["token"][0]
     loss, gradients = gradients_by_hand(typed_model(), "token", batch)
     _, [result] = step_once(typed_model(), "token", PathSettings(), batch)
-    assert bool(result.finite) and int(result.rows) == 5
-    np.testing.assert_allclose(result.loss, loss, rtol=1e-6)
-    np.testing.assert_allclose(result.gradient_norm, tf.linalg.global_norm(gradients), rtol=1e-6)
+    expected = [loss, tf.linalg.global_norm(gradients), 5]
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +182,7 @@ def test_gated_examples_have_no_influence(typed_model, typed_batches):
     step_once(other, "vector", PathSettings(), (features[kept], labels[kept]))
     for one, same in zip(ours.variables, other.variables, strict=True):
         np.testing.assert_array_equal(one, same)
-    assert int(result.rows) == 5
+    assert float(result[2]) == 5
 
 
 def test_a_gate_that_lets_nothing_through_changes_nothing(typed_model, typed_batches):
@@ -208,10 +207,6 @@ def test_a_gate_that_lets_nothing_through_changes_nothing(typed_model, typed_bat
         (
             {"optimizer": keras.optimizers.SGD(gradient_accumulation_steps=2)},
             "use PathSettings.accumulate",
-        ),
-        (
-            {"optimizer": keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())},
-            "mixed_bfloat16",
         ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

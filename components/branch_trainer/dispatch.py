@@ -23,7 +23,7 @@ def dispatcher(
         step_fns: all give tensors of the same dtypes and shapes.
     """
     if len(step_fns) <= _FEW or tf.config.list_logical_devices("GPU"):
-        return lambda number: list(tf.switch_case(number, list(step_fns)))  # pyright: ignore
+        return lambda number: tf.nest.flatten(tf.switch_case(number, list(step_fns)))
     graphs = [_graph_of(fn) for fn in step_fns]
     handles = _matrix_of([_handles_of(graph) for graph in graphs])
 

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from branchline.components.branch_trainer.losses import mixed_loss, path_loss, rows_of
+from branchline.components.branch_trainer.losses import path_loss, rows_of
+from branchline.components.branch_trainer.mixed_losses import mixed_loss
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.settings import EarlyStop
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from branchline.components.branch_trainer import step
 from branchline.components.branch_trainer.dispatch import dispatcher
 
 STEPPED, ENDED, NOT_FINITE = 0, 1, 2
@@ -44,6 +45,9 @@ class Loop:
         self.steps = steps
         self.iterators = [iter(stream) for stream in streams]
         self._kept = [_BatchKeeper(stream.element_spec) for stream in streams]
+        self._begun: set[int] = set()
+        # Of each step of a call: loss, norm, rows. A variable, so that it outlasts an error.
+        self._figures = tf.Variable(tf.zeros([0, 3]), shape=[None, 3], trainable=False)
         self._step_on_route = dispatcher([lambda i=i: self._step(i) for i in range(len(steps))])
         self._run = tf.function(
             self._run_routes, input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False
@@ -60,45 +64,41 @@ class Loop:
         Args:
             routes: int32 [n], positions in `steps`.
         """
-        taken, status, losses, norms, rows = (
-            value.numpy() for value in self._run(tf.constant(routes, tf.int32))
-        )
-        return Chunk(int(taken), int(status), losses[:taken], norms[:taken], rows[:taken])
+        status = STEPPED
+        self._begun.update(routes.tolist())
+        try:
+            self._run(tf.constant(routes, tf.int32))
+        except tf.errors.OutOfRangeError:
+            status = ENDED
+        except tf.errors.InvalidArgumentError as error:
+            if step.NOT_FINITE not in error.message:
+                raise
+            status = NOT_FINITE
+        losses, norms, rows = self._figures.numpy().T
+        taken = int(np.sum(rows >= 0))
+        return Chunk(taken, status, losses[:taken], norms[:taken], rows[:taken].astype(np.int64))
 
     def kept_batch(self, route: int) -> Any:
-        """Returns the batch whose loss or gradient was not finite, or None."""
-        return self._kept[route].batch()
+        """Returns the batch of the route's last step, taken or not; None before the first."""
+        return self._kept[route].batch() if route in self._begun else None
 
     def _run_routes(self, routes: tf.Tensor):
         count = tf.size(routes)
-        arrays = [tf.TensorArray(dtype, count) for dtype in (tf.float32, tf.float32, tf.int64)]
+        self._figures.assign(tf.fill([count, 3], -1.0))
 
-        def one_step(i, _, *arrays):
-            status, *values = self._step_on_route(routes[i])
-            arrays = [a.write(i, value) for a, value in zip(arrays, values, strict=True)]
-            return i + tf.cast(status == STEPPED, tf.int32), status, *arrays
+        def one_step(i):
+            (figures,) = self._step_on_route(routes[i])
+            tf.raw_ops.ResourceScatterUpdate(
+                resource=self._figures.handle, indices=i, updates=figures
+            )
+            return i + 1
 
-        taken, status, *arrays = tf.while_loop(
-            lambda i, status, *_: (i < count) & (status == STEPPED),
-            one_step,
-            (tf.constant(0), tf.constant(STEPPED), *arrays),
-            parallel_iterations=1,
-        )
-        return taken, status, *(a.stack() for a in arrays)
+        tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)], parallel_iterations=1)
 
-    def _step(self, i: int):
-        drawn = self.iterators[i].get_next_as_optional()
-        nothing = (tf.constant(0.0), tf.constant(0.0), tf.constant(0, tf.int64))
-        return tf.cond(
-            drawn.has_value(),
-            lambda: self._step_on(i, drawn.get_value()),
-            lambda: (tf.constant(ENDED), *nothing),
-        )
-
-    def _step_on(self, i: int, batch: tuple):
-        finite, *values = self.steps[i](batch)
-        tf.cond(finite, tf.no_op, lambda: self._kept[i].keep(batch))
-        return tf.where(finite, STEPPED, NOT_FINITE), *values
+    def _step(self, i: int) -> list[tf.Tensor]:
+        batch = next(self.iterators[i])
+        self._kept[i].keep(batch)
+        return [self.steps[i](batch)]
 
 
 def _dimensions(spec: tf.TensorSpec) -> list[int | None]:
@@ -106,11 +106,10 @@ def _dimensions(spec: tf.TensorSpec) -> list[int | None]:
 
 
 class _BatchKeeper:
-    """Holds one batch of a stream, of whatever size."""
+    """Holds one batch of a stream, of whatever size; no copy is made."""
 
     def __init__(self, element_spec: Any):
         self.element_spec = element_spec
-        self.full = tf.Variable(tf.constant(False), trainable=False)
         self.parts = [
             tf.Variable(
                 tf.zeros([size or 0 for size in _dimensions(spec)], spec.dtype),
@@ -120,15 +119,11 @@ class _BatchKeeper:
             for spec in tf.nest.flatten(element_spec, expand_composites=True)
         ]
 
-    def keep(self, batch: Any) -> tf.Operation:
+    def keep(self, batch: Any) -> None:
         flat = tf.nest.flatten(batch, expand_composites=True)
         for part, tensor in zip(self.parts, flat, strict=True):
             part.assign(tensor)
-        self.full.assign(True)
-        return tf.no_op()
 
     def batch(self) -> Any:
-        if not self.full.numpy():
-            return None
         values = [part.value() for part in self.parts]
         return tf.nest.pack_sequence_as(self.element_spec, values, expand_composites=True)

@@ -38,7 +38,8 @@ def rows_with_label(label: tf.Tensor, missing: float) -> tf.Tensor:
     return tf.reduce_all(tf.reshape(present, [tf.shape(label)[0], -1]), axis=1)
 
 
-def _like_rows(values: tf.Tensor, rank: int) -> tf.Tensor:
+def like_rows(values: tf.Tensor, rank: int) -> tf.Tensor:
+    """Returns values [batch, …] with dimensions of size 1 behind, so that they are `rank`."""
     return tf.reshape(values, tf.concat([tf.shape(values), [1] * (rank - values.shape.rank)], 0))
 
 
@@ -75,12 +76,15 @@ def head_loss(
     losses, present = _losses(head, labels, output)
     if rows is not None:
         present = rows if present is None else rows & present
-    if losses.shape.rank == 0 and present is None and sample_weight is None:
-        return losses
+    if present is None and sample_weight is None:
+        return tf.reduce_mean(losses)
     losses = _weighted(head, losses, present, sample_weight)
     entries = tf.cast(tf.size(losses), tf.float32)
     if present is not None:
-        entries *= tf.reduce_mean(tf.cast(present, tf.float32))
+        present = tf.cast(present, tf.float32)
+        num_rows = tf.cast(tf.size(present), tf.float32)
+        # Not times their mean, which is NaN for no rows at all.
+        entries *= tf.math.divide_no_nan(tf.reduce_sum(present), num_rows)
     return tf.math.divide_no_nan(tf.reduce_sum(losses), entries)
 
 
@@ -89,7 +93,7 @@ def _losses(head: Head, labels: Any, output: tf.Tensor) -> tuple[tf.Tensor, tf.T
     label = label_of(head, labels)
     present = None if head.missing is None else rows_with_label(label, head.missing)
     if present is not None:
-        label = tf.where(_like_rows(present, label.shape.rank), label, tf.zeros_like(label))
+        label = tf.where(like_rows(present, label.shape.rank), label, tf.zeros_like(label))
     loss_fn: Any = head.loss.call if isinstance(head.loss, keras.losses.Loss) else head.loss
     try:
         losses = tf.convert_to_tensor(loss_fn(label, _as_float(output)))
@@ -111,9 +115,9 @@ def _weighted(
             "sample_weight or a gate it has to give a loss per example, [batch, ...]"
         )
     if weight is not None:
-        losses *= _like_rows(tf.cast(weight, tf.float32), losses.shape.rank)
+        losses *= like_rows(tf.cast(weight, tf.float32), losses.shape.rank)
     if present is not None:
-        losses = tf.where(_like_rows(present, losses.shape.rank), losses, 0.0)
+        losses = tf.where(like_rows(present, losses.shape.rank), losses, 0.0)
     return losses
 
 
@@ -164,7 +168,7 @@ def path_loss(
     """
     features, labels, *rest = batch
     outputs = model(features, path=path, training=training, frozen=frozen)
-    total = tf.add_n(
+    total = _sum(
         [
             head.loss_weight * head_loss(head, labels, outputs[head.name], *rest)
             for head in model.heads_of(path)
@@ -172,70 +176,11 @@ def path_loss(
     )
     # Of the path's layers only: model.losses would add the penalties of branches that did not run.
     penalties = [loss for part in model.parts_of(path).values() for loss in part.losses]
-    return tf.add_n([total, *(tf.cast(penalty, tf.float32) for penalty in penalties)])
+    return _sum([total, *(tf.cast(penalty, tf.float32) for penalty in penalties)])
 
 
-def mixed_loss(model: BranchedModel, batch: tuple, *, training: bool) -> tf.Tensor:
-    """Runs a mixed batch and returns its loss: each head's mean over its rows, weighted and summed.
-
-    Args:
-        model: the model.
-        batch: ((features, path ids int [batch]), labels) and perhaps sample_weight.
-        training: whether layers run as in training.
-
-    Returns:
-        float32 [].
-
-    Raises:
-        KeyError, ValueError: as `head_loss`.
-    """
-    (features, path_ids), labels, *rest = batch
-    outputs = model(features, path=path_ids, training=training)
-    return _heads_loss(model, outputs, labels, path_ids, *rest) + _penalties(model)
-
-
-def route_losses(model: BranchedModel, batch: tuple, *, training: bool) -> list[tf.Tensor]:
-    """Runs a mixed batch and returns what the rows of each path give to its loss.
-
-    Args:
-        model: the model.
-        batch: as of `mixed_loss`.
-        training: whether layers run as in training.
-
-    Returns:
-        float32 [] for each path, in order, and the layers' own losses last. Their sum is
-        `mixed_loss`.
-
-    Raises:
-        KeyError, ValueError: as `head_loss`; each loss has to be one per example.
-    """
-    (features, path_ids), labels, *rest = batch
-    outputs = model(features, path=path_ids, training=training)
-    parts = []
-    for number in range(len(model.paths)):
-        weight = tf.cast(tf.cast(path_ids, tf.int32) == number, tf.float32)
-        if rest:
-            given = tf.cast(rest[0], tf.float32)
-            weight = _like_rows(weight, given.shape.rank) * given
-        parts.append(_heads_loss(model, outputs, labels, path_ids, weight))
-    return [*parts, _penalties(model)]
-
-
-def _heads_loss(model, outputs, labels, path_ids, weight=None) -> tf.Tensor:
-    total = tf.constant(0.0)
-    for head in model.heads:
-        if head.name not in outputs:
-            continue
-        used_by = [i for i, path in enumerate(model.paths) if head in model.heads_of(path)]
-        rows = None
-        if len(used_by) < len(model.paths):
-            rows = tf.reduce_any(tf.cast(path_ids, tf.int32)[:, None] == used_by, axis=1)
-        total += head.loss_weight * head_loss(head, labels, outputs[head.name], weight, rows)
-    return total
-
-
-def _penalties(model: BranchedModel) -> tf.Tensor:
-    return tf.add_n([tf.constant(0.0), *(tf.cast(loss, tf.float32) for loss in model.losses)])
+def _sum(losses: list[tf.Tensor]) -> tf.Tensor:
+    return tf.add_n(losses) if len(losses) > 1 else losses[0]
 
 
 def rows_of(batch: tuple) -> tf.Tensor:

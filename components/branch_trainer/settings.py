@@ -33,7 +33,9 @@ class PathSettings:
 
     Args:
         optimizer: a Keras optimizer that no other path uses; None: Adam(1e-3). Its clock counts
-            this path's updates only, so a learning-rate schedule in it runs on them.
+            this path's updates only, so a learning-rate schedule in it runs on them. For the policy
+            mixed_float16 a `keras.optimizers.LossScaleOptimizer` (streams of one path): the loss is
+            scaled, and a step whose gradient overflows is left out.
         loss_weight: factor of the path's loss (it changes the size of gradients; how often the
             path is trained is the schedule's sampling weight).
         clip_norm: largest global norm of a gradient.
@@ -51,9 +53,11 @@ class PathSettings:
         embeddings: "rows": Adam and SGD update tables, and their slots, in the rows of the batch
             only; "dense": as Keras does, in all rows at every step.
         early_stop: needs validation data for this path.
-        conflicts: for streams of mixed batches, what becomes of routes whose gradients point
-            against each other in the layers that they share. "sum": nothing; "pcgrad": see
-            `conflicts.py`; takes a backward pass per path of the model.
+        conflicts: for streams of mixed batches, what becomes of routes that compete for the layers
+            that they share. "sum": nothing; "pcgrad": their gradients are freed of what points
+            against each other's, see `conflicts.py`; takes a backward pass per path of the model.
+            "famo": their losses are weighted so that all fall equally fast, see `balance.py`; takes
+            a second forward pass, and losses that are not negative.
 
     Raises:
         ValueError: a value is out of range.
@@ -80,8 +84,8 @@ class PathSettings:
             raise TypeError(f"optimizer={optimizer!r}, expected a keras.optimizers.Optimizer")
         if self.embeddings not in ("rows", "dense"):
             raise ValueError(f"embeddings={self.embeddings!r}, expected 'rows' or 'dense'")
-        if self.conflicts not in ("sum", "pcgrad"):
-            raise ValueError(f"conflicts={self.conflicts!r}, expected 'sum' or 'pcgrad'")
+        if self.conflicts not in ("sum", "pcgrad", "famo"):
+            raise ValueError(f"conflicts={self.conflicts!r}, expected 'sum', 'pcgrad' or 'famo'")
         if any(not share >= 0 for share in self.leak.values()):
             raise ValueError(f"leak={self.leak}, expected shares ≥ 0")
         if self.accumulate < 1:
@@ -92,11 +96,6 @@ class PathSettings:
                 raise ValueError(f"{name}={value}, expected a positive number or None")
         if isinstance(self.freeze, str):
             raise ValueError(f"freeze={self.freeze!r}, expected a sequence of names")
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            raise ValueError(
-                "A LossScaleOptimizer divides by a scale that losses here are not multiplied by; "
-                "use its inner optimizer, and for mixed precision the policy mixed_bfloat16"
-            )
         if optimizer is not None and optimizer.gradient_accumulation_steps:
             raise ValueError(
                 "The optimizer has gradient_accumulation_steps; use PathSettings(accumulate=…)"

@@ -1,6 +1,6 @@
 """One step on one path: its gradient, and one update of its variables by its own optimizer."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,27 +9,32 @@ from branchline.components.branch_trainer.accumulator import Accumulator
 from branchline.components.branch_trainer.losses import example_losses, path_loss, rows_of
 from branchline.components.branch_trainer.masks import Masks
 from branchline.components.branch_trainer.model import BranchedModel
-from branchline.components.branch_trainer.rows import sum_of_rows, update_rows, updates_rows
 from branchline.components.branch_trainer.selective import conditions_in
 from branchline.components.branch_trainer.settings import PathSettings
+from branchline.components.branch_trainer.updates import is_plain, sum_of_rows, update
 
 Pairs = list[tuple[tf.Tensor | tf.IndexedSlices, keras.Variable]]
 
 
-class StepResult(NamedTuple):
-    """What a step reports.
+NOT_FINITE = "The loss or the gradient is not finite"
 
-    Attributes:
-        finite: bool [], whether loss and gradient were finite; if not, nothing was updated.
+
+def checked(loss: tf.Tensor, norm: tf.Tensor, batch: tuple) -> tf.Tensor:
+    """Returns a step's figures; what may happen only if they are finite has to depend on them.
+
+    Args:
         loss: float32 [], before `loss_weight` and without leaks.
-        gradient_norm: float32 [], global norm before clipping.
-        rows: int64 [], examples in the batch.
-    """
+        norm: float32 [], the gradient's global norm before clipping.
+        batch: of the step.
 
-    finite: tf.Tensor
-    loss: tf.Tensor
-    gradient_norm: tf.Tensor
-    rows: tf.Tensor
+    Returns:
+        float32 [3]: loss, norm, and the number of examples.
+
+    Raises, where it runs:
+        tf.errors.InvalidArgumentError: they are not finite; says NOT_FINITE.
+    """
+    rows = tf.cast(rows_of(batch), tf.float32)
+    return tf.debugging.check_numerics(tf.stack([loss, norm, rows]), NOT_FINITE)
 
 
 class PathStep:
@@ -41,14 +46,17 @@ class PathStep:
         model: built on this path.
         path: its name.
         settings: of this path.
+        jit_compile: whether XLA compiles the step.
 
     Raises:
         ValueError: nothing is left to train, `freeze` names an unknown part, a mask does not
-            broadcast, the optimizer is in use, or `conflicts` is set.
+            broadcast, the optimizer is in use, `conflicts` is set, or a gate is with XLA.
         KeyError: `leak` names an unknown path.
     """
 
-    def __init__(self, model: BranchedModel, path: str, settings: PathSettings):
+    def __init__(
+        self, model: BranchedModel, path: str, settings: PathSettings, *, jit_compile: bool = False
+    ):
         self.model = model
         self.path = path
         self.settings = settings
@@ -59,16 +67,24 @@ class PathStep:
                 f"conflicts={settings.conflicts!r} for path {path!r}, whose batches hold one route "
                 "only; it is for streams of mixed batches"
             )
+        if jit_compile and settings.gate:
+            raise ValueError(
+                f"The gate of path {path!r} makes batches of varying size, which XLA would compile "
+                "one by one; train without jit_compile"
+            )
         self.trained = self._trained()
         self.conditions = conditions_in(model.parts_of(path).values())
         self.masks = Masks(settings.mask_fn, self.trained) if settings.mask_fn else None
         self.optimizer = settings.optimizer or keras.optimizers.Adam()
+        self.loss_scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         if self.optimizer.built:
             raise ValueError(
                 f"The optimizer of path {path!r} is already in use; "
                 "give each path, and each Trainer, a new one"
             )
         self.optimizer.build(self.trained)
+        self.jit_compile = jit_compile
+        self._compiled = tf.function(self._compiled_step, autograph=False, jit_compile=True)
         self.accumulator = None
         if settings.accumulate > 1:
             self.accumulator = Accumulator(self.trained, settings.accumulate)
@@ -95,35 +111,53 @@ class PathStep:
         accumulated = self.accumulator.variables if self.accumulator else []
         return [v.value for v in self.optimizer.variables] + accumulated
 
-    def __call__(self, batch: tuple) -> StepResult:
+    def __call__(self, batch: tuple) -> tf.Tensor:
         """Takes one step.
 
         Args:
             batch: (features, labels) or (features, labels, sample_weight).
 
+        Returns:
+            Its figures, as `checked`.
+
         Raises:
             ValueError: the loss depends on none of the path's variables.
+            tf.errors.InvalidArgumentError: loss or gradient is not finite; says NOT_FINITE, and
+                no variable is updated.
         """
+        if self.jit_compile:
+            return checked(*self._compiled(batch), batch)
         if self.settings.gate is None:
-            return self._step_on(batch)
+            return self._step_on(batch, batch)
         losses = example_losses(self.model, self.path, batch)
         rows = tf.where(self.settings.gate(losses))[:, 0]
         through = tf.nest.map_structure(lambda t: tf.gather(t, rows), batch)
-        nothing = StepResult(
-            tf.constant(True), tf.reduce_mean(losses), tf.constant(0.0), rows_of(batch)
-        )
         return tf.cond(
             tf.size(rows) > 0,
-            lambda: self._step_on(through)._replace(rows=rows_of(batch)),
-            lambda: StepResult(*(tf.convert_to_tensor(value) for value in nothing)),
+            lambda: self._step_on(through, batch),
+            lambda: checked(tf.reduce_mean(losses), tf.constant(0.0), batch),
         )
 
-    def _step_on(self, batch: tuple) -> StepResult:
+    def _step_on(self, through: tuple, batch: tuple) -> tf.Tensor:
+        """Steps on the examples of a batch that a gate lets through."""
+        loss, pairs = self._gradients(through)
+        norm = _norm(pairs)
+        # An optimizer that scales the loss leaves out a step whose gradient is not finite.
+        figures = checked(loss, self._seen(norm), batch)
+        with tf.control_dependencies([figures]):
+            self._update(pairs, norm)
+        return figures
+
+    def _seen(self, norm: tf.Tensor) -> tf.Tensor:
+        return tf.where(tf.math.is_finite(norm), norm, 0.0) if self.loss_scaled else norm
+
+    def _compiled_step(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor]:
+        """Steps if loss and gradient are finite; what XLA compiles raises nothing."""
         loss, pairs = self._gradients(batch)
         norm = _norm(pairs)
-        finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
+        finite = tf.math.is_finite(loss + self._seen(norm))
         tf.cond(finite, lambda: self._update(pairs, norm), tf.no_op)
-        return StepResult(finite, loss, norm, rows_of(batch))
+        return loss, self._seen(norm)
 
     def _gradients(self, batch: tuple) -> tuple[tf.Tensor, Pairs]:
         variables = [v.value for v in self.trained]
@@ -134,7 +168,11 @@ class PathStep:
             for other, share in self.leaks.items():
                 objective += share * path_loss(self.model, other, batch, training=True)
             objective *= self.settings.loss_weight
+            if self.loss_scaled:
+                objective = self.optimizer.scale_loss(objective)
         gradients = tape.gradient(objective, variables)
+        if self.loss_scaled:
+            gradients = [g if g is None else self._times_scale(g, -1) for g in gradients]
         pairs = [(g, v) for g, v in zip(gradients, self.trained, strict=True) if g is not None]
         if not pairs:
             raise ValueError(f"The loss of path {self.path!r} depends on none of its variables")
@@ -151,7 +189,21 @@ class PathStep:
         by_rows = self._by_rows(gradient, variable)
         return sum_of_rows(gradient) if by_rows else tf.convert_to_tensor(gradient)
 
+    def _times_scale(self, gradient, power: int) -> tf.Tensor:
+        scale = tf.cast(self.optimizer.dynamic_scale.value, gradient.dtype)
+        return tf.convert_to_tensor(gradient) * (scale if power > 0 else 1 / scale)
+
     def _update(self, pairs: Pairs, norm: tf.Tensor) -> tf.Operation:
+        if not self.loss_scaled:
+            return self._take(pairs, norm)
+        # Handed a gradient that is not finite, the optimizer lowers its scale.
+        return tf.cond(
+            tf.math.is_finite(norm),
+            lambda: self._take(pairs, norm),
+            lambda: self._hand_over(pairs),
+        )
+
+    def _take(self, pairs: Pairs, norm: tf.Tensor) -> tf.Operation:
         if self.accumulator:
             self.accumulator.add(pairs)
             tf.cond(self.accumulator.full, self._apply_accumulated, tf.no_op)
@@ -183,25 +235,30 @@ class PathStep:
         return list(zip(gradients, variables, strict=True))
 
     def _optimize(self, pairs: Pairs) -> None:
-        by_rows: list[Any] = [pair for pair in pairs if self._by_rows(*pair)]
-        whole = [pair for pair in pairs if not self._by_rows(*pair)]
-        for gradient, variable in by_rows:
-            update_rows(self.optimizer, gradient, variable)
-        if not whole:
+        ours: Any = [pair for pair in pairs if self._by_rows(*pair) or self._by_us(pair[1])]
+        keras_own = [pair for pair in pairs if not any(pair is our for our in ours)]
+        update(self.optimizer, ours)
+        if not keras_own:
             self.optimizer.iterations.assign_add(1)
         elif not self.conditions:
-            _apply(self.optimizer, whole)
+            self._hand_over(keras_own)
         else:
-            self._apply_by_condition(whole)
+            self._apply_by_condition(keras_own)
+
+    def _hand_over(self, pairs: Pairs) -> tf.Operation:
+        if self.loss_scaled:
+            pairs = [(self._times_scale(g, 1), v) for g, v in pairs]
+        self.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
+        return tf.no_op()
 
     def _apply_by_condition(self, pairs: Pairs) -> None:
         clock = tf.identity(self.optimizer.iterations.value)
         for on, pairs_of_one in self._by_condition(pairs):
             self.optimizer.iterations.assign(clock)  # `apply` counts, once per update
             if on is None:
-                _apply(self.optimizer, pairs_of_one)
+                self._hand_over(pairs_of_one)
             else:
-                tf.cond(on > 0, lambda p=pairs_of_one: _apply(self.optimizer, p), tf.no_op)
+                tf.cond(on > 0, lambda p=pairs_of_one: self._hand_over(p), tf.no_op)
         self.optimizer.iterations.assign(clock + 1)
 
     def _by_condition(self, pairs: Pairs) -> list[tuple]:
@@ -213,18 +270,14 @@ class PathStep:
         return list(groups.values())
 
     def _by_rows(self, gradient, variable: keras.Variable) -> bool:
-        wanted = self.settings.embeddings == "rows" and _is_sparse(gradient)
-        return wanted and updates_rows(self.optimizer, variable)
+        if self.settings.embeddings != "rows" or self.jit_compile:
+            return False
+        return isinstance(gradient, tf.IndexedSlices) and is_plain(self.optimizer, variable)
 
-
-def _apply(optimizer: keras.optimizers.Optimizer, pairs: Pairs) -> tf.Operation:
-    optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
-    return tf.no_op()
+    def _by_us(self, variable: keras.Variable) -> bool:
+        is_adam = isinstance(self.optimizer, keras.optimizers.Adam)
+        return is_adam and is_plain(self.optimizer, variable) and not self.conditions
 
 
 def _norm(pairs: Pairs) -> tf.Tensor:
     return tf.cast(tf.linalg.global_norm([g for g, _ in pairs]), tf.float32)
-
-
-def _is_sparse(gradient) -> bool:
-    return isinstance(gradient, tf.IndexedSlices)

@@ -30,6 +30,8 @@ from branchline.components.branch_trainer.streams import (
 )
 from branchline.components.branch_trainer.tensorboard import TensorBoard
 
+_NOT_FINITE = "loss or gradient not finite"
+
 
 class Trainer:
     """Trains the paths of a model, each on its own stream with its own settings.
@@ -167,8 +169,14 @@ class Trainer:
         return self.history
 
     def failed_batch(self, path: str):
-        """Returns the batch at which the loss or gradient of `path` was not finite, or None."""
-        return self.loop.kept_batch(self.paths.index(path))
+        """Returns the batch at which the loss or gradient of `path` was not finite, or None.
+
+        After resuming it is read again, from a stream that gives the same batches.
+        """
+        if not self.history.stopped.get(path, "").startswith(_NOT_FINITE):
+            return None
+        kept = self.loop.kept_batch(self.paths.index(path))
+        return next(iter(self.loop.iterators[self.paths.index(path)])) if kept is None else kept
 
     @property
     def optimizers(self) -> dict:
@@ -242,7 +250,7 @@ class Trainer:
     def _give_up(self, path: str, chunk: Chunk) -> None:
         step = self.history.step
         if chunk.status == NOT_FINITE:
-            self.history.stopped[path] = f"loss or gradient not finite at step {step}"
+            self.history.stopped[path] = f"{_NOT_FINITE} at step {step}"
             return
         assert chunk.status == ENDED
         if not self.history.steps[path]:
