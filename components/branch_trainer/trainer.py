@@ -62,6 +62,8 @@ class Trainer:
             if not, older ones are removed.
         on_progress: called once per loop.
         tensorboard_dir: where to write TensorBoard files, a run per path; see `TensorBoard`.
+        jit_compile: whether XLA compiles the steps, one program per path and batch shape: give
+            batches of one size (`drop_remainder`). Embedding tables are then updated as a whole.
 
     Raises:
         ValueError: arguments do not fit each other; says which.
@@ -86,6 +88,7 @@ class Trainer:
         resume: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
         tensorboard_dir: str | os.PathLike | None = None,
+        jit_compile: bool = False,
     ):
         self.model = model
         self.paths = paths_of(model, streams)
@@ -116,10 +119,7 @@ class Trainer:
             model.build_path(*((path, features) if path in model.paths else features[::-1]))
         self.validator = Validator(model, dict(validation or {}))
         self.best = self._best_weights()
-        self.path_steps = [
-            (PathStep if path in model.paths else MixedStep)(model, path, self.settings[path])
-            for path in self.paths
-        ]
+        self.path_steps = [self._step_of(path, jit_compile) for path in self.paths]
         self.tensorboard = None
         if tensorboard_dir is not None:
             optimizers = {step.path: step.optimizers for step in self.path_steps}
@@ -181,6 +181,10 @@ class Trainer:
     def optimizers(self) -> dict:
         """Path → its optimizer, for streams of one path."""
         return {s.path: s.optimizer for s in self.path_steps if isinstance(s, PathStep)}
+
+    def _step_of(self, path: str, jit_compile: bool) -> PathStep | MixedStep:
+        kind = PathStep if path in self.model.paths else MixedStep
+        return kind(self.model, path, self.settings[path], jit_compile=jit_compile)
 
     def _active(self) -> tuple[str, ...]:
         return tuple(path for path in self.paths if path not in self.history.stopped)
