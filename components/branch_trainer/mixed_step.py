@@ -47,7 +47,7 @@ class MixedStep:
             raise ValueError(f"The stream {name!r} is of mixed batches, which take no {unfit}")
         if jit_compile and (model.mixed != "multiplex" or settings.conflicts == "famo"):
             raise ValueError(
-                f"The stream {name!r} is of mixed batches; jit_compile takes them from a model made "
+                f"The stream {name!r} is of mixed batches; jit_compile takes them of a model made "
                 "with mixed='multiplex', whose shapes do not vary, and without FAMO"
             )
         self.model = model
@@ -89,7 +89,8 @@ class MixedStep:
         if self.famo:
             return self._balancing_step(batch, self.famo)
         if self.jit_compile:
-            return checked(*self._compiled(batch), batch)
+            loss, norm = self._compiled(batch)
+            return checked(loss, norm, batch)
         return self._update(batch, *self._gradients_fn(batch))
 
     def _compiled_step(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor]:

@@ -104,13 +104,7 @@ class Trainer:
             checkpoint_every=checkpoint_every or loops * steps_per_loop
         )
         self.on_progress = on_progress
-        self.history = History(
-            steps={path: 0 for path in self.paths},
-            examples={path: 0 for path in self.paths},
-            losses={path: [] for path in self.paths},
-            validation={path: [] for path in validation or {}},
-            stopped={},
-        )
+        self.history = History.start(self.paths, tuple(validation or {}))
         self.schedule.check(self._situation())
         for path in self.paths:
             check_stream(path, streams[path])
@@ -147,7 +141,7 @@ class Trainer:
                 break
             chunk = self.loop.run(np.array([self.paths.index(p) for p in routes], np.int32))
             seconds = time.monotonic() - loop_started
-            self._record(routes[: chunk.taken], chunk)
+            self.history.record(routes[: chunk.taken], chunk)
             if self.tensorboard:
                 taken = routes[: chunk.taken]
                 self.tensorboard.write_steps(self.history.step, taken, chunk, seconds)
@@ -167,7 +161,7 @@ class Trainer:
             self.tensorboard.flush()
         return self.history
 
-    def failed_batch(self, path: str):
+    def failed_batch(self, path: str) -> Any:
         """Returns the batch at which the loss or gradient of `path` was not finite, or None.
 
         After resuming it is read again, from a stream that gives the same batches.
@@ -229,26 +223,9 @@ class Trainer:
         progress = self.checkpoints.restore()
         if progress is None:
             return
-        history = progress["history"]
-        for points in (history["losses"], history["validation"]):
-            points.update({path: [tuple(p) for p in of_path] for path, of_path in points.items()})
-        self.history = History(**history)
+        self.history = History.from_json(progress["history"])
         for path, (best, waited) in progress["early_stop"].items():
             self.best[path].best, self.best[path].waited = best, waited
-
-    def _record(self, routes: list[str], chunk: Chunk) -> None:
-        taken = np.array(routes)
-        for path in self.paths:
-            here = taken == path
-            if not here.any():
-                continue
-            self.history.steps[path] += int(here.sum())
-            self.history.examples[path] += int(chunk.rows[here].sum())
-        for path in self.paths:
-            here = taken == path
-            if here.any():
-                mean = float(chunk.losses[here].mean())
-                self.history.losses[path].append((self.history.step, mean))
 
     def _give_up(self, path: str, chunk: Chunk) -> None:
         step = self.history.step
@@ -290,6 +267,7 @@ class Trainer:
             step=self.history.step,
             steps=self.steps,
             losses={path: losses[-1][1] for path, losses in self.history.losses.items() if losses},
+            stopped=dict(self.history.stopped),
             examples_per_second=float(chunk.rows.sum()) / max(seconds, 1e-9),
             eta_seconds=(self.steps - self.history.step) * seconds_per_step,
         )
