@@ -213,7 +213,8 @@ class LiveDisplay(Display):
         )
         losses = Table.grid(padding=(0, 2))
         for route, loss in self.fields.get("losses", {}).items():
-            losses.add_row("   ", route, Text(f"{loss:.4g}", style="bold"))
+            stopped = self.fields.get("stopped", {}).get(route, "")
+            losses.add_row("   ", route, Text(f"{loss:.4g}", style="bold"), stopped)
         return [bar, losses]
 
 

@@ -20,8 +20,8 @@ class Watcher(logging.Handler):
     A component reports about itself with
     `logging.getLogger("branchline.progress").info("text", extra={"progress": {...}})`, of whose
     fields the display knows `records`, `quarantined`, `route`, `examples`, `step`, `steps`,
-    `losses`, `examples_per_second`, `eta_seconds` and `metrics`. What it logs there as a warning is
-    shown as a line.
+    `losses`, `stopped`, `examples_per_second`, `eta_seconds` and `metrics`. What it logs there as a
+    warning is shown as a line.
 
     Args:
         display: Where it is shown.

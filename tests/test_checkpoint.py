@@ -148,6 +148,20 @@ def test_without_resume_training_starts_anew(typed_model, typed_batches, stream_
     assert list(tmp_path.glob("step-*")) == []
 
 
+def test_a_batch_that_failed_can_be_had_after_resuming(
+    typed_model, typed_batches, stream_of, tmp_path
+):
+    batches = typed_batches()
+    batches["token"][1][1][:] = np.inf
+    trainer = make_trainer(typed_model, batches, stream_of, tmp_path)
+    trainer.run()
+    resumed = make_trainer(typed_model, batches, stream_of, tmp_path)
+    again = resumed.failed_batch("token")
+    for part, was in zip(again, trainer.failed_batch("token"), strict=True):
+        np.testing.assert_array_equal(part, was)
+    assert np.any(np.isinf(again[1])) and resumed.failed_batch("vector") is None
+
+
 def test_the_last_two_checkpoints_are_kept(typed_model, typed_batches, stream_of, tmp_path):
     make_trainer(typed_model, typed_batches(), stream_of, tmp_path).run()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000000020", "step-000000000030"]

@@ -34,7 +34,7 @@ class Executor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Reads the transformed examples, builds, trains, exports, and writes `history.json`."""
+        """Reads the transformed examples, builds, trains, exports, and writes what was done."""
         self._log_startup(input_dict, output_dict, exec_properties)
         recipe = from_json(exec_properties["recipe"])
         recipe_file = exec_properties["recipe_file"]
@@ -50,7 +50,10 @@ class Executor(base_executor.BaseExecutor):
         labels = {name: survey_labels(files[name], recipe.routing[name]) for name in files}
         inputs = describe_inputs(recipe, transform, hasattr(module, "preprocessing_fn"))
         build_model = getattr(module, "build_model", default_model.build_model)
-        options = {"configure_trainer": getattr(module, "configure_trainer", None)}
+        options = {
+            "configure_trainer": getattr(module, "configure_trainer", None),
+            "tensorboard_dir": model_run,
+        }
         if exec_properties["checkpoint_dir"]:
             # TFX removes a failed component's outputs, so checkpoints live in a place of their own.
             options["checkpoint_dir"] = _checkpoint_dir(exec_properties, examples.uri)
@@ -125,7 +128,8 @@ class BranchTrainer(base_component.BaseComponent):
             nowhere.
 
     Outputs: `model`, a SavedModel that takes raw examples and routes by itself (signatures
-    `serving_default` and one for every route), and `model_run`, with `history.json`.
+    `serving_default` and one for every route), and `model_run`, with `history.json` and TensorBoard
+    files, a run per route.
 
     Raises:
         RecipeError: An argument is wrong.

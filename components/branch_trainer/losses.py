@@ -76,9 +76,8 @@ def head_loss(
     losses, present = _losses(head, labels, output)
     if rows is not None:
         present = rows if present is None else rows & present
-    if present is None and sample_weight is None:
-        return tf.reduce_mean(losses)
-    losses = _weighted(head, losses, present, sample_weight)
+    if present is not None or sample_weight is not None:
+        losses = _weighted(head, losses, present, sample_weight)
     entries = tf.cast(tf.size(losses), tf.float32)
     if present is not None:
         present = tf.cast(present, tf.float32)

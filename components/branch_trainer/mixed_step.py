@@ -11,11 +11,10 @@ from branchline.components.branch_trainer.conflicts import (
     pcgrad_factors,
     random_orders,
 )
-from branchline.components.branch_trainer.losses import rows_of
 from branchline.components.branch_trainer.mixed_losses import mixed_loss, route_losses, route_means
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.settings import PathSettings
-from branchline.components.branch_trainer.step import StepResult
+from branchline.components.branch_trainer.step import checked
 
 _TAKEN = ("optimizer", "loss_weight", "clip_norm", "clip_value", "embeddings", "conflicts")
 
@@ -32,26 +31,39 @@ class MixedStep:
         name: of the stream.
         settings: of the stream; of them `optimizer`, `loss_weight`, `clip_norm`, `clip_value` and
             `conflicts`.
+        jit_compile: whether XLA compiles the step.
 
     Raises:
-        ValueError: another setting is given.
+        ValueError: another setting is given, or one that XLA cannot compile.
     """
 
-    def __init__(self, model: BranchedModel, name: str, settings: PathSettings):
+    def __init__(
+        self, model: BranchedModel, name: str, settings: PathSettings, *, jit_compile: bool = False
+    ):
         defaults = PathSettings()
         given = [f for f in vars(defaults) if getattr(settings, f) != getattr(defaults, f)]
         unfit = sorted(set(given) - set(_TAKEN))
         if unfit:
             raise ValueError(f"The stream {name!r} is of mixed batches, which take no {unfit}")
+        if jit_compile and (model.mixed != "multiplex" or settings.conflicts == "famo"):
+            raise ValueError(
+                f"The stream {name!r} is of mixed batches; jit_compile takes them of a model made "
+                "with mixed='multiplex', whose shapes do not vary, and without FAMO"
+            )
         self.model = model
         self.path = name
         self.settings = settings
         self.groups = _by_users(model)
         template = settings.optimizer or keras.optimizers.Adam()
+        if isinstance(template, keras.optimizers.LossScaleOptimizer):
+            raise ValueError(f"The stream {name!r} is of mixed batches, which take no loss scaling")
         self.optimizers = []
         for variables in self.groups.values():
             self.optimizers.append(type(template).from_config(template.get_config()))
             self.optimizers[-1].build(variables)
+        self._gradients_fn = self._projected if settings.conflicts == "pcgrad" else self._summed
+        self.jit_compile = jit_compile
+        self._compiled = tf.function(self._compiled_step, autograph=False, jit_compile=True)
         self.famo = Famo(len(model.paths)) if settings.conflicts == "famo" else None
         self._num_steps = tf.Variable(tf.constant(0, tf.int64), dtype=tf.int64, trainable=False)
 
@@ -62,18 +74,33 @@ class MixedStep:
         balance = self.famo.state if self.famo else []
         return [*slots, *balance, self._num_steps]
 
-    def __call__(self, batch: tuple) -> StepResult:
+    def __call__(self, batch: tuple) -> tf.Tensor:
         """Takes one step.
 
         Args:
             batch: ((features, path ids), labels) or ((features, path ids), labels, sample_weight).
+
+        Returns:
+            Its figures, as `checked`.
+
+        Raises:
+            tf.errors.InvalidArgumentError: loss or gradient is not finite, as in `PathStep`.
         """
         if self.famo:
             return self._balancing_step(batch, self.famo)
-        gradients_fn = self._summed if self.settings.conflicts == "sum" else self._projected
-        return self._update(batch, *gradients_fn(batch))
+        if self.jit_compile:
+            loss, norm = self._compiled(batch)
+            return checked(loss, norm, batch)
+        return self._update(batch, *self._gradients_fn(batch))
 
-    def _balancing_step(self, batch: tuple, famo: Famo) -> StepResult:
+    def _compiled_step(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor]:
+        """Steps if loss and gradient are finite; what XLA compiles raises nothing."""
+        loss, gradients = self._gradients_fn(batch)
+        norm = _norm(gradients)
+        tf.cond(tf.math.is_finite(loss + norm), lambda: self._apply(batch, gradients), tf.no_op)
+        return loss, norm
+
+    def _balancing_step(self, batch: tuple, famo: Famo) -> tf.Tensor:
         """Updates the logits by what the update did to the losses of the same batch.
 
         As FAMO's authors do, at the cost of a second forward pass. The next batch would do without,
@@ -85,28 +112,32 @@ class MixedStep:
         states = [v.value for v in self.model.non_trainable_variables]
         at_first = [tf.identity(state) for state in states]
         loss, means, gradients = self._balanced(batch, famo)
-        result = self._update(batch, loss, gradients)
+        figures = self._update(batch, loss, gradients)
         at_last = [tf.identity(state) for state in states]
         _assign(states, at_first)
         _, means_after, _ = route_means(self.model, batch, training=True)
         _assign(states, at_last)
-        tf.cond(result.finite, lambda: famo.update(means, means_after), tf.no_op)
-        return result
+        with tf.control_dependencies([figures]):
+            famo.update(means, means_after)
+        return figures
 
-    def _update(self, batch: tuple, loss: tf.Tensor, gradients: dict[int, tf.Tensor]) -> StepResult:
+    def _update(self, batch: tuple, loss: tf.Tensor, gradients: dict[int, tf.Tensor]) -> tf.Tensor:
+        figures = checked(loss, _norm(gradients), batch)
+        with tf.control_dependencies([figures]):
+            self._apply(batch, gradients)
+        return figures
+
+    def _apply(self, batch: tuple, gradients: dict[int, tf.Tensor]) -> tf.Operation:
         self._num_steps.assign_add(1)
-        norm = tf.cast(tf.linalg.global_norm(list(gradients.values())), tf.float32)
-        finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
         gradients = dict(zip(gradients, self._clipped(list(gradients.values())), strict=True))
-        (_, path_ids), *_ = batch
+        path_ids = tf.cast(batch[0][1], tf.int32)
         for users, optimizer, pairs in self._updates(gradients):
-            has_rows = tf.reduce_any(tf.cast(path_ids, tf.int32)[:, None] == list(users))
             tf.cond(
-                finite & has_rows,
+                tf.reduce_any(path_ids[:, None] == list(users)),
                 lambda optimizer=optimizer, pairs=pairs: _apply(optimizer, pairs),
                 tf.no_op,
             )
-        return StepResult(finite, loss, norm, rows_of(batch))
+        return tf.no_op()
 
     def _summed(self, batch: tuple) -> tuple[tf.Tensor, dict[int, tf.Tensor]]:
         """Returns loss, and id of a variable → gradient."""
@@ -178,6 +209,10 @@ class MixedStep:
 def _apply(optimizer: keras.optimizers.Optimizer, pairs: list[tuple]) -> tf.Operation:
     optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
     return tf.no_op()
+
+
+def _norm(gradients: dict[int, tf.Tensor]) -> tf.Tensor:
+    return tf.cast(tf.linalg.global_norm(list(gradients.values())), tf.float32)
 
 
 def _assign(variables: list[tf.Variable], values: list[tf.Tensor]) -> None:

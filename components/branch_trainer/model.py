@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from branchline.components.branch_trainer.check_parts import check_parts
 from branchline.components.branch_trainer.mixed import run_mixed
 from branchline.components.branch_trainer.parts import Head, Path, Switch
 
@@ -48,54 +49,8 @@ class BranchedModel(keras.Model):
         self.heads = list(heads)
         self.paths = dict(paths)
         self.mixed = mixed
-        self._check_parts()
-        for path_name, path in self.paths.items():
-            self._check_path(path_name, path)
+        check_parts(self.stages, self.heads, self.paths)
         self.built = True  # it has no weights of its own
-
-    def _check_parts(self):
-        for stage in self.stages:
-            if not isinstance(stage, keras.Layer):
-                raise TypeError(
-                    f"Stage {stage!r} is a {type(stage).__name__}, "
-                    "expected a Switch or a Keras layer"
-                )
-        for head in self.heads:
-            if not isinstance(head, Head):
-                raise TypeError(f"{head!r} in heads is a {type(head).__name__}, expected a Head")
-        if not (self.stages and self.heads and self.paths):
-            raise ValueError(
-                f"A model needs a stage, a head and a path; it has {len(self.stages)} stages, "
-                f"{len(self.heads)} heads, {len(self.paths)} paths"
-            )
-        names = [part.name for part in [*self.stages, *self.heads]]
-        kinds = [names[: len(self.stages)], names[len(self.stages) :]]
-        for kind in kinds:
-            twice = sorted({name for name in kind if kind.count(name) > 1})
-            if twice:
-                raise ValueError(
-                    f"Part names {twice} occur twice; every stage and head needs its own"
-                )
-
-    def _check_path(self, path_name: str, path: Path):
-        switches = {switch.name: switch for switch in self.switches}
-        unknown = sorted(set(path.choices) - set(switches))
-        if unknown:
-            raise ValueError(
-                f"Path {path_name!r} picks at switches {unknown}; the model has {list(switches)}"
-            )
-        for switch_name, switch in switches.items():
-            if path.choices.get(switch_name) not in switch.branches:
-                raise ValueError(
-                    f"Path {path_name!r} picks {path.choices.get(switch_name)!r} at switch "
-                    f"{switch_name!r}, whose branches are {list(switch.branches)}"
-                )
-        head_names = [head.name for head in self.heads]
-        unknown = sorted(set(path.heads or ()) - set(head_names))
-        if unknown or path.heads == []:
-            raise ValueError(
-                f"Path {path_name!r} names heads {path.heads}, expected some of {head_names}"
-            )
 
     @property
     def switches(self) -> list[Switch]:

@@ -126,7 +126,8 @@ class PathStep:
                 no variable is updated.
         """
         if self.jit_compile:
-            return checked(*self._compiled(batch), batch)
+            loss, norm = self._compiled(batch)
+            return checked(loss, norm, batch)
         if self.settings.gate is None:
             return self._step_on(batch, batch)
         losses = example_losses(self.model, self.path, batch)

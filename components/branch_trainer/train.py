@@ -129,7 +129,7 @@ def train(
             if held_back[name]
         },
         "validate_every": training.validate_every,
-        "on_progress": _report,
+        "on_progress": _Report(),
         **trainer_options,
     }
     if configure_trainer is not None:
@@ -208,25 +208,26 @@ def _standardise_one(label: tf.Tensor, target: Target, scale: Scale) -> tf.Tenso
     return label if target.shape else label[:, None]
 
 
-def _report(progress: Progress) -> None:
-    losses = ", ".join(f"{name} {loss:.4g}" for name, loss in progress.losses.items())
-    _progress.info(
-        "step %d of %d: %s (%.0f examples/s)",
-        progress.step,
-        progress.steps,
-        losses,
-        progress.examples_per_second,
-        extra={
-            "progress": {
-                "component": "BranchTrainer",
-                "step": progress.step,
-                "steps": progress.steps,
-                "losses": progress.losses,
-                "examples_per_second": progress.examples_per_second,
-                "eta_seconds": progress.eta_seconds,
-            }
-        },
-    )
+class _Report:
+    """Logs progress, and once for each route that it is no longer trained, and why."""
+
+    def __init__(self) -> None:
+        self.told: set[str] = set()
+
+    def __call__(self, progress: Progress) -> None:
+        losses = ", ".join(f"{name} {loss:.4g}" for name, loss in progress.losses.items())
+        _progress.info(
+            "step %d of %d: %s (%.0f examples/s)",
+            progress.step,
+            progress.steps,
+            losses,
+            progress.examples_per_second,
+            extra={"progress": {"component": "BranchTrainer"} | dataclasses.asdict(progress)},
+        )
+        for name in sorted(set(progress.stopped) - self.told):
+            level = logging.WARNING if "not finite" in progress.stopped[name] else logging.INFO
+            _progress.log(level, "%s is no longer trained: %s", name, progress.stopped[name])
+        self.told.update(progress.stopped)
 
 
 def _summary(model: BranchedModel, history: History, seconds: float) -> dict[str, Any]:

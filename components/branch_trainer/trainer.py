@@ -63,6 +63,8 @@ class Trainer:
         on_progress: called once per loop, before a checkpoint, so that what it sets in the model,
             such as a `Conditional.on`, is in it.
         tensorboard_dir: where to write TensorBoard files, a run per path; see `TensorBoard`.
+        jit_compile: whether XLA compiles the steps, one program per path and batch shape: give
+            batches of one size (`drop_remainder`). Embedding tables are then updated as a whole.
 
     Raises:
         ValueError: arguments do not fit each other; says which.
@@ -87,6 +89,7 @@ class Trainer:
         resume: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
         tensorboard_dir: str | os.PathLike | None = None,
+        jit_compile: bool = False,
     ):
         self.model = model
         self.paths = paths_of(model, streams)
@@ -102,13 +105,7 @@ class Trainer:
             checkpoint_every=checkpoint_every or loops * steps_per_loop
         )
         self.on_progress = on_progress
-        self.history = History(
-            steps={path: 0 for path in self.paths},
-            examples={path: 0 for path in self.paths},
-            losses={path: [] for path in self.paths},
-            validation={path: [] for path in validation or {}},
-            stopped={},
-        )
+        self.history = History.start(self.paths, tuple(validation or {}))
         self.schedule.check(self._situation())
         for path in self.paths:
             check_stream(path, streams[path])
@@ -117,10 +114,7 @@ class Trainer:
             model.build_path(*((path, features) if path in model.paths else features[::-1]))
         self.validator = Validator(model, dict(validation or {}))
         self.best = self._best_weights()
-        self.path_steps = [
-            (PathStep if path in model.paths else MixedStep)(model, path, self.settings[path])
-            for path in self.paths
-        ]
+        self.path_steps = [self._step_of(path, jit_compile) for path in self.paths]
         self.tensorboard = None
         if tensorboard_dir is not None:
             optimizers = {step.path: step.optimizers for step in self.path_steps}
@@ -148,7 +142,7 @@ class Trainer:
                 break
             chunk = self.loop.run(np.array([self.paths.index(p) for p in routes], np.int32))
             seconds = time.monotonic() - loop_started
-            self._record(routes[: chunk.taken], chunk)
+            self.history.record(routes[: chunk.taken], chunk)
             if self.tensorboard:
                 taken = routes[: chunk.taken]
                 self.tensorboard.write_steps(self.history.step, taken, chunk, seconds)
@@ -168,7 +162,7 @@ class Trainer:
             self.tensorboard.flush()
         return self.history
 
-    def failed_batch(self, path: str):
+    def failed_batch(self, path: str) -> Any:
         """Returns the batch at which the loss or gradient of `path` was not finite, or None.
 
         After resuming it is read again, from a stream that gives the same batches.
@@ -182,6 +176,10 @@ class Trainer:
     def optimizers(self) -> dict:
         """Path → its optimizer, for streams of one path."""
         return {s.path: s.optimizer for s in self.path_steps if isinstance(s, PathStep)}
+
+    def _step_of(self, path: str, jit_compile: bool) -> PathStep | MixedStep:
+        kind = PathStep if path in self.model.paths else MixedStep
+        return kind(self.model, path, self.settings[path], jit_compile=jit_compile)
 
     def _active(self) -> tuple[str, ...]:
         return tuple(path for path in self.paths if path not in self.history.stopped)
@@ -226,26 +224,9 @@ class Trainer:
         progress = self.checkpoints.restore()
         if progress is None:
             return
-        history = progress["history"]
-        for points in (history["losses"], history["validation"]):
-            points.update({path: [tuple(p) for p in of_path] for path, of_path in points.items()})
-        self.history = History(**history)
+        self.history = History.from_json(progress["history"])
         for path, (best, waited) in progress["early_stop"].items():
             self.best[path].best, self.best[path].waited = best, waited
-
-    def _record(self, routes: list[str], chunk: Chunk) -> None:
-        taken = np.array(routes)
-        for path in self.paths:
-            here = taken == path
-            if not here.any():
-                continue
-            self.history.steps[path] += int(here.sum())
-            self.history.examples[path] += int(chunk.rows[here].sum())
-        for path in self.paths:
-            here = taken == path
-            if here.any():
-                mean = float(chunk.losses[here].mean())
-                self.history.losses[path].append((self.history.step, mean))
 
     def _give_up(self, path: str, chunk: Chunk) -> None:
         step = self.history.step
@@ -287,6 +268,7 @@ class Trainer:
             step=self.history.step,
             steps=self.steps,
             losses={path: losses[-1][1] for path, losses in self.history.losses.items() if losses},
+            stopped=dict(self.history.stopped),
             examples_per_second=float(chunk.rows.sum()) / max(seconds, 1e-9),
             eta_seconds=(self.steps - self.history.step) * seconds_per_step,
         )
