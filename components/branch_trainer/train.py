@@ -104,7 +104,9 @@ def train(
     held_back = {name: _held_back(recipe, name, labels[name].count) for name in names}
     sizes = {name: labels[name].count - held_back[name] for name in names}
     due = _steps_due(recipe, sizes)
-    streams = {name: _stream(recipe, name, files, inputs, labels, held_back[name]) for name in names}
+    streams = {
+        name: _stream(recipe, name, files, inputs, labels, held_back[name]) for name in names
+    }
     for name in names:
         check_heads(model, recipe.routing[name], streams[name].element_spec[0])
     trainer = Trainer(
