@@ -136,7 +136,7 @@ def by_hand(name):
     found = {}
     for key, (label, guess, there) in labelled(name).items():
         label, guess = label[there], guess[there]
-        flat, task = label.ravel(), TABLE[name].targets[key].task
+        flat, task, right = label.ravel(), TABLE[name].targets[key].task, None
         if key == "never":
             continue
         if task == "regression":
@@ -158,7 +158,7 @@ def by_hand(name):
                 "sparse_categorical_crossentropy": sk.log_loss(flat, classes),
             }
             right = guess.argmax(-1) == label
-        if label.ndim > 1 and task != "regression":
+        if label.ndim > 1 and right is not None:
             figures["exact_match"] = right.reshape(len(right), -1).all(1).mean()
         if key == "urgent" and name == "a":
             figures["precision"] = sk.precision_score(flat, guess.ravel() > 0.5)

@@ -44,12 +44,12 @@ def survey_labels(files: list[str], route: Route) -> Labels:
     """
     count, found = 0, {key: [] for key in route.labels}
     for _, labels in read_stream(files, route, {}, batch_size=4096):
-        by_key = {route.label: labels} if route.label is not None else labels
+        by_key: Any = labels if route.label is None else {route.label: labels}
         for key, target in route.labels.items():
             rows = np.reshape(by_key[key].numpy(), [-1, target.num_values])
             there = rows[_has_label(rows, target)]
             found[key].append(there if target.task == "regression" else there[:, :1])
-        count += len(rows)
+        count += len(by_key[next(iter(found))])
     if not count:
         raise BranchlineError(f"route {route.name!r} has no example in train; it cannot be trained")
     values = {key: np.concatenate(parts) for key, parts in found.items()}
@@ -85,8 +85,8 @@ def train(
 
     Args:
         recipe: Its routes and training.
-        build_model: Makes the model, with a path for every route, named like it, and a head for every
-            label (see `check_heads`).
+        build_model: Makes the model, with a path for every route, named like it, and a head for
+            every label (see `check_heads`).
         files: Route → TFRecord files of transformed examples.
         inputs: Route → what its branch gets.
         labels: Route → what `survey_labels` told.
@@ -108,7 +108,8 @@ def train(
         name: _stream(recipe, name, files, inputs, labels, held_back[name]) for name in names
     }
     for name in names:
-        check_heads(model, recipe.routing[name], streams[name].element_spec[0])
+        spec: Any = streams[name].element_spec
+        check_heads(model, recipe.routing[name], spec[0])
     trainer = Trainer(
         model,
         streams=streams,
