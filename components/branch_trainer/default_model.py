@@ -71,8 +71,13 @@ def _build_trunk() -> keras.Model:
 
 
 def head_name(route: Route, key: str) -> str:
-    """Names the head of a label: like the route, or `<route>.<key>`; Keras allows no "/"."""
-    return route.output(key).replace("/", ".", 1).replace("/", "%2F")
+    """Names the head of a label: like the route, that of a target `<route>.<position>`.
+
+    A key may hold what TensorFlow allows in no name of a layer.
+    """
+    if route.label is not None:
+        return route.name
+    return f"{route.name}.{list(route.targets).index(key)}"
 
 
 def build_head(name: str, key: str, target: Target) -> Head:
