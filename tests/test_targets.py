@@ -9,22 +9,30 @@ import tensorflow as tf
 from branchline.components.branch_trainer import BranchedModel, Head, Path, Switch, default_model
 from branchline.components.branch_trainer.check_heads import check_heads
 from branchline.components.branch_trainer.export import ServedModel
-from branchline.components.branch_trainer.inputs import describe_inputs, parse_batch
+from branchline.components.branch_trainer.inputs import (
+    Input,
+    describe_inputs,
+    parse_batch,
+    read_stream,
+)
 from branchline.components.branch_trainer.losses import path_loss
 from branchline.components.branch_trainer.train import (
     Scale,
     _standardise,
     survey_labels,
+    train,
 )
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.transform.declared_schema import declared_schema
 from branchline.schemas import (
+    Alternate,
     BranchlineError,
     Numeric,
     Recipe,
     Route,
     RoutingTable,
     Target,
+    Training,
     when,
 )
 
@@ -264,6 +272,7 @@ def head(name, units, **fields):
     return Head(name, keras.layers.Dense(units), loss="mse", **fields)
 
 
+FAST = {"learning_rate": 0.02, "schedule": Alternate()}
 ROUTE = Route("p", when.present("x"), features={"x": Numeric()}, targets=TANGLED)
 OPTIONAL = Route(
     "p",
@@ -277,6 +286,62 @@ SPEC = tf.TensorSpec([None, 1])
 def test_heads_are_found_by_their_label_and_may_be_shared():
     check_heads(tangled([head("bits", 5), head("d", 3, label="digit")]), ROUTE, SPEC)
     check_heads(tangled([head("y", 1, missing=-1)]), OPTIONAL, SPEC)
+
+
+def test_two_routes_train_the_heads_they_share(tmp_path):
+    """Numbers as bits or as a value; every head learns from both routes (system S7)."""
+    kinds = {"value": Numeric(), "bits_in": Numeric((2,))}
+    paths = dict(zip("pq", kinds, strict=True))
+    targets = {"bits": Target("binary", shape=(2,)), "digit": Target("multiclass", num_classes=4)}
+    routes = [
+        Route(name, when.present(key), features={key: kinds[key]}, targets=targets)
+        for name, key in paths.items()
+    ]
+    recipe = Recipe("r", RoutingTable(*routes), training=Training(steps=300, batch_size=8, **FAST))
+
+    def build_model(recipe, inputs):
+        encoders = {
+            name: keras.Sequential([keras.layers.Dense(32, "relu"), keras.layers.Dense(8)])
+            for name in paths
+        }
+        losses = keras.losses
+        heads = [
+            Head("bits", keras.layers.Dense(2), loss=losses.BinaryCrossentropy(from_logits=True)),
+            Head(
+                "digit",
+                keras.layers.Dense(4),
+                loss=losses.SparseCategoricalCrossentropy(from_logits=True),
+            ),
+        ]
+        return BranchedModel(
+            [Switch("encoder", **encoders)],
+            heads=heads,
+            paths={n: Path(encoder=n, features=key) for n, key in paths.items()},
+        )
+
+    rows = {
+        name: [
+            {f"{name}/{key}": 1.0 * n if name == "p" else [1.0 * (n // 2), 1.0 * (n % 2)]}
+            | {f"{name}/bits": [n // 2, n % 2], f"{name}/digit": n}
+            for n in range(4)
+        ]
+        for name, key in paths.items()
+    }
+    files = {
+        name: [build.write_rows(tmp_path / f"{name}.gz", [build.example(row) for row in of])]
+        for name, of in rows.items()
+    }
+    shapes = {"value": (1,), "bits_in": (2,)}
+    inputs = {name: {key: Input(shapes[key], "float32")} for name, key in paths.items()}
+    labels = {route.name: survey_labels(files[route.name], route) for route in routes}
+    model, _ = train(recipe, build_model, files, inputs, labels)
+    for route in routes:
+        features, want = next(
+            iter(read_stream(files[route.name], route, inputs[route.name], batch_size=4))
+        )
+        outputs = model(features, path=route.name)
+        np.testing.assert_array_equal(np.array(outputs["digit"]).argmax(-1), want["digit"])
+        np.testing.assert_array_equal(np.array(outputs["bits"]) > 0, want["bits"])
 
 
 @pytest.mark.parametrize(
