@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn import metrics as sk
-from test_branch_evaluator import run
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
@@ -128,7 +127,7 @@ def summary(tmp_path_factory, places):
     root = tmp_path_factory.mktemp("run")
     base = save_model(root / "base", leave_out=["sizes"])
     thresholds = {"a": {"tokens/accuracy": 0.5, "mask/dice": Bound(least=0.9999)}}
-    return run(root, *places, thresholds, METRICS, [base], TABLE)[0]
+    return build.run(root, *places, thresholds, METRICS, [base], TABLE)[0]
 
 
 def by_hand(name):
@@ -197,7 +196,7 @@ def test_thresholds_of_targets_are_checked_and_a_baseline_without_one_is_not_com
 def test_a_model_without_a_targets_output_fails_by_name(tmp_path, places):
     partial = save_model(tmp_path / "partial", leave_out=["mask"])
     with pytest.raises(BranchlineError, match="signature 'a' .* has the outputs .*expected a/mask"):
-        run(tmp_path, places[0], partial, table=TABLE)
+        build.run(tmp_path, places[0], partial, table=TABLE)
 
 
 def test_a_row_that_lacks_a_required_label_fails_by_route(tmp_path, places):
@@ -205,7 +204,7 @@ def test_a_row_that_lacks_a_required_label_fails_by_route(tmp_path, places):
     with tf.io.TFRecordWriter(str(tmp_path / "examples/Split-eval-a/more.gz"), "GZIP") as writer:
         writer.write(build.example(mask=[1] * 6))
     with pytest.raises(BranchlineError, match="route 'a' .* needs one int in 'labels.category', "):
-        run(tmp_path, examples, places[1], table=TABLE)
+        build.run(tmp_path, examples, places[1], table=TABLE)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def add_evaluation(
             ],
             writers=_writers(config, models, folder),
         )
-        _ = predicted | f"Evaluate[{route.name}]{key}" >> results
+        _ = predicted | f"Evaluate[{route.name}] {key}" >> results
 
 
 def results_dir(output_dir: str, route: Route, key: str) -> str:

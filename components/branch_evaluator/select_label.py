@@ -11,6 +11,7 @@ import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
 
+from branchline.components.has_label import has_label
 from branchline.schemas.targets import Target
 
 
@@ -41,7 +42,7 @@ def select_label(
         ValueError: A prediction is not of the target's shape.
     """
     labels = np.reshape(extracts[tfma.FEATURES_KEY][column], [-1, target.num_values])
-    kept = ~np.isnan(labels[:, 0]) if target.task == "regression" else labels[:, 0] >= 0
+    kept = has_label(labels, target)
     if not kept.any():
         return
     shape = [len(labels), target.num_values] if target.shape else [len(labels)]

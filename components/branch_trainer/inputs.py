@@ -8,7 +8,6 @@ import tensorflow_transform as tft
 from branchline.components.transform.preprocessing import output_name, vocabulary_name
 from branchline.schemas import BranchlineError, Categorical, Recipe, Route, Target, Text
 
-Labels = tf.Tensor | dict[str, tf.Tensor]
 _SHUFFLE_BUFFER = 100_000
 
 
@@ -73,7 +72,7 @@ def _own_inputs(route: Route, transform: tft.TFTransformOutput) -> dict[str, Inp
 
 def parse_batch(
     serialized: tf.Tensor, route: Route, inputs: dict[str, Input]
-) -> tuple[dict[str, tf.Tensor], Labels]:
+) -> tuple[dict[str, tf.Tensor], tf.Tensor | dict[str, tf.Tensor]]:
     """Parses transformed examples of one route.
 
     Args:

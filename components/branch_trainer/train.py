@@ -16,6 +16,7 @@ from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.schedule import Situation, as_schedule
 from branchline.components.branch_trainer.settings_of import path_settings
 from branchline.components.branch_trainer.trainer import History, Progress, Trainer
+from branchline.components.has_label import has_label
 from branchline.schemas import BranchlineError, PathTraining, Recipe, Route, Target
 
 _progress = logging.getLogger("branchline.progress")
@@ -47,7 +48,7 @@ def survey_labels(files: list[str], route: Route) -> Labels:
         by_key: Any = labels if route.label is None else {route.label: labels}
         for key, target in route.labels.items():
             rows = np.reshape(by_key[key].numpy(), [-1, target.num_values])
-            there = rows[_has_label(rows, target)]
+            there = rows[has_label(rows, target)]
             found[key].append(there if target.task == "regression" else there[:, :1])
         count += len(by_key[next(iter(found))])
     if not count:
@@ -60,10 +61,6 @@ def survey_labels(files: list[str], route: Route) -> Labels:
                 f"{key!r}; it cannot be learnt"
             )
     return Labels(count, {key: _scale(values[key], t) for key, t in route.labels.items()})
-
-
-def _has_label(rows: np.ndarray, target: Target) -> np.ndarray:
-    return ~np.isnan(rows[:, 0]) if target.task == "regression" else rows[:, 0] >= 0
 
 
 def _scale(values: np.ndarray, target: Target) -> Scale:
