@@ -57,8 +57,9 @@ def _changed(old: Any, change: _Tree | str, where: str) -> Any:
         _check(change, known, where, "fields")
         return dataclasses.replace(old, **_below(vars(old), change, where))  # type: ignore[type-var]
     if isinstance(old, Mapping):
-        if where.endswith(".features"):
-            _check(change, list(old), where, "features")
+        for kind in ("features", "targets"):
+            if where.endswith(f".{kind}"):
+                _check(change, list(old), where, kind)
         return dict(old) | _below(old, change, where)
     raise RecipeError(f"--set {where}.{next(iter(change))}: {where} is {old!r}, it has no fields")
 

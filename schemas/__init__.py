@@ -13,6 +13,7 @@ from branchline.schemas.json_codec import from_json, to_json
 from branchline.schemas.metrics import Bound
 from branchline.schemas.recipe import Recipe
 from branchline.schemas.routes import Route, RoutingTable, split_name
+from branchline.schemas.targets import Target
 from branchline.schemas.training import EarlyStopping, PathTraining, Training
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "RecipeError",
     "Route",
     "RoutingTable",
+    "Target",
     "Text",
     "Training",
     "from_json",

@@ -1,8 +1,8 @@
 """Turns the typed objects of this package into JSON and back.
 
 The JSON is byte-stable (sorted keys, no spaces) because it is part of TFX's cache key. Order that
-means something, a table's routes and a route's features, is kept in lists. Functions do not travel:
-a recipe's `data` or schedule, when it is one, is left out.
+means something, a table's routes and a route's features and targets, is kept in lists. Functions
+do not travel: a recipe's `data` or schedule, when it is one, is left out.
 """
 
 import dataclasses
@@ -11,11 +11,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from branchline.components.branch_trainer import schedule
-from branchline.schemas import conditions, errors, features, metrics, recipe, routes, training
+from branchline.schemas import (
+    conditions,
+    errors,
+    features,
+    metrics,
+    recipe,
+    routes,
+    targets,
+    training,
+)
 
 _CLASSES: dict[str, Any] = {
     cls.__name__: cls
-    for module in (conditions, features, metrics, recipe, routes, schedule, training)
+    for module in (conditions, features, metrics, recipe, routes, schedule, targets, training)
     for cls in vars(module).values()
     if isinstance(cls, type) and dataclasses.is_dataclass(cls)
 }
@@ -44,8 +53,9 @@ def _encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         pairs = {name: _encode(v) for name, v in fields.items() if not callable(v)}
-        if isinstance(value, routes.Route):  # sort_keys would lose the features' order
-            pairs["features"] = [[key, _encode(kind)] for key, kind in value.features.items()]
+        if isinstance(value, routes.Route):  # sort_keys would lose their order
+            for name in ("features", "targets"):
+                pairs[name] = [[key, _encode(kind)] for key, kind in fields[name].items()]
         return {"type": type(value).__name__} | pairs
     if isinstance(value, Mapping):
         return {str(key): _encode(v) for key, v in value.items()}
@@ -69,5 +79,6 @@ def decode(value: Any) -> Any:
     if cls is routes.RoutingTable:
         return cls(*pairs["routes"])
     if cls is routes.Route:
-        pairs["features"] = dict(pairs["features"])
+        for name in ("features", "targets"):
+            pairs[name] = dict(pairs.get(name, ()))
     return cls(**pairs)

@@ -43,12 +43,13 @@ _HIGHER_IS_BETTER = (
     "informedness",
     "markedness",
     "fowlkes_mallows",
+    "exact_match",
 )
 # Abbreviations that TFMA and Keras have as names of their own.
 _SHORT: dict[str, bool] = dict.fromkeys(
     ("mae", "mape", "mse", "msle", "kld", "fpr", "fnr", "fp", "fn"), False
 )
-_SHORT |= dict.fromkeys(("tpr", "tnr", "ppv", "npv", "tp", "tn"), True)
+_SHORT |= dict.fromkeys(("tpr", "tnr", "ppv", "npv", "tp", "tn", "dice"), True)
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,10 @@ def higher_is_better(metric: str) -> bool | None:
 
     >>> [higher_is_better(name) for name in ("auc", "MeanAbsoluteError", "mse", "Mean")]
     [True, False, False, None]
+    >>> higher_is_better("loss_of_hearing/accuracy")  # of a target
+    True
     """
-    name = metric.lower().replace("_", "")
+    name = metric.rpartition("/")[2].lower().replace("_", "")
     if name in _SHORT:
         return _SHORT[name]
     if any(part.replace("_", "") in name for part in _LOWER_IS_BETTER):

@@ -21,6 +21,7 @@ class Recipe:
         training: How the model is trained.
         thresholds: Route → metric → a number (the least for a metric like `auc`, the greatest for
             one like `mean_absolute_error`) or a `Bound`. A model that misses one is not blessed.
+            Metrics of a route with `targets=` are named `<key>/<metric>`.
         metrics: Route → names of further TFMA or Keras metrics to report.
         max_regression: How much worse than the last blessed model, as a share of its value, each
             metric with a threshold may be.

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from branchline.schemas.conditions import Condition
-from branchline.schemas.errors import RecipeError, check_int, check_key, check_name, reject
+from branchline.schemas.errors import RecipeError, check_key, check_name, reject
 from branchline.schemas.features import Feature
+from branchline.schemas.targets import Target, check_task
 
-TASKS = ("binary", "multiclass", "regression")
 _TAKEN_NAMES = ("route", "serving_default", "examples", "overall")
 
 
@@ -24,6 +24,10 @@ def split_name(split: str, route: str) -> str:
 class Route:
     """A rule and the path it selects.
 
+    What is to be predicted is either one required label of one value, `label=`, `task=` and
+    perhaps `num_classes=`, or any number of `targets=`. A record that lacks a label which is not
+    optional, or all of its route's labels, is quarantined: there is nothing to learn from it.
+
     Args:
         name: Names the route's branch, head, splits and model signature.
         condition: What a record must be like, from `when`.
@@ -31,6 +35,8 @@ class Route:
         label: Key of the field to be predicted.
         task: "binary" (label 0 or 1), "multiclass" (label in [0, num_classes)) or "regression".
         num_classes: For "multiclass" only.
+        targets: Key of each field to be predicted → its `Target`. The model's outputs are named
+            `<route>/<key>`, the metrics `<key>/<metric>`.
 
     Raises:
         RecipeError: A field is wrong; names it, its value and what is expected.
@@ -39,9 +45,10 @@ class Route:
     name: str
     condition: Condition
     features: Mapping[str, Feature] = field(kw_only=True)
-    label: str = field(kw_only=True)
-    task: str = field(kw_only=True)
+    label: str | None = field(default=None, kw_only=True)
+    task: str | None = field(default=None, kw_only=True)
     num_classes: int | None = field(default=None, kw_only=True)
+    targets: Mapping[str, Target] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         check_name("Route.name", self.name)
@@ -57,30 +64,57 @@ class Route:
             if not isinstance(kind, Feature):
                 reject(f"{where}.features[{key!r}]", kind, "a kind such as Numeric() or Text()")
         object.__setattr__(self, "features", dict(self.features))
+        if not isinstance(self.targets, Mapping):
+            reject(f"{where}.targets", self.targets, "a dict of at least one key to its Target")
+        object.__setattr__(self, "targets", dict(self.targets))
+        if self.targets:
+            self._check_targets(where)
+        else:
+            self._check_label(where)
+
+    def _check_label(self, where: str) -> None:
+        if self.label is None:
+            reject(f"{where}.label", None, "the key of a field of the record, or targets={…}")
         check_key(f"{where}.label", self.label)
         if self.label in self.features:
             reject(f"{where}.label", self.label, "a key that is not one of the route's features")
-        if self.task not in TASKS:
-            reject(f"{where}.task", self.task, f"one of {', '.join(TASKS)}")
-        if self.task == "multiclass":
-            check_int(f"{where}.num_classes", self.num_classes, least=2)
-        elif self.num_classes is not None:
-            reject(f"{where}.num_classes", self.num_classes, 'None unless task="multiclass"')
+        check_task(where, self.task, self.num_classes)
+
+    def _check_targets(self, where: str) -> None:
+        for name in ("label", "task", "num_classes"):
+            if getattr(self, name) is not None:
+                reject(f"{where}.{name}", getattr(self, name), "either label=, task= or targets=")
+        for key, target in self.targets.items():
+            check_key(f"{where}.targets", key)
+            if key in self.features:
+                reject(f"{where}.targets", key, "keys that are not the route's features")
+            if not isinstance(target, Target):
+                reject(f"{where}.targets[{key!r}]", target, 'a target such as Target("binary")')
 
     def __hash__(self) -> int:
         return hash(self.name)
 
     @property
-    def label_dtype(self) -> str:
-        """The type the label is stored as: "float" for regression, else "int"."""
-        return "float" if self.task == "regression" else "int"
+    def labels(self) -> dict[str, Target]:
+        """Key → what is to be predicted, whether given by `label=` or by `targets=`."""
+        if self.targets:
+            return dict(self.targets)
+        assert self.label is not None and self.task is not None
+        return {self.label: Target(self.task, num_classes=self.num_classes)}
+
+    def output(self, key: str) -> str:
+        """The name of the model's output for the label `key`: the route's, or `<route>/<key>`."""
+        return f"{self.name}/{key}" if self.targets else self.name
+
+    def metric(self, key: str, metric: str) -> str:
+        """The name of a metric of the label `key`: as it is, or `<key>/<metric>`."""
+        return f"{key}/{metric}" if self.targets else metric
 
     @property
     def dtypes(self) -> dict[str, str]:
-        """Key → the type it is stored as, for every feature and the label."""
-        return {key: kind.dtype for key, kind in self.features.items()} | {
-            self.label: self.label_dtype
-        }
+        """Key → the type it is stored as, for every feature and label."""
+        kinds = {**self.features, **self.labels}
+        return {key: kind.dtype for key, kind in kinds.items()}
 
 
 @dataclass(frozen=True, init=False)
@@ -154,5 +188,5 @@ class RoutingTable:
         return key if len(dtypes) == 1 else f"{key}.{self[route].dtypes[key]}"
 
     def columns(self, route: str) -> dict[str, str]:
-        """Key → `column(route, key)` for every feature and the label of `route`."""
+        """Key → `column(route, key)` for every feature and label of `route`."""
         return {key: self.column(route, key) for key in self[route].dtypes}

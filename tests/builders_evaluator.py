@@ -1,11 +1,16 @@
 """Builds what an Evaluator takes: routed examples on disk, and SavedModels with known outputs."""
 
+import json
+
+import apache_beam as beam
 import numpy as np
 import tensorflow as tf
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from branchline.schemas import Numeric, Route, RoutingTable, when
+from branchline.components.branch_evaluator.component import Executor
+from branchline.schemas import Numeric, Route, RoutingTable, to_json, when
+from branchline.schemas.metrics import bound
 
 # Two workers: a metric whose parts are not added up rightly shows.
 FNAPI = [
@@ -109,3 +114,31 @@ def _signature(table, route, transform):
         return {route.name: transform(tf.io.parse_example(examples, {key: spec})[key])}
 
     return predict
+
+
+def run(root, examples, model, thresholds=None, metrics=None, baseline=(), table=None):
+    """Runs the executor; gives the summary, the blessing and where TFMA's results are."""
+    evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
+    evaluation.uri, blessing.uri = str(root / "evaluation"), str(root / "blessing")
+    bounds = {
+        route: {name: bound("", name, value) for name, value in by_metric.items()}
+        for route, by_metric in (thresholds or {}).items()
+    }
+    context = Executor.Context(
+        make_beam_pipeline_fn=lambda: beam.Pipeline(argv=FNAPI),
+        tmp_dir=str(root / "tmp"),
+        unique_id="1",
+    )
+    Executor(context).Do(
+        {"examples": [examples], "model": [model], "baseline_model": list(baseline)},
+        {"evaluation": [evaluation], "blessing": [blessing]},
+        {
+            "routing": to_json(table or routing()),
+            "thresholds": to_json(bounds),
+            "metrics": to_json(metrics or {}),
+            "max_regression": 0.05,
+            "code_version": "0",
+        },
+    )
+    text = (root / "evaluation" / "evaluation.json").read_text()
+    return json.loads(text), blessing, root / "evaluation"

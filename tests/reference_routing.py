@@ -80,21 +80,26 @@ def problem_of(route, record):
             return "wrong_shape"
         if isinstance(kind, Ids) and not all(0 <= value < kind.num_ids for value in values):
             return "out_of_range"
-    return label_problem(route, record.get(route.label, []))
+    for key, target in route.labels.items():
+        problem = label_problem(target, record.get(key, []))
+        if problem:
+            return problem
+    return None if any(record.get(key) for key in route.labels) else "label_missing"
 
 
-def label_problem(route, values):
+def label_problem(target, values):
     if not values:
-        return "label_missing"
+        return None if target.optional else "label_missing"
     if kind_of(values) == "string":
         return "wrong_type"
-    if route.task == "regression" and not all(map(math.isfinite, values)):
+    if target.task == "regression" and not all(map(math.isfinite, values)):
         return "not_finite"
-    if route.task != "regression" and not all(map(is_whole, values)):
+    if target.task != "regression" and not all(map(is_whole, values)):
         return "wrong_type"
-    if len(values) != 1:
+    if len(values) != math.prod(target.shape):
         return "wrong_shape"
-    if route.task != "regression" and not 0 <= values[0] < (route.num_classes or 2):
+    classes = {"binary": 2, "multiclass": target.num_classes}.get(target.task)
+    if classes and not all(0 <= value < classes for value in values):
         return "label_out_of_range"
     return None
 

@@ -15,17 +15,20 @@ from branchline.schemas import (
     Route,
     RoutingTable,
     Sequential,
+    Target,
     Text,
     Training,
     Weighted,
     when,
 )
+from branchline.schemas.targets import LOSSES
 from branchline.schemas.training import DECAYS, OPTIMIZERS
 
 KEYS = ("a", "b", "c.d")
 # "type" is also the word under which the JSON of a recipe keeps an object's class.
 ROUTE_NAMES = ("r1", "r-2", "R_3", "type")
 LABELS = ("y", "z")
+SHAPES = ((), (1,), (2,), (1, 2))
 
 keys = st.sampled_from(KEYS)
 positive = st.floats(1e-6, 1e6)
@@ -65,12 +68,33 @@ features = st.one_of(
 
 
 @st.composite
+def targets(draw):
+    task = draw(st.sampled_from(["binary", "multiclass", "regression"]))
+    shape = draw(st.sampled_from(SHAPES))
+    losses = [None, *LOSSES[task]]
+    return Target(
+        task,
+        num_classes=draw(st.integers(2, 4)) if task == "multiclass" else None,
+        shape=shape,
+        loss=draw(st.sampled_from([loss for loss in losses if shape or loss != "dice"])),
+        loss_weight=draw(positive),
+        optional=draw(st.booleans()),
+    )
+
+
+@st.composite
 def routes(draw, name="r1", kinds=features):
+    read = {
+        "features": draw(st.dictionaries(st.sampled_from([*KEYS, "e"]), kinds, min_size=1)),
+    }
+    if draw(st.booleans()):
+        several = st.dictionaries(st.sampled_from(LABELS), targets(), min_size=1)
+        return Route(name, draw(conditions), **read, targets=draw(several))
     task = draw(st.sampled_from(["binary", "multiclass", "regression"]))
     return Route(
         name,
         draw(conditions),
-        features=draw(st.dictionaries(st.sampled_from([*KEYS, "e"]), kinds, min_size=1)),
+        **read,
         label=draw(st.sampled_from(LABELS)),
         task=task,
         num_classes=draw(st.integers(2, 4)) if task == "multiclass" else None,

@@ -1,22 +1,20 @@
-import json
 import logging
 from logging.handlers import BufferingHandler
 
-import apache_beam as beam
 import builders_evaluator as build
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from sklearn import metrics as sk
-from tfx.types import channel_utils, standard_artifacts
+from tfx.types import channel_utils
 
-from branchline.components.branch_evaluator.component import BranchEvaluator, Executor
+from branchline.components.branch_evaluator.component import BranchEvaluator
 from branchline.components.branch_evaluator.judge import judge
 from branchline.components.branch_evaluator.metric_configs import check_metrics
-from branchline.schemas import Bound, BranchlineError, RecipeError, RoutingTable, to_json
-from branchline.schemas.metrics import bound
+from branchline.schemas import Bound, BranchlineError, RecipeError, RoutingTable
 
+run = build.run
 EXTRA = {
     "b": ("precision", "BinaryCrossentropy", "calibration", "auc_precision_recall", "f1_score"),
     "m": ("auc", "sparse_categorical_crossentropy", "TopKCategoricalAccuracy"),
@@ -32,34 +30,6 @@ def examples(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return build.model(tmp_path_factory.mktemp("model"))
-
-
-def run(root, examples, model, thresholds=None, metrics=None, baseline=(), table=None):
-    """Runs the executor; gives the summary, the blessing and where TFMA's results are."""
-    evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
-    evaluation.uri, blessing.uri = str(root / "evaluation"), str(root / "blessing")
-    bounds = {
-        route: {name: bound("", name, value) for name, value in by_metric.items()}
-        for route, by_metric in (thresholds or {}).items()
-    }
-    context = Executor.Context(
-        make_beam_pipeline_fn=lambda: beam.Pipeline(argv=build.FNAPI),
-        tmp_dir=str(root / "tmp"),
-        unique_id="1",
-    )
-    Executor(context).Do(
-        {"examples": [examples], "model": [model], "baseline_model": list(baseline)},
-        {"evaluation": [evaluation], "blessing": [blessing]},
-        {
-            "routing": to_json(table or build.routing()),
-            "thresholds": to_json(bounds),
-            "metrics": to_json(metrics or {}),
-            "max_regression": 0.05,
-            "code_version": "0",
-        },
-    )
-    text = (root / "evaluation" / "evaluation.json").read_text()
-    return json.loads(text), blessing, root / "evaluation"
 
 
 @pytest.fixture(scope="module")

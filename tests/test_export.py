@@ -21,7 +21,11 @@ from branchline.components.branch_trainer.train import Scale
 from branchline.schemas import Recipe
 
 TABLE = build.MIXED_TABLE
-SCALES = {"text": Scale(), "meter-1": Scale(4.0, 2.5), "scan": Scale()}
+SCALES = {
+    "text": {"good": Scale()},
+    "meter-1": {"days": Scale(4.0, 2.5)},
+    "scan": {"class": Scale()},
+}
 
 # Runs where nothing of this package can be imported, nor what it was made with.
 CALLER = """

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from branchline.schemas import (
     RecipeError,
     Route,
     RoutingTable,
+    Target,
     Text,
     Training,
     from_json,
@@ -32,6 +34,10 @@ NAN, INFINITY = float("nan"), float("inf")
 def route(name="r", condition=None, **fields):
     fields = {"features": {"x": Numeric()}, "label": "y", "task": "binary"} | fields
     return Route(name, condition or when.present("x"), **fields)
+
+
+def several(targets):
+    return Route("r", when.present("x"), features={"x": Numeric()}, targets=targets)
 
 
 def recipe(**fields):
@@ -95,6 +101,53 @@ WRONG = {
         "2",
         'unless task="multiclass"',
     ),
+    "route-label-and-targets": (
+        lambda: route(targets={"z": Target("binary")}),
+        "Route('r').label",
+        "'y'",
+        "either label=, task= or targets=",
+    ),
+    "route-targets": (
+        lambda: several([Target("binary")]),
+        "Route('r').targets",
+        "[Target(",
+        "a dict of at least one key",
+    ),
+    "route-targets-feature": (
+        lambda: several({"x": Target("binary")}),
+        "Route('r').targets",
+        "'x'",
+        "not the route's features",
+    ),
+    "route-target": (
+        lambda: several({"z": "binary"}),
+        "Route('r').targets['z']",
+        "'binary'",
+        'Target("binary")',
+    ),
+    "target-task": (lambda: Target("rank"), "Target.task", "'rank'", "binary, multiclass"),
+    "target-classes": (lambda: Target("multiclass"), "Target.num_classes", "None", "at least 2"),
+    "target-shape": (lambda: Target("binary", shape="5"), "Target.shape", "'5'", "a tuple of ints"),
+    "target-size": (lambda: Target("binary", shape=(0,)), "Target.shape", "0", "at least 1"),
+    "target-loss": (
+        lambda: Target("regression", loss="dice"),
+        "Target.loss",
+        "'dice'",
+        "mean_squared_error, mean_absolute_error, for the task regression",
+    ),
+    "target-dice": (
+        lambda: Target("binary", loss="dice"),
+        "Target.loss",
+        "'dice'",
+        "unless the target has a shape",
+    ),
+    "target-weight": (
+        lambda: Target("binary", loss_weight=0),
+        "Target.loss_weight",
+        "0",
+        "above 0",
+    ),
+    "target-optional": (lambda: Target("binary", optional=1), "Target.optional", "1", "True or"),
     "table-empty": (lambda: RoutingTable(), "RoutingTable", "()", "at least one Route"),
     "table-no-route": (lambda: RoutingTable("r"), "RoutingTable", "'r'", "routes"),
     "optimizer": (lambda: Training(optimizer="sga"), "Training.optimizer", "'sga'", "adam, "),
@@ -191,6 +244,7 @@ def test_a_recipe_survives_json_byte_for_byte(made):
     # What equality does not see: dicts have an order, and 1 == 1.0 == True.
     for ours, theirs in zip(made.routing.routes, read.routing.routes, strict=True):
         assert list(ours.features) == list(theirs.features)
+        assert list(ours.labels.items()) == list(theirs.labels.items())
         assert repr(ours.condition) == repr(theirs.condition)
 
 
@@ -206,6 +260,21 @@ def test_the_order_of_features_and_routes_does_show():
     assert to_json(ab) != to_json(ba)
     other = route("s")
     assert to_json(RoutingTable(ab, other)) != to_json(RoutingTable(other, ab))
+
+
+def test_label_is_short_for_one_required_target_of_one_value():
+    short = route(label="a.b", task="multiclass", num_classes=3)
+    assert short.labels == {"a.b": Target("multiclass", num_classes=3)}
+    assert (short.output("a.b"), short.metric("a.b", "accuracy")) == ("r", "accuracy")
+    named = several(short.labels)
+    assert named.labels == short.labels and named.dtypes == short.dtypes
+    assert (named.output("a.b"), named.metric("a.b", "accuracy")) == ("r/a.b", "a.b/accuracy")
+
+
+def test_a_label_that_may_be_missing_has_a_value_that_says_so():
+    assert Target("multiclass", num_classes=3, optional=True).missing == -1
+    assert math.isnan(Target("regression", optional=True).missing)
+    assert Target("binary").missing is None
 
 
 def test_functions_do_not_travel():
@@ -299,6 +368,8 @@ def test_every_field_of_a_path_can_be_its_own(data):
         ("RootMeanSquaredError", 0.6, 0.4),
         ("binary_crossentropy", 0.6, 0.4),
         ("my_loss", 0.6, 0.4),
+        ("loss/exact_match", 0.4, 0.6),
+        ("accuracy/mse", 0.6, 0.4),
     ],
 )
 def test_a_threshold_bounds_a_metric_on_its_bad_side(metric, bad, good):

@@ -53,16 +53,16 @@ def test_the_scale_of_a_regressions_labels_is_their_mean_and_deviation(tmp_path)
     route = regression().routing["r"]
     found = survey_labels([build.write_rows(tmp_path / "a.gz", transformed("r", rows))], route)
     assert found.count == 101
-    np.testing.assert_allclose(found.scale, (labels.mean(), labels.std()), rtol=1e-4)
+    np.testing.assert_allclose(found.scales["y"], (labels.mean(), labels.std()), rtol=1e-4)
 
 
 def test_labels_that_are_all_equal_and_labels_of_classes_are_not_scaled(tmp_path):
     route = regression().routing["r"]
     file = build.write_rows(tmp_path / "a.gz", transformed("r", [{"y": 7.0}] * 3))
-    assert survey_labels([file], route).scale == Scale(7.0, 1.0)
+    assert survey_labels([file], route).scales == {"y": Scale(7.0, 1.0)}
     binary = Route("b", when.present("x"), features={"x": Numeric()}, label="y", task="binary")
     file = build.write_rows(tmp_path / "b.gz", transformed("b", [{"y": 1}, {"y": 0}]))
-    assert survey_labels([file], binary) == (2, Scale())
+    assert survey_labels([file], binary) == (2, {"y": Scale()})
 
 
 @pytest.mark.parametrize("files", [[], [[]]], ids=["no-file", "empty-file"])
@@ -79,7 +79,7 @@ def test_a_regression_is_learnt_in_its_own_unit_once_the_scale_is_undone(tmp_pat
     inputs = {"r": {"x": Input((1,), "float32")}}
     recipe = regression(steps=300, batch_size=32, learning_rate=0.01)
     model, _, labels = run(recipe, files, inputs)
-    scale = labels["r"].scale
+    scale = labels["r"].scales["y"]
     outputs = np.array(model({"x": np.reshape(xs, (-1, 1))}, path="r")["r"])[:, 0]
     assert np.abs(outputs).max() < 4, "the head learns standardised labels"
     error = outputs * scale.std + scale.mean - (5000 + 300 * xs)

@@ -99,16 +99,19 @@ class BranchEvaluatorSpec(ComponentSpec):
 class BranchEvaluator(base_beam_component.BaseBeamComponent):
     """Evaluates every branch of a model on its route's rows, and blesses the model if all pass.
 
-    Outputs `evaluation` (TFMA's results in a folder per route, and `evaluation.json`) and
-    `blessing` (as TFX's Pusher and LatestBlessedModelStrategy read it).
+    Outputs `evaluation` (TFMA's results in a folder per route, of a target in a folder there by its
+    position, and `evaluation.json`) and `blessing` (as TFX's Pusher and LatestBlessedModelStrategy
+    read it).
 
     Args:
         examples: Examples with a split `eval-<route>` per route.
         model: A SavedModel with a signature per route, from serialized tf.train.Examples to
             predictions: a probability [batch], class probabilities [batch, num_classes] or a
-            value [batch].
+            value [batch]. Of a route with `targets=`: an output `<route>/<key>` for each, rows
+            [*shape] or [*shape, num_classes].
         routing: The routing table.
-        thresholds: Route → metric → a number, the worst that passes, or a `Bound`.
+        thresholds: Route → metric → a number, the worst that passes, or a `Bound`; the metric of a
+            target is `<key>/<metric>`.
         metrics: Route → further TFMA or Keras metrics to report.
         max_regression: By how much, as a share of the baseline's value, a metric with a threshold
             may be worse than the baseline's.

@@ -1,16 +1,22 @@
 """Evaluates a model's branches with TFMA, each on its own rows, in one Beam pipeline."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_model_analysis.proto import config_pb2
 from tfx_bsl.public import tfxio
 
-from branchline.components.branch_evaluator.metric_configs import metric_config, result_name
+from branchline.components.branch_evaluator.metric_configs import (
+    metric_config,
+    result_name,
+    row_mean,
+)
+from branchline.components.branch_evaluator.select_label import count_rows, label_extractor
 from branchline.schemas.routes import Route
 
 MODEL, BASELINE = "model", "baseline"
@@ -21,7 +27,7 @@ _COUNT, _PREDICTION, _LABEL = "example_count", "mean_prediction", "mean_label"
 
 @dataclass(frozen=True)
 class Figures:
-    """What TFMA found for one route and one model."""
+    """What TFMA found for one label of a route and one model; `examples` have the label."""
 
     examples: int
     metrics: dict[str, float]
@@ -40,54 +46,96 @@ def add_evaluation(
     route: Route,
     *,
     files: Sequence[str],
-    label: str,
-    metrics: Iterable[str],
+    columns: Mapping[str, str],
+    metrics: Mapping[str, Iterable[str]],
     models: Sequence[tfma.EvalSharedModel],
     output_dir: str,
 ) -> None:
     """Adds one route's evaluation to `pipeline`; results are in `output_dir` when it has run.
 
+    The model predicts once; every label is then evaluated by itself.
+
     Args:
         pipeline: The pipeline, which may hold other routes' evaluations.
         route: The route; each model has a signature of its name.
         files: File patterns of its rows: TFRecords of serialized tf.train.Examples.
-        label: The feature that holds the label.
-        metrics: Names of what to compute.
+        columns: Label → the feature that holds it.
+        metrics: Label → names of what to compute.
         models: The model, and perhaps the baseline, from `shared_model`.
-        output_dir: Where TFMA writes its results.
+        output_dir: Where TFMA writes its results, see `results_dir`.
     """
-    config = eval_config(route, label, metrics, [model.model_name for model in models])
+    names = [model.model_name for model in models]
     source = tfxio.TFExampleRecord(
         file_pattern=list(files),
-        schema=label_schema(label, route.label_dtype),
+        schema=label_schema(route, columns),
         raw_record_column_name=tfma.ARROW_INPUT_COLUMN,
         telemetry_descriptors=["BranchEvaluator"],
     )
-    results = tfma.ExtractEvaluateAndWriteResults(
-        eval_shared_model=list(models),
-        eval_config=config,
-        extractors=_extractors(config, list(models), source.TensorRepresentations()),
-        writers=_writers(config, models, output_dir),
+    representations = source.TensorRepresentations()
+    config = config_pb2.EvalConfig(model_specs=_model_specs(route, names))
+    predicted = pipeline | f"Read[{route.name}]" >> source.BeamSource()
+    predicted |= f"Extracts[{route.name}]" >> tfma.BatchedInputsToExtracts()
+    for extractor in (
+        tfma.extractors.FeaturesExtractor(config, tensor_representations=representations),
+        tfma.extractors.PredictionsExtractor(config, list(models)),
+    ):
+        predicted |= f"Evaluate[{route.name}]{extractor.stage_name}" >> extractor.ptransform
+    _ = (
+        predicted
+        | f"Rows[{route.name}]" >> beam.Map(count_rows)
+        | f"Count[{route.name}]" >> beam.CombineGlobally(sum)
+        | f"WriteCount[{route.name}]" >> beam.Map(_write_count, output_dir)
     )
-    rows = pipeline | f"Read[{route.name}]" >> source.BeamSource()
-    _ = rows | f"Evaluate[{route.name}]" >> results
+    for key, target in route.labels.items():
+        config = eval_config(route, key, metrics[key], names)
+        folder = results_dir(output_dir, route, key)
+        results = tfma.ExtractEvaluateAndWriteResults(
+            eval_shared_model=list(models),
+            eval_config=config,
+            extractors=[
+                label_extractor(columns[key], route.output(key), target, names),
+                tfma.extractors.UnbatchExtractor(),
+                tfma.extractors.SliceKeyExtractor(eval_config=config),
+            ],
+            writers=_writers(config, models, folder),
+        )
+        _ = predicted | f"Evaluate[{route.name}] {key}" >> results
+
+
+def results_dir(output_dir: str, route: Route, key: str) -> str:
+    """Where TFMA's results of a label are: those of a target in a folder by its position."""
+    if route.label is not None:
+        return output_dir
+    return os.path.join(output_dir, str(list(route.targets).index(key)))
+
+
+def read_count(output_dir: str) -> int:
+    """Reads how many rows of the route there were."""
+    with tf.io.gfile.GFile(os.path.join(output_dir, "num_examples")) as file:
+        return int(file.read())
+
+
+def _write_count(count: int, output_dir: str) -> None:
+    tf.io.gfile.makedirs(output_dir)
+    with tf.io.gfile.GFile(os.path.join(output_dir, "num_examples"), "w") as file:
+        file.write(f"{count}\n")
 
 
 def read_figures(
-    output_dir: str, route: Route, metrics: Iterable[str], model: str | None = None
+    output_dir: str, route: Route, key: str, metrics: Iterable[str], model: str | None = None
 ) -> Figures:
-    """Reads what `add_evaluation` wrote; `model` is given when there was a baseline too.
+    """Reads what `add_evaluation` wrote of one label; `model` is given when there was a baseline.
 
     Metrics that TFMA has no number for are left out.
     """
-    result = tfma.load_eval_result(output_dir, model_name=model)
+    result = tfma.load_eval_result(results_dir(output_dir, route, key), model_name=model)
     found = {}
     for _, by_output in result.slicing_metrics:
         for by_sub_key in by_output.values():
             for name, value in by_sub_key.get("", {}).items():
                 if "doubleValue" in value:
                     found[name] = float(value["doubleValue"])
-    keys = {name: result_name(metric_config(name, route)) for name in metrics}
+    keys = {name: result_name(metric_config(name, route, key)) for name in metrics}
     return Figures(
         examples=int(found.get(_COUNT, 0)),
         metrics={name: found[key] for name, key in keys.items() if key in found},
@@ -97,21 +145,13 @@ def read_figures(
 
 
 def eval_config(
-    route: Route, label: str, metrics: Iterable[str], models: Iterable[str]
+    route: Route, key: str, metrics: Iterable[str], models: Iterable[str]
 ) -> config_pb2.EvalConfig:
-    """Configures TFMA for one route: no slices, and each metric once."""
-    asked = [metric_config(name, route) for name in (_COUNT, _PREDICTION, _LABEL, *metrics)]
+    """Configures TFMA for one label of a route: no slices, and each metric once."""
+    asked = [metric_config(_COUNT, route, key), row_mean(_PREDICTION), row_mean(_LABEL)]
+    asked += [metric_config(name, route, key) for name in metrics]
     return config_pb2.EvalConfig(
-        model_specs=[
-            config_pb2.ModelSpec(
-                name=name,
-                signature_name=route.name,
-                label_key=label,
-                is_baseline=name == BASELINE,
-                model_type=tfma.TF_GENERIC,
-            )
-            for name in models
-        ],
+        model_specs=_model_specs(route, models),
         slicing_specs=[config_pb2.SlicingSpec()],
         metrics_specs=[
             config_pb2.MetricsSpec(metrics={result_name(one): one for one in asked}.values())
@@ -119,31 +159,38 @@ def eval_config(
     )
 
 
-def label_schema(label: str, dtype: str) -> schema_pb2.Schema:
-    """Describes the label alone, one value a row: no other feature of the rows is decoded."""
-    schema = schema_pb2.Schema()
-    feature = schema.feature.add(
-        name=label, type=schema_pb2.FLOAT if dtype == "float" else schema_pb2.INT
-    )
-    feature.presence.min_fraction = 1
-    feature.shape.dim.add(size=1)
-    return schema
-
-
-def _extractors(
-    config: config_pb2.EvalConfig,
-    models: list[tfma.EvalSharedModel],
-    representations: dict[str, schema_pb2.TensorRepresentation],
-) -> list[tfma.extractors.Extractor]:
-    """Lists TFMA's default extractors less those that have nothing to do here: a third faster."""
+def _model_specs(route: Route, models: Iterable[str]) -> list[config_pb2.ModelSpec]:
     return [
-        tfma.extractors.FeaturesExtractor(config, tensor_representations=representations),
-        tfma.extractors.LabelsExtractor(config),
-        tfma.extractors.ExampleWeightsExtractor(config),
-        tfma.extractors.PredictionsExtractor(config, models),
-        tfma.extractors.UnbatchExtractor(),
-        tfma.extractors.SliceKeyExtractor(eval_config=config),
+        config_pb2.ModelSpec(
+            name=name,
+            signature_name=route.name,
+            is_baseline=name == BASELINE,
+            model_type=tfma.TF_GENERIC,
+        )
+        for name in models
     ]
+
+
+def label_schema(route: Route, columns: Mapping[str, str]) -> schema_pb2.Schema:
+    """Describes the labels alone: no other feature of the rows is decoded.
+
+    A label that may be missing is filled with what stands for that.
+    """
+    schema = schema_pb2.Schema()
+    representations = schema.tensor_representation_group[""].tensor_representation
+    for key, target in route.labels.items():
+        name = columns[key]
+        is_float = target.dtype == "float"
+        schema.feature.add(name=name, type=schema_pb2.FLOAT if is_float else schema_pb2.INT)
+        dense = representations[name].dense_tensor
+        dense.column_name = name
+        dense.shape.dim.add(size=target.num_values)
+        if target.missing is not None:
+            missing = {"float_value": target.missing} if is_float else {"int_value": -1}
+            dense.default_value.CopyFrom(
+                schema_pb2.TensorRepresentation.DefaultValue(**missing)  # pyright: ignore
+            )
+    return schema
 
 
 def _writers(

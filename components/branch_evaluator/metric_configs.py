@@ -11,10 +11,12 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils.keras_lib import tf_keras
 
+from branchline.components.branch_evaluator.row_mean import OF_ROW, RowMean
 from branchline.components.branch_evaluator.try_metric import try_metric
 from branchline.schemas.errors import RecipeError
 from branchline.schemas.metrics import DEFAULT_METRICS
 from branchline.schemas.routes import Route, RoutingTable
+from branchline.schemas.targets import Target
 
 _ACCURACY = {"binary": "BinaryAccuracy", "multiclass": "SparseCategoricalAccuracy"}
 # TFMA's own default for AUC is 10 000 since 0.26, Keras's is 200; named here so that it stays.
@@ -32,38 +34,75 @@ _ABSTRACT = ("Loss", "MeanMetricWrapper", "Metric", "Reduction")
 
 def metric_names(
     route: Route, thresholds: Mapping[str, Any] | None, metrics: Iterable[str] | None
-) -> tuple[str, ...]:
-    """Names what is reported for `route`: its task's defaults, what is asked for, what is bounded.
+) -> dict[str, tuple[str, ...]]:
+    """Names what is reported for `route`: the defaults, what is asked for, what is bounded.
 
     Args:
         route: The route.
         thresholds: Metric → its bound, for this route.
         metrics: Further metrics of this route.
-    """
-    return tuple(
-        dict.fromkeys((*DEFAULT_METRICS[route.task], *(metrics or ()), *(thresholds or ())))
-    )
 
-
-def metric_config(name: str, route: Route) -> config_pb2.MetricConfig:
-    """Configures the metric `name`, as `auc` or as `AUC`, for the labels of `route`.
-
-    A label of a multiclass route is an index, so `categorical_…` means `sparse_categorical_…`
-    there; metrics of two classes (`auc`, `precision`, …) are taken over all (example, class) pairs.
+    Returns:
+        Label → its metrics, without the label's name.
 
     Raises:
-        RecipeError: No metric has that name, or it is not one for the route's task.
+        RecipeError: A name has no target of the route in front.
     """
-    cls, module = _find(name, route)
-    multiclass = route.task == "multiclass"
+    found = {key: list(default_metrics(target)) for key, target in route.labels.items()}
+    for name in (*(metrics or ()), *(thresholds or ())):
+        key, metric = _split(name, route)
+        found[key].append(metric)
+    return {key: tuple(dict.fromkeys(names)) for key, names in found.items()}
+
+
+def default_metrics(target: Target) -> tuple[str, ...]:
+    """Names what is reported for a target when a recipe asks for nothing more.
+
+    >>> default_metrics(Target("binary", shape=(5,)))
+    ('auc', 'accuracy', 'exact_match')
+    """
+    names = DEFAULT_METRICS[target.task]
+    names += ("exact_match",) if target.shape and target.task != "regression" else ()
+    return (*names, "dice") if target.loss == "dice" else names
+
+
+def _split(name: str, route: Route) -> tuple[str, str]:
+    if route.label is not None:
+        return route.label, name
+    key, _, metric = name.rpartition("/")
+    if key not in route.targets:
+        example = route.metric(next(iter(route.targets)), metric)
+        raise RecipeError(
+            f"metric {name!r} of route {route.name!r}: expected one of a target, such as "
+            f"{example!r}; the targets are {', '.join(route.targets)}"
+        )
+    return key, metric
+
+
+def metric_config(name: str, route: Route, key: str) -> config_pb2.MetricConfig:
+    """Configures the metric `name`, as `auc` or as `AUC`, for the label `key` of `route`.
+
+    A multiclass label is an index, so `categorical_…` means `sparse_categorical_…` there; metrics
+    of two classes (`auc`, `precision`, …) are taken over all (example, class) pairs. Of a target
+    with a shape they are all taken over the entries, but `exact_match` and `dice`.
+
+    Raises:
+        RecipeError: No metric has that name, or it is not one for the label's task.
+    """
+    target, where = route.labels[key], _where(route, key)
+    if name in ("exact_match", "dice"):
+        _check_own(name, target, where)
+        return row_mean(name)
+    cls, module = _find(name, target, where)
+    multiclass = target.task == "multiclass"
     if "Categorical" in cls and not multiclass:
-        _refuse(name, route, "it needs a multiclass route")
-    if "Binary" in cls and route.task == "regression":
-        _refuse(name, route, "it needs a binary or multiclass route")
+        _refuse(name, where, f"it needs a multiclass {_kind(route)}")
+    if "Binary" in cls and target.task == "regression":
+        _refuse(name, where, f"it needs a binary or multiclass {_kind(route)}")
     in_tfma = cls in metric_types.registered_metrics() and cls not in _MISCOUNTED
     if multiclass and not in_tfma and not cls.startswith("Sparse"):
         # Keras would broadcast [batch, 1] labels over [batch, num_classes] and report nonsense.
-        _refuse(name, route, "it takes one-hot labels, and these are class indices")
+        _refuse(name, where, "it takes one-hot labels, and these are class indices")
     settings = {"name": name} | _SETTINGS.get(cls, {})
     if cls in _MISCOUNTED:
         # TFMA prefers its own of two classes of one name, but builds what it finds under this one
@@ -71,6 +110,23 @@ def metric_config(name: str, route: Route) -> config_pb2.MetricConfig:
         settings["name"] = settings["fn"] = re.sub(r"(?<!^)(?=[A-Z])", "_", cls).lower()
         cls, module = "MeanMetricWrapper", ""
     return config_pb2.MetricConfig(class_name=cls, module=module, config=json.dumps(settings))
+
+
+def row_mean(name: str) -> config_pb2.MetricConfig:
+    """Configures one of the metrics of whole examples in `row_mean.OF_ROW`."""
+    assert name in OF_ROW
+    return config_pb2.MetricConfig(
+        class_name=RowMean.__name__,
+        module=RowMean.__module__,
+        config=json.dumps({"name": name, "of": name}),
+    )
+
+
+def _check_own(name: str, target: Target, where: str) -> None:
+    if not target.shape:
+        _refuse(name, where, "it needs a target with a shape")
+    if name == "dice" and target.task != "binary" or target.task == "regression":
+        _refuse(name, where, "it needs a binary target" + " or classes" * (name != "dice"))
 
 
 def result_name(config: config_pb2.MetricConfig) -> str:
@@ -96,30 +152,44 @@ def check_metrics(
                 raise RecipeError(f"route: got {name!r}, expected one of the routes {known}")
     for route in routing.routes:
         asked = (metrics or {}).get(route.name), (thresholds or {}).get(route.name)
-        for name in metric_names(route, asked[1], asked[0]):
-            config = metric_config(name, route)
-            if name in DEFAULT_METRICS[route.task]:
-                continue  # known to work; the first Keras metric of a process takes a second
-            try:
-                try_metric(config, route.task, route.num_classes)
-            except Exception as error:  # whatever a metric's own code raises
-                _refuse(name, route, str(error).strip().splitlines()[0], error)
+        for key, names in metric_names(route, asked[1], asked[0]).items():
+            target = route.labels[key]
+            for name in names:
+                config = metric_config(name, route, key)
+                if name in default_metrics(target):
+                    continue  # known to work; the first Keras metric of a process takes a second
+                try:
+                    try_metric(config, target)
+                except Exception as error:  # whatever a metric's own code raises
+                    why = str(error).strip().splitlines()[0]
+                    _refuse(name, _where(route, key), why, error)
 
 
-def _find(name: str, route: Route) -> tuple[str, str]:
+def _where(route: Route, key: str) -> str:
+    """Words the place of a label, as in "regression target 'price' of route 'houses'"."""
+    task, place = route.labels[key].task, f"route {route.name!r}"
+    return f"{task} target {key!r} of {place}" if route.targets else f"{task} {place}"
+
+
+def _kind(route: Route) -> str:
+    return "target" if route.targets else "route"
+
+
+def _find(name: str, target: Target, where: str) -> tuple[str, str]:
     """Finds the class name and, for a Keras loss, the module."""
     key = _normal(name)
     if key == "accuracy":
-        return _ACCURACY.get(route.task, "Accuracy"), ""
+        return _ACCURACY.get(target.task, "Accuracy"), ""
     known = _known()
     if key not in known:
         close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
         hint = f"; close to it: {', '.join(known[c][0] for c in close)}" if close else ""
         raise RecipeError(
-            f"metric {name!r} of route {route.name!r}: TFMA and Keras have none of that name{hint}"
+            f"metric {name!r} of {where.partition(' ')[2]}: TFMA and Keras have none of that "
+            f"name{hint}"
         )
     sparse = known.get("sparse" + key)
-    return sparse if sparse and route.task == "multiclass" else known[key]
+    return sparse if sparse and target.task == "multiclass" else known[key]
 
 
 @cache
@@ -151,7 +221,5 @@ def _normal(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def _refuse(name: str, route: Route, why: str, cause: Exception | None = None) -> None:
-    raise RecipeError(
-        f"metric {name!r} cannot be computed for the {route.task} route {route.name!r}: {why}"
-    ) from cause
+def _refuse(name: str, where: str, why: str, cause: Exception | None = None) -> None:
+    raise RecipeError(f"metric {name!r} cannot be computed for the {where}: {why}") from cause

@@ -4,14 +4,15 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
+from branchline.components.branch_evaluator.evaluate import Figures
 from branchline.components.branch_evaluator.evaluate_routes import Evaluation
 from branchline.components.branch_evaluator.judge import Check, judge
-from branchline.schemas import Bound
+from branchline.schemas import Bound, Route
 
 
 def summarize(
@@ -53,24 +54,45 @@ def write_summary(summary: Mapping[str, Any], path: str) -> None:
 def _route(
     evaluation: Evaluation, thresholds: Mapping[str, Bound], max_regression: float
 ) -> dict[str, Any]:
-    model, baseline = evaluation.model, evaluation.baseline
-    checks = judge(
-        model.metrics, thresholds, baseline.metrics if baseline else None, max_regression
-    )
+    route = evaluation.route
+    model = _by_metric(route, evaluation.model)
+    baseline = _by_metric(route, evaluation.baseline) if evaluation.baseline else None
+    checks = judge(model, thresholds, baseline, max_regression)
     notes = [evaluation.note] if evaluation.note else []
-    if not math.isfinite(model.mean_prediction):
-        # TFMA counts a NaN as "below every threshold", so AUC and accuracy look like numbers.
-        checks.append(Check("mean_prediction", "threshold", None, None, None, False))
-        notes.append("some predictions are not finite numbers")
-    if "auc" in model.metrics and model.mean_label in (0, 1):
-        notes.append(f"every label is {model.mean_label:.0f}, so the AUC says nothing")
+    for key, figures in evaluation.model.items():
+        if figures.examples and not math.isfinite(figures.mean_prediction):
+            # TFMA counts a NaN as "below every threshold", so AUC and accuracy look like numbers.
+            name = route.metric(key, "mean_prediction")
+            checks.append(Check(name, "threshold", None, None, None, False))
+        notes += [_of(route, key) + note for note in _notes(figures, evaluation.examples)]
     return {
-        "examples": model.examples,
-        "metrics": _finite(model.metrics),
-        "baseline": _finite(baseline.metrics) if baseline else None,
+        "examples": evaluation.examples,
+        "metrics": _finite(model),
+        "baseline": _finite(baseline) if baseline is not None else None,
         "checks": [dataclasses.asdict(check) for check in checks],
         "note": "; ".join(notes) or None,
     }
+
+
+def _by_metric(route: Route, by_label: Mapping[str, Figures]) -> dict[str, float]:
+    return {
+        route.metric(key, name): value
+        for key, figures in by_label.items()
+        for name, value in figures.metrics.items()
+    }
+
+
+def _of(route: Route, key: str) -> str:
+    return f"{key}: " if route.targets else ""
+
+
+def _notes(figures: Figures, examples: int) -> Iterator[str]:
+    if figures.examples != examples:
+        yield f"{figures.examples} of {examples} examples have this label"
+    if figures.examples and not math.isfinite(figures.mean_prediction):
+        yield "some predictions are not finite numbers"
+    if "auc" in figures.metrics and figures.mean_label in (0, 1):
+        yield f"every label is {figures.mean_label:.0f}, so the AUC says nothing"
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

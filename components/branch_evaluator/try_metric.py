@@ -8,20 +8,26 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_specs, metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
+from branchline.schemas.targets import Target
 
-def try_metric(config: config_pb2.MetricConfig, task: str, num_classes: int | None = None) -> float:
+
+def try_metric(config: config_pb2.MetricConfig, target: Target) -> float:
     """Computes the metric as TFMA's evaluator does, less Beam; takes milliseconds.
 
     Raises:
         Exception: What TFMA or Keras raises when the metric lacks an argument or takes other
-            labels, or a ValueError when its result is not one number, the same for any batches.
+            labels, or a ValueError when its result is not one number, the same for any batches and,
+        with a shape, the same as over the entries one by one.
     """
-    rows = list(_rows(task, num_classes))
+    entries = list(_entries(target))
+    rows = _shaped(entries, target) if target.shape else entries
     whole = _compute(config, [rows])
     # Keras's R2Score, for one, holds state that TFMA cannot add up, and fails on the second batch.
     parts = _compute(config, [rows[:3], rows[3:]])
     if not np.isclose(whole, parts, equal_nan=True):
         raise ValueError("TFMA cannot add it up over batches")
+    if target.shape and not np.isclose(whole, _compute(config, [entries]), equal_nan=True):
+        raise ValueError("it is another over the examples than over their entries")
     return whole
 
 
@@ -58,20 +64,36 @@ def _combine(
     return combiner.extract_output(combiner.merge_accumulators(accumulators))
 
 
-def _rows(task: str, num_classes: int | None) -> Iterator[dict[str, Any]]:
+def _entries(target: Target) -> Iterator[dict[str, Any]]:
     """Labels of both signs or of every class, predictions near them."""
-    classes = num_classes or 2
+    classes = target.num_classes or 2
     for i in range(max(classes, 4)):
-        if task == "multiclass":
+        if target.task == "multiclass":
             label, prediction = i % classes, np.full(classes, 0.5 / classes)
             prediction[label] += 0.5
-        elif task == "binary":
+        elif target.task == "binary":
             label, prediction = i % 2, np.array([(0.9, 0.8, 0.3, 0.6)[i]])
         else:
             label, prediction = i - 1.5, np.array([i - 1.25])
-        yield {
-            tfma.LABELS_KEY: np.array([label]),
-            tfma.PREDICTIONS_KEY: np.asarray(prediction, np.float32),
-            tfma.EXAMPLE_WEIGHTS_KEY: None,
-            tfma.FEATURES_KEY: {},
-        }
+        yield _row(np.array([label]), prediction)
+
+
+def _shaped(entries: list[dict[str, Any]], target: Target) -> list[dict[str, Any]]:
+    """Rows of up to three entries, in which each of the entries is equally often."""
+    width, rows = min(target.num_values, 3), []
+    for first in range(len(entries)):
+        some = [entries[(first + i) % len(entries)] for i in range(width)]
+        label = np.concatenate([entry[tfma.LABELS_KEY] for entry in some])
+        predictions = [entry[tfma.PREDICTIONS_KEY] for entry in some]
+        join = np.stack if target.num_classes else np.concatenate
+        rows.append(_row(label, join(predictions)))
+    return rows
+
+
+def _row(label: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
+    return {
+        tfma.LABELS_KEY: label,
+        tfma.PREDICTIONS_KEY: np.asarray(prediction, np.float32),
+        tfma.EXAMPLE_WEIGHTS_KEY: None,
+        tfma.FEATURES_KEY: {},
+    }

@@ -60,7 +60,7 @@ class Executor(base_executor.BaseExecutor):
             recipe.routing,
             model,
             inputs,
-            {name: each.scale for name, each in labels.items()},
+            {name: each.scales for name, each in labels.items()},
             transform,
         )
         model_uri = artifact_utils.get_single_uri(output_dict["model"])

@@ -5,15 +5,18 @@ bring to the width of the trunk; the trunk refines it, the route's head reads it
 through lets a route with few rows be nearly a linear model.
 """
 
+import math
 from typing import Any
 
 import keras
 
+from branchline.components.branch_trainer.dice import dice_loss_of_logits
 from branchline.components.branch_trainer.embedding import Embedding
 from branchline.components.branch_trainer.inputs import Input
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.parts import Head, Path, Switch
-from branchline.schemas import Categorical, Ids, Image, Recipe, Route, Text
+from branchline.schemas import Categorical, Ids, Image, Recipe, Route, Target, Text
+from branchline.schemas.targets import LOSSES
 
 WIDTH = 64
 EMBEDDING = 32
@@ -21,7 +24,7 @@ _DROPOUT = 0.1
 
 
 def build_model(recipe: Recipe, inputs: dict[str, dict[str, Input]]) -> BranchedModel:
-    """Builds an untrained model with a path and a head for every route, each named like it.
+    """Builds an untrained model with a path for every route and a head for every label.
 
     Args:
         recipe: Its routes, tasks and kinds of feature.
@@ -29,14 +32,22 @@ def build_model(recipe: Recipe, inputs: dict[str, dict[str, Input]]) -> Branched
 
     Returns:
         A model whose heads give logits [batch, 1] (binary), logits [batch, num_classes]
-        (multiclass), or a standardised value [batch, 1] (regression).
+        (multiclass), or a standardised value [batch, 1] (regression); of a target with a shape
+        [batch, *shape] or [batch, *shape, num_classes].
     """
     routes = recipe.routing.routes
     branches = {route.name: build_branch(route, inputs[route.name]) for route in routes}
+    heads = {
+        route.name: [build_head(head_name(route, key), key, t) for key, t in route.labels.items()]
+        for route in routes
+    }
     return BranchedModel(
         [Switch("branch", **branches), _build_trunk()],
-        heads=[build_head(route) for route in routes],
-        paths={route.name: Path(branch=route.name, heads=[route.name]) for route in routes},
+        heads=[head for of_route in heads.values() for head in of_route],
+        paths={
+            name: Path(branch=name, heads=[head.name for head in of_route])
+            for name, of_route in heads.items()
+        },
     )
 
 
@@ -59,16 +70,40 @@ def _build_trunk() -> keras.Model:
     return keras.Model(features, features + keras.layers.Dense(WIDTH)(hidden), name="trunk")
 
 
-def build_head(route: Route) -> Head:
-    """Builds the output layer of one route, with the loss of its task."""
-    if route.task == "multiclass":
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        return Head(route.name, keras.layers.Dense(route.num_classes), loss=loss)
-    if route.task == "binary":
-        loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    else:
-        loss = keras.losses.MeanSquaredError()
-    return Head(route.name, keras.layers.Dense(1), loss=loss)
+def head_name(route: Route, key: str) -> str:
+    """Names the head of a label: like the route, that of a target `<route>.<position>`.
+
+    A key may hold what TensorFlow allows in no name of a layer.
+    """
+    if route.label is not None:
+        return route.name
+    return f"{route.name}.{list(route.targets).index(key)}"
+
+
+def build_head(name: str, key: str, target: Target) -> Head:
+    """Builds the output layer of one label, with the loss of its target."""
+    layer: keras.Layer = keras.layers.Dense(math.prod(target.prediction_shape))
+    if target.shape:
+        layer = keras.Sequential([layer, keras.layers.Reshape(target.prediction_shape)])
+    return Head(
+        name,
+        layer,
+        loss=_LOSSES[target.loss or LOSSES[target.task][0]](),
+        loss_weight=target.loss_weight,
+        label=key,
+        missing=target.missing,
+    )
+
+
+_LOSSES = {
+    "binary_crossentropy": lambda: keras.losses.BinaryCrossentropy(from_logits=True),
+    "dice": lambda: dice_loss_of_logits,
+    "sparse_categorical_crossentropy": lambda: keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True
+    ),
+    "mean_squared_error": keras.losses.MeanSquaredError,
+    "mean_absolute_error": keras.losses.MeanAbsoluteError,
+}
 
 
 def _encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> keras.KerasTensor:

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform.saved import saved_transform_io_v2
 
+from branchline.components.branch_trainer.check_heads import head_of
 from branchline.components.branch_trainer.inputs import Input, densify
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.train import Scale
@@ -19,7 +20,7 @@ from branchline.components.router.raw_batch import ABSENT, Column, parse
 from branchline.components.router.read_fields import read_fields, widen
 from branchline.components.router.routing_fn import route_index
 from branchline.components.transform.preprocessing import output_name
-from branchline.schemas import Route, RoutingTable
+from branchline.schemas import Route, RoutingTable, Target
 
 _BY_TABLE = -1
 
@@ -29,9 +30,9 @@ class ServedModel(tf.Module):
 
     Args:
         table: The routes.
-        model: Trained; a path for every route.
+        model: Trained; a path for every route, with a head for each of its labels.
         inputs: Route → what its branch gets.
-        scales: Route → scale of its labels.
+        scales: Route → label → its scale.
         transform: The Transform's output.
     """
 
@@ -40,7 +41,7 @@ class ServedModel(tf.Module):
         table: RoutingTable,
         model: BranchedModel,
         inputs: Mapping[str, dict[str, Input]],
-        scales: Mapping[str, Scale],
+        scales: Mapping[str, Mapping[str, Scale]],
         transform: tft.TFTransformOutput,
     ) -> None:
         super().__init__()
@@ -71,7 +72,10 @@ class ServedModel(tf.Module):
             # One more, because protocol buffers are decoded one at least.
             outputs = self._predict(tf.concat([examples, [""]], axis=0), tf.constant(forced))
             outputs = {name: rows[:-1] for name, rows in outputs.items()}
-            return outputs if route is None else {route: outputs[route]}
+            if route is None:
+                return outputs
+            mine = self._table[route]
+            return {mine.output(key): outputs[mine.output(key)] for key in mine.labels}
 
         spec = tf.TensorSpec([None], tf.string, name="examples")
         return tf.function(serve, input_signature=[spec], autograph=False).get_concrete_function()
@@ -89,10 +93,13 @@ class ServedModel(tf.Module):
             predicted = tf.cond(
                 tf.size(rows) > 0,  # some kernels fail without a row: oneDNN's fused convolution
                 functools.partial(self._predict_route, route, transformed, rows[:, 0]),
-                functools.partial(tf.zeros, [0, *_row_shape(route)]),
+                functools.partial(_no_rows, route),
             )
-            nothing = tf.fill([tf.size(index), *_row_shape(route)], float("nan"))
-            outputs[route.name] = tf.tensor_scatter_nd_update(nothing, rows, predicted)
+            for key, target in route.labels.items():
+                nothing = tf.fill([tf.size(index), *target.prediction_shape], float("nan"))
+                outputs[route.output(key)] = tf.tensor_scatter_nd_update(
+                    nothing, rows, predicted[key]
+                )
         return outputs
 
     def _read(
@@ -150,23 +157,32 @@ class ServedModel(tf.Module):
 
     def _predict_route(
         self, route: Route, transformed: Mapping[str, Any], rows: tf.Tensor
-    ) -> tf.Tensor:
+    ) -> dict[str, tf.Tensor]:
         features = {
             key: tf.gather(densify(transformed[output_name(route.name, key)], spec), rows)
             for key, spec in self._inputs[route.name].items()
         }
-        logits = self.model(features, path=route.name, training=False)[route.name]
-        logits = tf.reshape(tf.cast(logits, tf.float32), [-1, *_row_shape(route)])
-        if route.task == "multiclass":
-            return tf.nn.softmax(logits)
-        if route.task == "binary":
-            return tf.sigmoid(logits)
-        scale = self._scales[route.name]
-        return logits * scale.std + scale.mean
+        outputs = self.model(features, path=route.name, training=False)
+        return {
+            key: _prediction(
+                target, outputs[head_of(self.model, route, key).name], self._scales[route.name][key]
+            )
+            for key, target in route.labels.items()
+        }
 
 
-def _row_shape(route: Route) -> list[int]:
-    return [route.num_classes] if route.num_classes else []
+def _prediction(target: Target, output: tf.Tensor, scale: Scale) -> tf.Tensor:
+    """Turns what a head gives into probabilities [batch, …], or values in the label's unit."""
+    output = tf.reshape(tf.cast(output, tf.float32), [-1, *target.prediction_shape])
+    if target.task == "multiclass":
+        return tf.nn.softmax(output)
+    if target.task == "binary":
+        return tf.sigmoid(output)
+    return output * scale.std + scale.mean
+
+
+def _no_rows(route: Route) -> dict[str, tf.Tensor]:
+    return {key: tf.zeros([0, *t.prediction_shape]) for key, t in route.labels.items()}
 
 
 def _sparse(parts: list[tuple[tf.Tensor, tf.Tensor]], batch: tf.Tensor) -> tf.SparseTensor:

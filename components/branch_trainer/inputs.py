@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from branchline.components.transform.preprocessing import output_name, vocabulary_name
-from branchline.schemas import BranchlineError, Categorical, Recipe, Route, Text
+from branchline.schemas import BranchlineError, Categorical, Recipe, Route, Target, Text
 
 _SHUFFLE_BUFFER = 100_000
 
@@ -54,10 +54,11 @@ def _inputs_by_kind(route: Route, transform: tft.TFTransformOutput) -> dict[str,
 
 
 def _own_inputs(route: Route, transform: tft.TFTransformOutput) -> dict[str, Input]:
-    prefix, label = output_name(route.name, ""), output_name(route.name, route.label)
+    prefix = output_name(route.name, "")
+    labels = [output_name(route.name, key) for key in route.labels]
     inputs = {}
     for name, spec in sorted(transform.transformed_feature_spec().items()):
-        if name.startswith(prefix) and name != label:
+        if name.startswith(prefix) and name not in labels:
             fixed = isinstance(spec, tf.io.FixedLenFeature)
             shape = (tuple(tf.TensorShape(spec.shape).as_list()) or (1,)) if fixed else (None,)
             inputs[name.removeprefix(prefix)] = Input(shape, tf.as_dtype(spec.dtype).name)
@@ -71,7 +72,7 @@ def _own_inputs(route: Route, transform: tft.TFTransformOutput) -> dict[str, Inp
 
 def parse_batch(
     serialized: tf.Tensor, route: Route, inputs: dict[str, Input]
-) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+) -> tuple[dict[str, tf.Tensor], tf.Tensor | dict[str, tf.Tensor]]:
     """Parses transformed examples of one route.
 
     Args:
@@ -80,19 +81,34 @@ def parse_batch(
         inputs: What to read of the features.
 
     Returns:
-        Feature → tensor [batch, *shape], and the labels: int64 or float32 [batch].
+        Feature → tensor [batch, *shape], and the labels: int64 or float32 [batch] of a route with
+        `label=`, else key → int64 or float32 [batch, *shape of the target], filled with the
+        target's `missing` (-1 or NaN) in rows that lack it.
     """
-    label = output_name(route.name, route.label)
-    label_dtype = tf.float32 if route.task == "regression" else tf.int64
     specs: dict = {output_name(route.name, key): spec.dtype for key, spec in inputs.items()}
-    specs[label] = label_dtype
+    for key, target in route.labels.items():
+        specs[output_name(route.name, key)] = _LABEL_DTYPES[target.dtype]
     parsed: dict[str, Any] = tf.io.parse_example(
         serialized, {name: tf.io.VarLenFeature(tf.as_dtype(dtype)) for name, dtype in specs.items()}
     )
     features = {
         key: densify(parsed[output_name(route.name, key)], spec) for key, spec in inputs.items()
     }
-    return features, tf.reshape(tf.sparse.to_dense(parsed[label]), [-1])
+    labels = {
+        key: _dense_label(parsed[output_name(route.name, key)], target)
+        for key, target in route.labels.items()
+    }
+    return features, labels if route.label is None else labels[route.label]
+
+
+_LABEL_DTYPES = {"float": "float32", "int": "int64"}
+
+
+def _dense_label(values: tf.SparseTensor, target: Target) -> tf.Tensor:
+    shape = tf.stack([values.dense_shape[0], target.num_values])
+    missing = tf.cast(target.missing or 0, values.dtype)
+    filled = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape), missing)
+    return tf.reshape(filled, [-1, *target.shape])
 
 
 def densify(values: tf.Tensor | tf.SparseTensor, spec: Input) -> tf.Tensor:

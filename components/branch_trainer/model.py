@@ -153,15 +153,20 @@ class BranchedModel(keras.Model):
         Raises:
             ValueError: the layers do not take these shapes; names path and shapes.
         """
+        self.output_shapes(path, features)
+
+    def output_shapes(self, path: str | tf.TensorSpec, features: Any) -> dict[str, tf.TensorShape]:
+        """Returns head name → shape of its output [batch, ...]; arguments and errors as above."""
         signature = [features] if isinstance(path, str) else [features, path]
 
         def trace(x, path_ids=path):
             return self(x, path=path_ids)
 
         try:
-            tf.function(trace, autograph=False).get_concrete_function(*signature)
+            traced = tf.function(trace, autograph=False).get_concrete_function(*signature)
         except (ValueError, TypeError) as error:
             raise ValueError(f"Path {path!r} cannot take features {features}: {error}") from error
+        return {name: output.shape for name, output in traced.structured_outputs.items()}
 
     def summary(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, print_fn: Callable[[str], Any] = print

@@ -10,12 +10,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from branchline.components.branch_trainer.check_heads import check_heads
 from branchline.components.branch_trainer.inputs import Input, parse_batch, read_stream
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.schedule import Situation, as_schedule
 from branchline.components.branch_trainer.settings_of import path_settings
 from branchline.components.branch_trainer.trainer import History, Progress, Trainer
-from branchline.schemas import BranchlineError, PathTraining, Recipe, Route
+from branchline.components.has_label import has_label
+from branchline.schemas import BranchlineError, PathTraining, Recipe, Route, Target
 
 _progress = logging.getLogger("branchline.progress")
 _VALIDATION_BATCH = 1024
@@ -29,26 +31,43 @@ class Scale(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """What one pass over a route's labels tells: how many, and their scale."""
+    """What one pass over a route's labels tells: how many rows, and each label's scale."""
 
     count: int  # pyright: ignore[reportIncompatibleMethodOverride]
-    scale: Scale
+    scales: dict[str, Scale]
 
 
 def survey_labels(files: list[str], route: Route) -> Labels:
-    """Counts the examples of a route, and measures the labels of a regression.
+    """Counts the examples of a route, and measures the labels of regressions over all entries.
 
     Raises:
-        BranchlineError: There is no example.
+        BranchlineError: There is no example, or none that has one of the labels.
     """
-    labels = [y.numpy() for _, y in read_stream(files, route, {}, batch_size=4096)]
-    values = np.concatenate(labels) if labels else np.zeros(0)
-    if not len(values):
+    count, found = 0, {key: [] for key in route.labels}
+    for _, labels in read_stream(files, route, {}, batch_size=4096):
+        by_key: Any = labels if route.label is None else {route.label: labels}
+        for key, target in route.labels.items():
+            rows = np.reshape(by_key[key].numpy(), [-1, target.num_values])
+            there = rows[has_label(rows, target)]
+            found[key].append(there if target.task == "regression" else there[:, :1])
+        count += len(by_key[next(iter(found))])
+    if not count:
         raise BranchlineError(f"route {route.name!r} has no example in train; it cannot be trained")
-    if route.task != "regression":
-        return Labels(len(values), Scale())
+    values = {key: np.concatenate(parts) for key, parts in found.items()}
+    for key, of_label in values.items():
+        if not len(of_label):
+            raise BranchlineError(
+                f"none of the {count} examples of route {route.name!r} in train has the label "
+                f"{key!r}; it cannot be learnt"
+            )
+    return Labels(count, {key: _scale(values[key], t) for key, t in route.labels.items()})
+
+
+def _scale(values: np.ndarray, target: Target) -> Scale:
+    if target.task != "regression":
+        return Scale()
     values = values.astype(np.float64)
-    return Labels(len(values), Scale(float(values.mean()), float(values.std()) or 1.0))
+    return Scale(float(values.mean()), float(values.std()) or 1.0)
 
 
 def train(
@@ -63,7 +82,8 @@ def train(
 
     Args:
         recipe: Its routes and training.
-        build_model: Makes the model, with a path and a head for every route, named like it.
+        build_model: Makes the model, with a path for every route, named like it, and a head for
+            every label (see `check_heads`).
         files: Route → TFRecord files of transformed examples.
         inputs: Route → what its branch gets.
         labels: Route → what `survey_labels` told.
@@ -71,6 +91,9 @@ def train(
 
     Returns:
         The trained model, and what the trainer did as plain JSON.
+
+    Raises:
+        BranchlineError: The model's heads do not fit the routes' labels.
     """
     training, names = recipe.training, recipe.routing.names
     keras.utils.set_random_seed(training.seed)
@@ -78,11 +101,15 @@ def train(
     held_back = {name: _held_back(recipe, name, labels[name].count) for name in names}
     sizes = {name: labels[name].count - held_back[name] for name in names}
     due = _steps_due(recipe, sizes)
+    streams = {
+        name: _stream(recipe, name, files, inputs, labels, held_back[name]) for name in names
+    }
+    for name in names:
+        spec: Any = streams[name].element_spec
+        check_heads(model, recipe.routing[name], spec[0])
     trainer = Trainer(
         model,
-        streams={
-            name: _stream(recipe, name, files, inputs, labels, held_back[name]) for name in names
-        },
+        streams=streams,
         schedule=training.schedule,
         sizes=sizes,
         settings={
@@ -138,20 +165,30 @@ def _stream(recipe, name, files, inputs, labels, skip: int) -> tf.data.Dataset:
         seed=training.seed,
         skip=skip,
     )
-    return stream.map(lambda x, y: (x, _standardise(y, route, labels[name].scale)))
+    return stream.map(lambda x, y: (x, _standardise(y, route, labels[name].scales)))
 
 
 def _validation(recipe, name, files, inputs, labels, take: int) -> tf.data.Dataset:
     route = recipe.routing[name]
     rows = tf.data.TFRecordDataset(sorted(files[name]), compression_type="GZIP").take(take)
     parsed = rows.batch(_VALIDATION_BATCH).map(lambda each: parse_batch(each, route, inputs[name]))
-    return parsed.map(lambda x, y: (x, _standardise(y, route, labels[name].scale))).cache()
+    return parsed.map(lambda x, y: (x, _standardise(y, route, labels[name].scales))).cache()
 
 
-def _standardise(label: tf.Tensor, route: Route, scale: Scale) -> tf.Tensor:
-    if route.task == "regression":
+def _standardise(labels: Any, route: Route, scales: Mapping[str, Scale]) -> Any:
+    """Gives labels as the losses take them; what stands for a missing one stays so."""
+    if route.label is not None:
+        return _standardise_one(labels, route.labels[route.label], scales[route.label])
+    return {key: _standardise_one(labels[key], t, scales[key]) for key, t in route.labels.items()}
+
+
+def _standardise_one(label: tf.Tensor, target: Target, scale: Scale) -> tf.Tensor:
+    if target.task == "multiclass":
+        return label
+    if target.task == "regression":
         label = (label - scale.mean) / scale.std
-    return label if route.task == "multiclass" else tf.cast(label, tf.float32)[:, None]
+    label = tf.cast(label, tf.float32)
+    return label if target.shape else label[:, None]
 
 
 class _Report:

@@ -9,7 +9,7 @@ from branchline.schemas.routes import RoutingTable
 def with_environments(schema: schema_pb2.Schema, routing: RoutingTable) -> schema_pb2.Schema:
     """Copies `schema` with an environment per route, named like it.
 
-    A feature is in the environments of the routes that declare it (or have it as their label), and
+    A feature is in the environments of the routes that declare it (or have it as a label), and
     in no other route's. Environments that the schema has already are left as they are, so a schema
     that somebody wrote for these routes by hand keeps its own.
 
@@ -47,7 +47,8 @@ def route_schema(schema: schema_pb2.Schema, routing: RoutingTable, route: str) -
     copy = schema_pb2.Schema()
     copy.CopyFrom(schema)
     declared = routing[route]
-    required = {key for key, kind in declared.features.items() if kind.required} | {declared.label}
+    required = {key for key, kind in declared.features.items() if kind.required}
+    required |= {key for key, target in declared.labels.items() if not target.optional}
     by_name = {feature.name: feature for feature in copy.feature}
     for key in sorted(required):
         column = routing.column(route, key)

@@ -1,4 +1,4 @@
-"""Reads a route's features and label out of parsed examples, as the types the route declares.
+"""Reads a route's features and labels out of parsed examples, as the types the route declares.
 
 Whole numbers stand for floats, numbers for texts, and floats without a fraction for whole numbers;
 what cannot be read so is a problem of the record, found here for training and for serving alike.
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from branchline.components.router.raw_batch import ABSENT, FLOAT, INT, STRING, Column
-from branchline.schemas import Ids, Route
+from branchline.schemas import Ids, Route, Target
 
 
 class Problem(NamedTuple):
@@ -34,20 +34,24 @@ class Fields(NamedTuple):
 
 
 def read_fields(route: Route, columns: dict[str, Column], *, label: bool) -> Fields:
-    """Reads the features of `route`, and with `label` its label too.
+    """Reads the features of `route`, and with `label` its labels too.
 
     Args:
         route: What to read, and as what.
         columns: Parsed values of at least the keys that the route declares.
-        label: Whether to read and check the label.
+        label: Whether to read and check the labels.
     """
+    labels = route.labels if label else {}
     checks: list[tuple[tf.Tensor, Problem]] = []
     read: dict[str, Column] = {}
-    keys = [*route.features, *([route.label] if label else [])]
-    for key in keys:
+    for key in (*route.features, *labels):
         read[key], found = _coerce(key, columns[key], route.dtypes[key])
         checks += found
-        checks += _check_label(route, read[key]) if key == route.label else _check(route, key, read)
+        if key in labels:
+            checks += _check_label(key, labels[key], read[key])
+        else:
+            checks += _check(route, key, read)
+    checks += _check_any_label(labels, read)
     problem = tf.fill(tf.shape(checks[0][0]), -1)
     for index, (bad, _) in reversed(list(enumerate(checks))):
         problem = tf.where(bad, index, problem)
@@ -126,15 +130,25 @@ def _check(route: Route, key: str, read: dict[str, Column]) -> list:
     return checks
 
 
-def _check_label(route: Route, column: Column) -> list:
-    key = route.label
-    checks = [
-        (tf.equal(column.size, 0), Problem("label_missing", f"{key}: the label is missing")),
-        (column.size > 1, Problem("wrong_shape", f"{key}: expected one label, got several")),
-    ]
-    if route.task != "regression":
-        classes = route.num_classes or 2
-        bad = (column.ints[:, 0] < 0) | (column.ints[:, 0] >= classes)
-        why = f"{key}: expected a label in [0, {classes})"
+def _check_label(key: str, target: Target, column: Column) -> list:
+    num = target.num_values
+    missing = tf.equal(column.size, 0)
+    wanted = f"{num} labels, got another number" if target.shape else "one label, got several"
+    bad = tf.not_equal(column.size, num) & tf.logical_not(missing)
+    checks = [(bad, Problem("wrong_shape", f"{key}: expected {wanted}"))]
+    if not target.optional:
+        checks.insert(0, (missing, Problem("label_missing", f"{key}: the label is missing")))
+    if target.classes is not None:
+        ints = column.ints[:, :num]
+        bad = tf.reduce_any((ints < 0) | (ints >= target.classes), axis=1)
+        why = f"{key}: expected a label in [0, {target.classes})"
         checks.append((bad, Problem("label_out_of_range", why)))
     return checks
+
+
+def _check_any_label(labels: dict[str, Target], read: dict[str, Column]) -> list:
+    """A record may lack each of its labels, but not all: it would teach nothing."""
+    if not labels or not all(target.optional for target in labels.values()):
+        return []
+    none = tf.reduce_all(tf.stack([tf.equal(read[key].size, 0) for key in labels]), axis=0)
+    return [(none, Problem("label_missing", f"{', '.join(labels)}: all labels are missing"))]

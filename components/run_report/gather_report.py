@@ -33,7 +33,7 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
         `recipe` (name or None), `blessed`, `baseline`, `records` (`in`, `train`, `eval`,
         `quarantined`), `samples` of quarantined records, `problems` (a sentence each, such as
         counts that do not add up), `checks` (route, metric, bound, value, holds), `anomalies`,
-        `history`, `routes` (name → task, features, train, eval, metrics, baseline, note), and
+        `history`, `routes` (name → labels, features, train, eval, metrics, baseline, note), and
         `missing`: which of these the run says nothing about.
     """
     evaluation = _read(sources.evaluation, "evaluation.json") or {}
@@ -98,8 +98,7 @@ def _names(declared: Counts, evaluated: Counts, rows: Counts | None) -> list[str
 
 def _route(declared: Counts, evaluated: Counts, rows: Counts | None, name: str) -> dict[str, Any]:
     return {
-        "task": declared.get("task"),
-        "label": declared.get("label"),
+        "labels": _labels(declared),
         "features": {key: kind["type"] for key, kind in declared.get("features", [])},
         "train": None if rows is None else rows.get(f"train-{name}", 0),
         "eval": None if rows is None else rows.get(f"eval-{name}", 0),
@@ -108,6 +107,21 @@ def _route(declared: Counts, evaluated: Counts, rows: Counts | None, name: str) 
         "baseline": evaluated.get("baseline") or {},
         "note": evaluated.get("note"),
     }
+
+
+def _labels(declared: Counts) -> dict[str, str]:
+    """Key → what is predicted of it.
+
+    >>> _labels({"label": "y", "task": "binary"})
+    {'y': 'binary'}
+    >>> _labels({"targets": [["m", {"task": "binary", "shape": [4, 4], "optional": True}]]})
+    {'m': 'binary 4 × 4, optional'}
+    """
+    labels = {declared["label"]: declared["task"]} if declared.get("label") else {}
+    for key, target in declared.get("targets", ()):
+        shape = " " + " × ".join(map(str, target["shape"])) if target["shape"] else ""
+        labels[key] = target["task"] + shape + ", optional" * target["optional"]
+    return labels
 
 
 def _records(examples: Counts | None, router: Counts | None) -> dict[str, Any]:

@@ -41,13 +41,13 @@ def _describe(
     feature = schema_pb2.Feature(name=column, type=TYPES[first.dtypes[first_key]])
     names = [route.name for route, _ in users]
     feature.not_in_environment.extend(name for name in table.names if name not in names)
-    required = [key == route.label or route.features[key].required for route, key in users]
+    required = [_is_required(route, key) for route, key in users]
     feature.presence.CopyFrom(
         schema_pb2.FeaturePresence(min_fraction=1.0, min_count=1)
         if all(required)
         else schema_pb2.FeaturePresence(min_count=1)
     )
-    sizes = [1 if key == route.label else route.features[key].num_values for route, key in users]
+    sizes = [{**route.features, **route.labels}[key].num_values for route, key in users]
     feature.value_count.min = min(size or 0 for size in sizes)
     if None not in sizes:
         feature.value_count.max = max(size or 0 for size in sizes)
@@ -57,9 +57,15 @@ def _describe(
     return feature
 
 
+def _is_required(route: Route, key: str) -> bool:
+    if key in route.labels:
+        return not route.labels[key].optional
+    return route.features[key].required
+
+
 def _num_values_of(route: Route, key: str) -> int | None:
     """How many values, from 0 on, a column of whole numbers may take."""
-    if key == route.label:
-        return None if route.task == "regression" else route.num_classes or 2
+    if key in route.labels:
+        return route.labels[key].classes
     kind = route.features[key]
     return kind.num_ids if isinstance(kind, Ids) else None

@@ -38,7 +38,7 @@ def preprocessing_fn(inputs: Inputs, custom_config: dict[str, Any]) -> Inputs:
             has a `preprocessing_fn` of its own, or "".
 
     Returns:
-        `<route>/<feature>` → the transformed feature, and `<route>/<label>` → the label as it is.
+        `<route>/<feature>` → the transformed feature, and `<route>/<label>` → each label as it is.
     """
     table = from_json(custom_config["routing"])
     taken = tf.sparse.to_dense(_sparse(inputs["_route"]), default_value="")[:, 0]
@@ -53,8 +53,9 @@ def preprocessing_fn(inputs: Inputs, custom_config: dict[str, Any]) -> Inputs:
                 rows = _Rows(inputs[table.column(route.name, key)], mine)
                 name = vocabulary_name(route.name, position)
                 outputs[output_name(route.name, key)] = _transform(kind, rows, name)
-        label = _Rows(inputs[table.column(route.name, route.label)], mine)
-        outputs.setdefault(output_name(route.name, route.label), label.sparse)
+        for key in route.labels:
+            label = _Rows(inputs[table.column(route.name, key)], mine)
+            outputs.setdefault(output_name(route.name, key), label.sparse)
     return outputs
 
 

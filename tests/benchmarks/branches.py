@@ -60,7 +60,7 @@ def score(recipe: Recipe, run: Path, transform: tft.TFTransformOutput) -> tuple[
         elif route.task == "multiclass":
             figures[name] = float(np.mean(logits.argmax(axis=1) == label))
         else:
-            scale = labels[name].scale
+            scale = labels[name].scales[route.label]
             error = logits[:, 0] * scale.std + scale.mean - label
             figures[name] = float(np.sqrt(np.mean(np.square(error))))
     keras.backend.clear_session()

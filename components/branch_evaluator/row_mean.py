@@ -1,0 +1,115 @@
+"""TFMA metrics of whole examples: the mean over them of one number each, however large a label."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from tensorflow_model_analysis.metrics import metric_types, metric_util
+from tensorflow_model_analysis.proto import config_pb2
+
+Rows = tuple[float, int]
+
+
+def exact_match(label: np.ndarray, prediction: np.ndarray) -> float:
+    """Returns 1 if all entries are right, else 0.
+
+    Args:
+        label: [n], 0 or 1, or classes.
+        prediction: probabilities [n], right on their side of 0.5, or of classes [n, num_classes].
+    """
+    rows = prediction.reshape(label.size, -1)
+    guess = rows.argmax(axis=1) if rows.shape[1] > 1 else rows[:, 0] > 0.5
+    return float(np.array_equal(guess, label.reshape(-1)) and np.isfinite(rows).all())
+
+
+def dice(label: np.ndarray, prediction: np.ndarray) -> float:
+    """Returns 2 |label ∩ guess| / (|label| + |guess|), 1 where both are empty.
+
+    Args:
+        label: [n], 0 or 1.
+        prediction: probabilities [n]; those above 0.5 are the guess.
+    """
+    guess, label = prediction.reshape(-1) > 0.5, label.reshape(-1) > 0
+    size = guess.sum() + label.sum()
+    return float(2 * (guess & label).sum() / size) if size else 1.0
+
+
+def mean_label(label: np.ndarray, prediction: np.ndarray) -> float:
+    """Returns the mean over the entries of the label."""
+    return float(np.mean(label))
+
+
+def mean_prediction(label: np.ndarray, prediction: np.ndarray) -> float:
+    """Returns the mean over the entries of the prediction."""
+    return float(np.mean(prediction))
+
+
+OF_ROW: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    fn.__name__: fn for fn in (exact_match, dice, mean_label, mean_prediction)
+}
+
+
+class RowMean(metric_types.Metric):
+    """The mean over examples of one of the functions above.
+
+    Args:
+        of: The function's name.
+        name: The metric's name in TFMA's results.
+    """
+
+    def __init__(self, of: str, name: str) -> None:
+        super().__init__(_computations, of=of, name=name)
+
+
+def _computations(
+    of: str,
+    name: str,
+    eval_config: config_pb2.EvalConfig | None = None,
+    model_names: list[str] | None = None,
+    output_names: list[str] | None = None,
+) -> metric_types.MetricComputations:
+    keys = [
+        metric_types.MetricKey(name=name, model_name=model, output_name=output)
+        for model in model_names or [""]
+        for output in output_names or [""]
+    ]
+    return [
+        metric_types.MetricComputation(
+            keys=[key], preprocessors=None, combiner=_Mean(of, key, eval_config)
+        )
+        for key in keys
+    ]
+
+
+class _Mean(beam.CombineFn):
+    def __init__(
+        self, of: str, key: metric_types.MetricKey, eval_config: config_pb2.EvalConfig | None
+    ) -> None:
+        self._of, self._key, self._eval_config = of, key, eval_config
+
+    def create_accumulator(self) -> Rows:
+        return 0.0, 0
+
+    def add_input(
+        self, mutable_accumulator: Rows, element: metric_types.StandardMetricInputs
+    ) -> Rows:
+        total, count = mutable_accumulator
+        for label, prediction, _ in metric_util.to_label_prediction_example_weight(
+            element,
+            eval_config=self._eval_config,
+            model_name=self._key.model_name,
+            output_name=self._key.output_name,
+            flatten=False,
+            squeeze=False,
+        ):
+            total, count = total + OF_ROW[self._of](label, prediction), count + 1
+        return total, count
+
+    def merge_accumulators(self, accumulators: Iterable[Rows]) -> Rows:
+        totals, counts = zip(*accumulators, strict=True)
+        return sum(totals), sum(counts)
+
+    def extract_output(self, accumulator: Rows) -> dict[metric_types.MetricKey, Any]:
+        total, count = accumulator
+        return {self._key: total / count if count else float("nan")}

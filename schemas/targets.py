@@ -1,0 +1,102 @@
+"""What is to be predicted of a record: one label, its task, its shape and its loss."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from branchline.schemas.errors import check_int, check_number, reject
+
+# By task; the first is the task's own.
+LOSSES = {
+    "binary": ("binary_crossentropy", "dice"),
+    "multiclass": ("sparse_categorical_crossentropy",),
+    "regression": ("mean_squared_error", "mean_absolute_error"),
+}
+TASKS = tuple(LOSSES)
+
+
+def check_task(where: str, task: Any, num_classes: Any) -> None:
+    """Rejects a task that there is not, and a number of classes that does not go with it."""
+    if task not in TASKS:
+        reject(f"{where}.task", task, f"one of {', '.join(TASKS)}")
+    if task == "multiclass":
+        check_int(f"{where}.num_classes", num_classes, least=2)
+    elif num_classes is not None:
+        reject(f"{where}.num_classes", num_classes, 'None unless task="multiclass"')
+
+
+@dataclass(frozen=True)
+class Target:
+    """One of the labels that a route's records carry, and how it is learnt.
+
+    Args:
+        task: "binary" (entries 0 or 1), "multiclass" (in [0, num_classes)) or "regression".
+        num_classes: For "multiclass" only.
+        shape: Of a record's label: () for one value, (5,) for five bits, (16, 16) for a mask, row
+            by row; nested lists are flattened in that order.
+        loss: One of LOSSES of the task, None for the first: "binary_crossentropy" or, with a shape,
+            "dice"; "sparse_categorical_crossentropy"; "mean_squared_error" or
+            "mean_absolute_error". A loss of several entries is their mean. A model of the recipe's
+            own brings its losses itself.
+        loss_weight: Multiplies this target's loss in the sum over the route's targets.
+        optional: Whether a record may lack the label as a whole; it then contributes nothing to
+            this target's loss and metrics. A record that lacks one that is not optional is
+            quarantined.
+
+    Raises:
+        RecipeError: A field is wrong; names it, its value and what is expected.
+    """
+
+    task: str
+    num_classes: int | None = field(default=None, kw_only=True)
+    shape: tuple[int, ...] = field(default=(), kw_only=True)
+    loss: str | None = field(default=None, kw_only=True)
+    loss_weight: float = field(default=1.0, kw_only=True)
+    optional: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_task("Target", self.task, self.num_classes)
+        shape = (self.shape,) if isinstance(self.shape, int) else self.shape
+        if not isinstance(shape, tuple | list):
+            reject("Target.shape", self.shape, "a tuple of ints, such as () or (5,)")
+        for size in shape:
+            check_int("Target.shape", size)
+        object.__setattr__(self, "shape", tuple(shape))
+        if self.loss is not None and self.loss not in LOSSES[self.task]:
+            known = ", ".join(LOSSES[self.task])
+            reject("Target.loss", self.loss, f"one of {known}, for the task {self.task}")
+        if self.loss == "dice" and not shape:
+            reject("Target.loss", self.loss, "binary_crossentropy unless the target has a shape")
+        check_number("Target.loss_weight", self.loss_weight, above=0)
+        if not isinstance(self.optional, bool):
+            reject("Target.optional", self.optional, "True or False")
+
+    @property
+    def dtype(self) -> str:
+        """The type the label is stored as: "float" for regression, else "int"."""
+        return "float" if self.task == "regression" else "int"
+
+    @property
+    def num_values(self) -> int:
+        """How many values a record's label has: the product of the shape."""
+        return math.prod(self.shape)
+
+    @property
+    def classes(self) -> int | None:
+        """How many values, from 0 on, an entry may take; None for a number."""
+        return None if self.task == "regression" else self.num_classes or 2
+
+    @property
+    def missing(self) -> float | None:
+        """What fills the label of a record that lacks it: NaN for numbers, else -1.
+
+        None when none may lack it. A `Head` takes it as its `missing`.
+        """
+        if not self.optional:
+            return None
+        return math.nan if self.task == "regression" else -1
+
+    @property
+    def prediction_shape(self) -> tuple[int, ...]:
+        """Of a row that a model predicts: the shape, and for "multiclass" (…, num_classes)."""
+        return (*self.shape, self.num_classes) if self.num_classes else self.shape
