@@ -50,7 +50,7 @@ class Executor(base_executor.BaseExecutor):
         labels = {name: survey_labels(files[name], recipe.routing[name]) for name in files}
         inputs = describe_inputs(recipe, transform, hasattr(module, "preprocessing_fn"))
         build_model = getattr(module, "build_model", default_model.build_model)
-        options = {"tensorboard_dir": model_run}
+        options: dict[str, Any] = {"tensorboard_dir": model_run}
         if exec_properties["checkpoint_dir"]:
             # TFX removes a failed component's outputs, so checkpoints live in a place of their own.
             options["checkpoint_dir"] = _checkpoint_dir(exec_properties, examples.uri)

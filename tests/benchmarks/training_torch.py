@@ -3,7 +3,7 @@
 import sys
 
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 
 NUM_BATCHES = 40
 
