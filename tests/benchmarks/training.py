@@ -33,6 +33,8 @@ from branchline.components.branch_trainer import (
     Switch,
     Trainer,
 )
+from branchline.components.branch_trainer.inputs import Input, read_shuffled
+from branchline.schemas import Ids, Numeric, Route, when
 
 BATCH = 256
 STEPS = 1000
@@ -95,20 +97,31 @@ def library(num_branches=2, vocabulary=100, used=None):
 
 
 def from_tfrecords():
-    """The library, fed from TFRecord files on disk, parsed anew in every epoch."""
+    """The library, fed from TFRecord files on disk as BranchTrainer is, shuffled in every epoch."""
     directory = tempfile.mkdtemp()
     streams = {}
     for path, (features, labels) in batches().items():
-        file = os.path.join(directory, f"{path}.tfrecord")
-        with tf.io.TFRecordWriter(file) as writer:
+        file = os.path.join(directory, f"{path}.gz")
+        with tf.io.TFRecordWriter(file, options="GZIP") as writer:
             for row, label in zip(features, labels, strict=True):
-                writer.write(_example(row, label))
-        dtype = tf.float32 if path == "vector" else tf.int64
-        streams[path] = _parsed(file, features.shape[1], dtype)
-    return run_trainer(make_model(streams), streams)
+                writer.write(_example(path, row, label))
+        kind = Numeric(shape=(10,)) if path == "vector" else Ids(100)
+        route = Route(path, when.present("x"), features={"x": kind}, label="y", task="regression")
+        inputs = {"x": Input((features.shape[1],), features.dtype.name)}
+        streams[path] = read_shuffled(
+            [file],
+            route,
+            inputs,
+            batch_size=BATCH,
+            seed=0,
+            count=NUM_BATCHES * BATCH,
+            labels_fn=lambda y: y[:, None],
+        ).prefetch(4)
+    model = make_model(streams, **{path: {"features": "x"} for path in streams})
+    return run_trainer(model, streams)
 
 
-def _example(row, label):
+def _example(path, row, label):
     is_float = row.dtype == np.float32
     values = (
         tf.train.Feature(float_list=tf.train.FloatList(value=row))
@@ -116,21 +129,8 @@ def _example(row, label):
         else tf.train.Feature(int64_list=tf.train.Int64List(value=row))
     )
     y = tf.train.Feature(float_list=tf.train.FloatList(value=label))
-    feature = {"x": values, "y": y}
+    feature = {f"{path}/x": values, f"{path}/y": y}
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
-
-
-def _parsed(file, width, dtype):
-    spec = {
-        "x": tf.io.FixedLenFeature([width], dtype),
-        "y": tf.io.FixedLenFeature([1], tf.float32),
-    }
-
-    def parse(rows):
-        parsed = tf.io.parse_example(rows, spec)
-        return parsed["x"], parsed["y"]
-
-    return tf.data.TFRecordDataset(file).batch(BATCH, drop_remainder=True).map(parse).prefetch(4)
 
 
 def mixed_batches():
