@@ -13,7 +13,7 @@ from branchline.components.branch_trainer.inputs import (
     Input,
     describe_inputs,
     parse_batch,
-    read_stream,
+    read_once,
 )
 from branchline.components.branch_trainer.losses import path_loss
 from branchline.components.branch_trainer.train import (
@@ -337,7 +337,7 @@ def test_two_routes_train_the_heads_they_share(tmp_path):
     model, _ = train(recipe, build_model, files, inputs, labels)
     for route in routes:
         features, want = next(
-            iter(read_stream(files[route.name], route, inputs[route.name], batch_size=4))
+            iter(read_once(files[route.name], route, inputs[route.name], batch_size=4))
         )
         outputs = model(features, path=route.name)
         np.testing.assert_array_equal(np.array(outputs["digit"]).argmax(-1), want["digit"])

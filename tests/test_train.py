@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from branchline.components.branch_trainer import default_model
-from branchline.components.branch_trainer.inputs import Input, read_stream
+from branchline.components.branch_trainer.inputs import Input, read_once, read_shuffled
 from branchline.components.branch_trainer.settings_of import path_settings
 from branchline.components.branch_trainer.train import Scale, survey_labels, train
 from branchline.schemas import (
@@ -181,16 +181,50 @@ def test_a_function_that_returns_no_arguments_is_named(tmp_path, returned):
         run(regression(), {"r": [file]}, SCALAR, configure_trainer=lambda *_: returned)
 
 
-def test_a_stream_without_a_seed_gives_every_row_once_and_in_order(tmp_path):
+def test_read_once_gives_every_row_once_and_in_order(tmp_path):
     rows = [{"x": [float(i), -float(i)], "y": float(i)} for i in range(7)] + [{"y": 7.0}]
     file = build.write_rows(tmp_path / "a.gz", transformed("r", rows))
     route = regression().routing["r"]
-    stream = read_stream([file], route, {"x": Input((2,), "float32")}, batch_size=3)
+    stream = read_once([file], route, {"x": Input((2,), "float32")}, batch_size=3)
     features, labels = zip(*stream.as_numpy_iterator(), strict=True)
     assert [len(part) for part in labels] == [3, 3, 2]
     np.testing.assert_array_equal(np.concatenate(labels), np.arange(8))
     want = [[i, -i] for i in range(7)] + [[0, 0]]  # what is missing is 0
     np.testing.assert_array_equal(np.concatenate([part["x"] for part in features]), want)
+
+
+@pytest.mark.parametrize(
+    ("in_memory", "ragged"),
+    [(True, True), (True, False), (False, True)],
+    ids=["in memory", "in memory, dense", "anew"],
+)
+def test_shuffled_every_epoch_holds_every_row_once_with_its_label(
+    tmp_path, monkeypatch, in_memory, ragged
+):
+    words = [["a"] * (i % 4) for i in range(7)]
+    rows = [{"x": [float(i), -float(i)], "w": words[i], "y": float(i)} for i in range(7)]
+    file = build.write_rows(tmp_path / "a.gz", transformed("r", rows))
+    inputs = {"x": Input((2,), "float32"), "w": Input((None if ragged else 3,), "string")}
+    if not in_memory:
+        monkeypatch.setattr("branchline.components.branch_trainer.inputs._IN_MEMORY", 6)
+
+    def stream(seed=3):
+        return read_shuffled(
+            [file], regression().routing["r"], inputs, batch_size=3, seed=seed, count=5, skip=2
+        )
+
+    batches = list(stream().take(20).as_numpy_iterator() if in_memory else stream().take(20))
+    labels = np.concatenate([np.array(y) for _, y in batches])
+    epochs = labels.reshape(-1, 5)
+    assert all(sorted(epoch) == [2, 3, 4, 5, 6] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 6
+    for features, y in batches:
+        np.testing.assert_array_equal(np.array(features["x"])[:, 0], y)
+        found = [[w for w in row if w] for row in np.array(features["w"])]
+        assert [len(row) for row in found] == [int(i) % 4 for i in y]
+    again = np.concatenate([np.array(y) for _, y in stream().skip(4).take(5)])
+    np.testing.assert_array_equal(again, labels[12:27])
+    assert any(np.any(np.array(y) != b[1]) for (_, y), b in zip(stream(4), batches, strict=False))
 
 
 CLASSES = {

@@ -50,7 +50,7 @@ class Executor(base_executor.BaseExecutor):
         labels = {name: survey_labels(files[name], recipe.routing[name]) for name in files}
         inputs = describe_inputs(recipe, transform, hasattr(module, "preprocessing_fn"))
         build_model = getattr(module, "build_model", default_model.build_model)
-        options = {
+        options: dict[str, Any] = {
             "configure_trainer": getattr(module, "configure_trainer", None),
             "tensorboard_dir": model_run,
         }

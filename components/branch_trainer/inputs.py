@@ -1,5 +1,6 @@
 """Reads a route's transformed examples as batches of features and labels."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -8,7 +9,7 @@ import tensorflow_transform as tft
 from branchline.components.transform.preprocessing import output_name, vocabulary_name
 from branchline.schemas import BranchlineError, Categorical, Recipe, Route, Target, Text
 
-_SHUFFLE_BUFFER = 100_000
+_IN_MEMORY = 100_000  # rows; of more, so many are shuffled at a time
 
 
 class Input(NamedTuple):
@@ -85,20 +86,32 @@ def parse_batch(
         `label=`, else key → int64 or float32 [batch, *shape of the target], filled with the
         target's `missing` (-1 or NaN) in rows that lack it.
     """
+    features, labels = _parse(serialized, route, inputs)
+    return tf.nest.map_structure(_padded, features), labels
+
+
+def _parse(serialized: tf.Tensor, route: Route, inputs: dict[str, Input]) -> tuple[Any, Any]:
+    """Parses as `parse_batch`, features of varying length as ragged tensors."""
     specs: dict = {output_name(route.name, key): spec.dtype for key, spec in inputs.items()}
     for key, target in route.labels.items():
         specs[output_name(route.name, key)] = _LABEL_DTYPES[target.dtype]
     parsed: dict[str, Any] = tf.io.parse_example(
         serialized, {name: tf.io.VarLenFeature(tf.as_dtype(dtype)) for name, dtype in specs.items()}
     )
-    features = {
-        key: densify(parsed[output_name(route.name, key)], spec) for key, spec in inputs.items()
-    }
+    features: dict[str, Any] = {}
+    for key, spec in inputs.items():
+        values = parsed[output_name(route.name, key)]
+        ragged = None in spec.shape
+        features[key] = tf.RaggedTensor.from_sparse(values) if ragged else densify(values, spec)
     labels = {
         key: _dense_label(parsed[output_name(route.name, key)], target)
         for key, target in route.labels.items()
     }
     return features, labels if route.label is None else labels[route.label]
+
+
+def _padded(values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+    return values.to_tensor() if isinstance(values, tf.RaggedTensor) else values
 
 
 _LABEL_DTYPES = {"float": "float32", "int": "int64"}
@@ -130,31 +143,81 @@ def densify(values: tf.Tensor | tf.SparseTensor, spec: Input) -> tf.Tensor:
     return tf.reshape(values, [-1, *spec.shape])  # pyright: ignore[reportArgumentType]
 
 
-def read_stream(
+def read_once(
+    files: list[str], route: Route, inputs: dict[str, Input], *, batch_size: int
+) -> tf.data.Dataset:
+    """Streams a route's examples once, in order.
+
+    Args:
+        files: TFRecord files, gzip.
+        route: The examples' route.
+        inputs: The route's inputs.
+        batch_size: Rows in a batch, but for the last.
+
+    Returns:
+        A dataset of (features, labels) as `parse_batch` gives them.
+    """
+    batches = _serialized(files).batch(batch_size)
+    return batches.map(lambda rows: parse_batch(rows, route, inputs))
+
+
+def read_shuffled(
     files: list[str],
     route: Route,
     inputs: dict[str, Input],
     *,
     batch_size: int,
-    seed: int | None = None,
+    seed: int,
+    count: int,
     skip: int = 0,
+    labels_fn: Callable[[Any], Any] = lambda labels: labels,
 ) -> tf.data.Dataset:
-    """Streams batches of a route's examples.
+    """Streams a route's examples without end, each epoch in another order, in full batches.
+
+    Up to 100 000 are parsed once and kept in memory; more are parsed anew in every epoch, and
+    shuffled within as many.
 
     Args:
         files: TFRecord files, gzip.
         route: The examples' route.
         inputs: The route's inputs.
         batch_size: Rows in a batch.
-        seed: Shuffles and repeats without end, every batch full; None reads once, in order.
+        seed: Of the orders.
+        count: How many examples there are, without those skipped.
         skip: How many examples at the beginning to leave out.
+        labels_fn: Makes of the labels what the losses take.
 
     Returns:
-        A dataset of (features, labels) as `parse_batch` gives them.
+        A dataset of features as `parse_batch` gives them, and what `labels_fn` made of the labels.
     """
-    serialized = tf.data.TFRecordDataset(sorted(files), compression_type="GZIP").skip(skip)
-    if seed is not None:
-        serialized = serialized.cache().shuffle(_SHUFFLE_BUFFER, seed=seed).repeat()
-    batches = serialized.batch(batch_size, drop_remainder=seed is not None)
-    parsed = batches.map(lambda rows: parse_batch(rows, route, inputs))
-    return parsed.prefetch(4)
+
+    def parse(rows: tf.Tensor) -> tuple[Any, Any]:
+        features, labels = _parse(rows, route, inputs)
+        return features, labels_fn(labels)
+
+    serialized = _serialized(files).skip(skip)
+    if count > _IN_MEMORY:
+        shuffled = serialized.shuffle(_IN_MEMORY, seed=seed).repeat()
+        batches = shuffled.batch(batch_size, drop_remainder=True)
+        return batches.map(parse).map(lambda *of_batch: tf.nest.map_structure(_padded, of_batch))
+    parts = list(serialized.batch(4096).map(parse))
+    columns = tf.nest.map_structure(lambda *of_part: tf.concat(of_part, axis=0), *parts)
+
+    def order(epoch: tf.Tensor) -> tf.Tensor:
+        every = tf.range(count, dtype=tf.int64)
+        return tf.random.experimental.stateless_shuffle(every, seed=[seed, epoch])
+
+    def gather(rows: tf.Tensor) -> tuple[Any, Any]:
+        return tf.nest.map_structure(lambda column: _padded(tf.gather(column, rows)), columns)
+
+    # Row numbers are shuffled and batched, and many batches gathered at a time where no feature
+    # has to be padded: a row is never handled alone.
+    rows = tf.data.Dataset.counter().map(order)
+    if any(isinstance(column, tf.RaggedTensor) for column in tf.nest.flatten(columns)):
+        return rows.rebatch(batch_size, drop_remainder=True).map(gather)
+    blocks = rows.rebatch(16 * batch_size, drop_remainder=True).map(gather)
+    return blocks.rebatch(batch_size, drop_remainder=True)
+
+
+def _serialized(files: list[str]) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(sorted(files), compression_type="GZIP")

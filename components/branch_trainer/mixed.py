@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from branchline.components.branch_trainer.parts import Switch
+from branchline.components.branch_trainer.parts import Head, Switch
 
 if TYPE_CHECKING:
     from branchline.components.branch_trainer.model import BranchedModel
+
+_PLAIN = (
+    keras.layers.Dense,
+    keras.layers.Embedding,
+    keras.layers.Flatten,
+    keras.layers.Activation,
+    keras.layers.Identity,
+)
 
 
 class Group(NamedTuple):
@@ -49,27 +57,40 @@ def run_mixed(
             to be trained on a multiplexed batch.
         tf.errors.InvalidArgumentError: a path id is out of range.
     """
-    run = run_partitioned if model.mixed == "partition" else run_multiplexed
     with tf.control_dependencies(_checks(path_ids, len(model.paths))):
         path_ids = tf.cast(path_ids, tf.int32)
     x = features
     for number, stage in enumerate(model.stages):
-        x = run(stage.name, _groups(model, stage, first=number == 0), x, path_ids, training)
+        groups = _groups(model, stage, first=number == 0)
+        x = _run(model, stage.name, groups, x, path_ids, training)
     outputs = {}
     for head in model.heads:
         ids = [i for i, path in enumerate(model.paths) if head in model.heads_of(path)]
         if ids:
-            outputs[head.name] = run(
-                head.name, [Group(head, _everything, ids)], x, path_ids, training
-            )
+            groups = [Group(head, _everything, ids)]
+            outputs[head.name] = _run(model, head.name, groups, x, path_ids, training)
     return outputs
 
 
+def _run(
+    model: "BranchedModel",
+    name: str,
+    groups: list[Group],
+    inputs: Any,
+    path_ids: tf.Tensor,
+    training: bool | None,
+) -> Any:
+    if path_ids.shape[0] and len(groups[0].path_ids) == len(model.paths):
+        return _call(groups[0], inputs, training)  # all rows do the same
+    run = run_partitioned if model.mixed == "partition" else run_multiplexed
+    return run(name, groups, inputs, path_ids, training)
+
+
 def _checks(path_ids: tf.Tensor, num_paths: int) -> list:
-    message = f"A path id is out of range; the model has {num_paths} paths"
-    low = tf.debugging.assert_greater_equal(path_ids, tf.zeros_like(path_ids), message)
-    high = tf.debugging.assert_less(path_ids, num_paths + tf.zeros_like(path_ids), message)
-    return [check for check in (low, high) if check is not None]
+    message = f"A path id is out of range; the model has {num_paths} paths, the ids are"
+    in_range = tf.reduce_all((path_ids >= 0) & (path_ids < num_paths))
+    check = tf.debugging.Assert(in_range, [message, path_ids], summarize=1000)
+    return [] if check is None else [check]
 
 
 def _everything(inputs: Any) -> Any:
@@ -99,6 +120,15 @@ def _group_of_row(groups: list[Group], path_ids: tf.Tensor) -> tf.Tensor:
     table = [group_of.get(path, len(groups)) for path in range(max(group_of) + 1)]
     # Paths behind the table's end are in no group either.
     return tf.gather(tf.constant([*table, len(groups)]), tf.minimum(path_ids, len(table)))
+
+
+def _runs_without_rows(layer: keras.Layer) -> bool:
+    """Returns whether a layer is known to run on no rows, and to keep no statistics of them."""
+    if isinstance(layer, Head):
+        return _runs_without_rows(layer.layer)
+    if type(layer) is keras.Sequential:
+        return all(map(_runs_without_rows, layer.layers))
+    return isinstance(layer, _PLAIN)
 
 
 def _without_rows(group: Group, inputs: Any) -> Any:
@@ -138,6 +168,9 @@ def run_partitioned(
     parts = []
     for group, mine in zip(groups, rows, strict=False):
         taken = tf.nest.map_structure(lambda t, mine=mine: tf.gather(t, mine), inputs)
+        if _runs_without_rows(group.layer):
+            parts.append(_call(group, taken, training))
+            continue
         parts.append(
             tf.cond(
                 tf.size(mine) > 0,

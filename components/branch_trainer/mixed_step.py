@@ -1,6 +1,7 @@
 """One step on a mixed batch, whose rows take different paths through the model."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,6 +16,7 @@ from branchline.components.branch_trainer.mixed_losses import mixed_loss, route_
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step import checked
+from branchline.components.branch_trainer.updates import apply, is_plain, sum_of_rows
 
 _TAKEN = ("optimizer", "loss_weight", "clip_norm", "clip_value", "embeddings", "conflicts")
 
@@ -121,17 +123,20 @@ class MixedStep:
             famo.update(means, means_after)
         return figures
 
-    def _update(self, batch: tuple, loss: tf.Tensor, gradients: dict[int, tf.Tensor]) -> tf.Tensor:
+    def _update(self, batch: tuple, loss: tf.Tensor, gradients: dict[int, Any]) -> tf.Tensor:
         figures = checked(loss, _norm(gradients), batch)
         with tf.control_dependencies([figures]):
             self._apply(batch, gradients)
         return figures
 
-    def _apply(self, batch: tuple, gradients: dict[int, tf.Tensor]) -> tf.Operation:
+    def _apply(self, batch: tuple, gradients: dict[int, Any]) -> tf.Operation:
         self._num_steps.assign_add(1)
         gradients = dict(zip(gradients, self._clipped(list(gradients.values())), strict=True))
         path_ids = tf.cast(batch[0][1], tf.int32)
         for users, optimizer, pairs in self._updates(gradients):
+            if path_ids.shape[0] and len(users) == len(self.model.paths):
+                _apply(optimizer, pairs)
+                continue
             tf.cond(
                 tf.reduce_any(path_ids[:, None] == list(users)),
                 lambda optimizer=optimizer, pairs=pairs: _apply(optimizer, pairs),
@@ -139,7 +144,7 @@ class MixedStep:
             )
         return tf.no_op()
 
-    def _summed(self, batch: tuple) -> tuple[tf.Tensor, dict[int, tf.Tensor]]:
+    def _summed(self, batch: tuple) -> tuple[tf.Tensor, dict[int, Any]]:
         """Returns loss, and id of a variable → gradient."""
         variables = [v for of_group in self.groups.values() for v in of_group]
         values = [v.value for v in variables]
@@ -147,10 +152,19 @@ class MixedStep:
             tape.watch(values)
             loss = mixed_loss(self.model, batch, training=True)
             objective = loss * self.settings.loss_weight
-        found = zip(tape.gradient(objective, values), variables, strict=True)
-        return loss, {id(v): tf.convert_to_tensor(g) for g, v in found if g is not None}
+        return loss, self._found(tape.gradient(objective, values), variables)
 
-    def _projected(self, batch: tuple) -> tuple[tf.Tensor, dict[int, tf.Tensor]]:
+    def _found(self, gradients: list, variables: list[keras.Variable]) -> dict[int, Any]:
+        """Returns id of a variable → its gradient, in the rows of the batch where that will do."""
+        pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+        return {id(v): self._summed_rows(g, v) for g, v in pairs}
+
+    def _summed_rows(self, gradient, variable: keras.Variable):
+        sparse = isinstance(gradient, tf.IndexedSlices) and not self.jit_compile
+        by_rows = self.settings.embeddings == "rows" and is_plain(self.optimizers[0], variable)
+        return sum_of_rows(gradient) if sparse and by_rows else tf.convert_to_tensor(gradient)
+
+    def _projected(self, batch: tuple) -> tuple[tf.Tensor, dict[int, Any]]:
         """Returns the same with the routes' gradients of shared variables projected first."""
         variables = [v for of_group in self.groups.values() for v in of_group]
         shared = [len(users) > 1 for users, of_group in self.groups.items() for _ in of_group]
@@ -187,11 +201,9 @@ class MixedStep:
             loss, means, penalties = route_means(self.model, batch, training=True)
             weights = tf.stop_gradient(famo.weights(means))
             objective = self.settings.loss_weight * (tf.tensordot(weights, means, 1) + penalties)
-        found = zip(tape.gradient(objective, values), variables, strict=True)
-        gradients = {id(v): tf.convert_to_tensor(g) for g, v in found if g is not None}
-        return loss, means, gradients
+        return loss, means, self._found(tape.gradient(objective, values), variables)
 
-    def _updates(self, gradients: dict[int, tf.Tensor]) -> Iterator[tuple]:
+    def _updates(self, gradients: dict[int, Any]) -> Iterator[tuple]:
         for (users, of_group), optimizer in zip(self.groups.items(), self.optimizers, strict=True):
             pairs = [(gradients[id(v)], v) for v in of_group if id(v) in gradients]
             if pairs:
@@ -207,11 +219,11 @@ class MixedStep:
 
 
 def _apply(optimizer: keras.optimizers.Optimizer, pairs: list[tuple]) -> tf.Operation:
-    optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
+    apply(optimizer, pairs)
     return tf.no_op()
 
 
-def _norm(gradients: dict[int, tf.Tensor]) -> tf.Tensor:
+def _norm(gradients: dict[int, Any]) -> tf.Tensor:
     return tf.cast(tf.linalg.global_norm(list(gradients.values())), tf.float32)
 
 

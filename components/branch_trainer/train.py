@@ -11,7 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from branchline.components.branch_trainer.check_heads import check_heads
-from branchline.components.branch_trainer.inputs import Input, parse_batch, read_stream
+from branchline.components.branch_trainer.inputs import (
+    Input,
+    parse_batch,
+    read_once,
+    read_shuffled,
+)
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.schedule import Situation, as_schedule
 from branchline.components.branch_trainer.settings_of import path_settings
@@ -45,7 +50,7 @@ def survey_labels(files: list[str], route: Route) -> Labels:
         BranchlineError: There is no example, or none that has one of the labels.
     """
     count, found = 0, {key: [] for key in route.labels}
-    for _, labels in read_stream(files, route, {}, batch_size=4096):
+    for _, labels in read_once(files, route, {}, batch_size=4096):
         by_key: Any = labels if route.label is None else {route.label: labels}
         for key, target in route.labels.items():
             rows = np.reshape(by_key[key].numpy(), [-1, target.num_values])
@@ -174,15 +179,17 @@ def _steps_due(recipe: Recipe, sizes: Mapping[str, int]) -> dict[str, int]:
 
 def _stream(recipe, name, files, inputs, labels, skip: int) -> tf.data.Dataset:
     training, route = recipe.training, recipe.routing[name]
-    stream = read_stream(
+    stream = read_shuffled(
         files[name],
         route,
         inputs[name],
         batch_size=training.batch_size,
         seed=training.seed,
+        count=labels[name].count - skip,
         skip=skip,
+        labels_fn=lambda y: _standardise(y, route, labels[name].scales),
     )
-    return stream.map(lambda x, y: (x, _standardise(y, route, labels[name].scales)))
+    return stream.prefetch(4)
 
 
 def _validation(recipe, name, files, inputs, labels, take: int) -> tf.data.Dataset:

@@ -36,6 +36,29 @@ def sum_of_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
+def apply(optimizer: keras.optimizers.Optimizer, pairs: Sequence[Pair]) -> None:
+    """Does what `optimizer.apply` does: here where that is possible, else by Keras.
+
+    Args:
+        optimizer: built.
+        pairs: (gradient, variable); a sparse gradient, with each row once, only of a variable that
+            is plain.
+    """
+    is_adam = isinstance(optimizer, keras.optimizers.Adam)
+    ours = [
+        (g, v)
+        for g, v in pairs
+        if isinstance(g, tf.IndexedSlices) or (is_adam and is_plain(optimizer, v))
+    ]
+    done = {id(v) for _, v in ours}
+    rest = [(g, v) for g, v in pairs if id(v) not in done]
+    update(optimizer, ours)
+    if rest:
+        optimizer.apply([g for g, _ in rest], [v for _, v in rest])
+    else:
+        optimizer.iterations.assign_add(1)
+
+
 def update(optimizer: keras.optimizers.Optimizer, pairs: Sequence[Pair]) -> None:
     """Does what the optimizer does to variables, or to the rows of sparse gradients; counts not.
 

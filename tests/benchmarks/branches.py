@@ -23,7 +23,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from branchline.components.branch_trainer.default_model import build_model
-from branchline.components.branch_trainer.inputs import describe_inputs, read_stream
+from branchline.components.branch_trainer.inputs import describe_inputs, read_once
 from branchline.components.branch_trainer.train import survey_labels, train
 from branchline.pipeline.load_recipe import load_recipe
 from branchline.schemas import Recipe, RoutingTable, Training
@@ -49,7 +49,7 @@ def score(recipe: Recipe, run: Path, transform: tft.TFTransformOutput) -> tuple[
     for route in recipe.routing.routes:
         name = route.name
         predicted, wanted = [], []
-        for features, label in read_stream(
+        for features, label in read_once(
             files_of(run, "eval", recipe)[name], route, inputs[name], batch_size=1024
         ):
             predicted.append(model(features, path=name, training=False)[name].numpy())

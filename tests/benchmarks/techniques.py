@@ -25,7 +25,7 @@ import tensorflow_transform as tft
 from branches import files_of, newest
 
 from branchline.components.branch_trainer.check_heads import head_of
-from branchline.components.branch_trainer.inputs import describe_inputs, read_stream
+from branchline.components.branch_trainer.inputs import describe_inputs, read_once
 from branchline.components.branch_trainer.train import survey_labels, train
 from branchline.pipeline.load_recipe import load_recipe
 from branchline.schemas import Alternate, Recipe
@@ -78,7 +78,7 @@ def figures(variant: Variant, run: Path, seed: int) -> dict[str, float]:
     model, _ = train(recipe, module.build_model, files, inputs, labels, configure_trainer=configure)
     route = recipe.routing[variant.route]
     files = files_of(run, "eval", recipe)[route.name]
-    (batch,) = read_stream(files, route, inputs[route.name], batch_size=100_000)
+    (batch,) = read_once(files, route, inputs[route.name], batch_size=100_000)
     outputs = model(batch[0], path=route.name, training=False)
     found = {}
     for key, target in route.labels.items():

@@ -1,16 +1,22 @@
 """Measures training speed: the library against the same model trained in other ways.
 
-    python tests/benchmarks/training.py [--output FILE.json] [--repeats 5]
+    python tests/benchmarks/training.py [--output FILE.json] [--repeats 5] [--torch PYTHON]
 
-The model: float vectors (10 → 16) and ids (100 → 16), a shared output layer, batch 256,
-Adam. Every ratio is of medians from this run.
+The model: float vectors (10 → 16) and ids (100 → 16), a shared output layer, batch 256, Adam.
+Every ratio is of medians from this run, in which the ways take turns. `--torch` names a Python
+that has PyTorch, where this one has not.
 """
 
 import argparse
+import importlib.util
 import json
 import os
+import pathlib
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -27,16 +33,20 @@ from branchline.components.branch_trainer import (
     Switch,
     Trainer,
 )
+from branchline.components.branch_trainer.inputs import Input, read_shuffled
+from branchline.schemas import Ids, Numeric, Route, when
 
 BATCH = 256
 STEPS = 1000
+NUM_BATCHES = 40
+TORCH = pathlib.Path(__file__).with_name("training_torch.py")
 layers = keras.layers
 
 
 def batches():
-    """Path → (features, labels) of 40 batches."""
+    """Path → (features, labels) of NUM_BATCHES batches."""
     rng = np.random.default_rng(0)
-    rows = 40 * BATCH
+    rows = NUM_BATCHES * BATCH
     labels = rng.normal(size=(rows, 1)).astype(np.float32)
     return {
         "vector": (rng.normal(size=(rows, 10)).astype(np.float32), labels),
@@ -54,26 +64,83 @@ def ids_branch(vocabulary=100):
     return keras.Sequential([Embedding(vocabulary, 16), layers.Flatten()])
 
 
-def library(num_branches=2, vocabulary=100):
-    """Returns a function that trains STEPS steps with the library."""
-    columns = batches()
-    names = [f"{kind}{i}" for i in range(num_branches // 2) for kind in ("vector", "ids")]
+def make_model(names, vocabulary=100, **path_options):
+    """Returns a model with a path per name, of the kind that the name begins with."""
     branches = {
         name: layers.Dense(16, "relu") if name.startswith("vector") else ids_branch(vocabulary)
         for name in names
     }
-    model = BranchedModel(
+    return BranchedModel(
         [Switch("type", **branches)],
         heads=[Head("y", layers.Dense(1), loss="mse")],
-        paths={name: Path(type=name) for name in names},
+        paths={name: Path(type=name, **path_options.get(name, {})) for name in names},
     )
-    streams = {name: stream(columns[name.rstrip("0123456789")]) for name in names}
+
+
+def run_trainer(model, streams):
+    """Returns a function that trains STEPS steps with the library, the paths in turn."""
     trainer = Trainer(model, streams=streams, steps=10**9)
     # Once through all streams and on, so that their caches are full: filling one costs as much
     # as a step, and 64 streams are not through in the steps that are measured.
-    trainer.loop.run(np.arange(41 * len(names), dtype=np.int32) % len(names))
-    routes = np.arange(STEPS, dtype=np.int32) % len(names)
+    count = len(streams)
+    trainer.loop.run(np.arange((NUM_BATCHES + 1) * count, dtype=np.int32) % count)
+    routes = np.arange(STEPS, dtype=np.int32) % count
     return lambda: [trainer.loop.run(part) for part in np.split(routes, 20)]
+
+
+def library(num_branches=2, vocabulary=100, used=None):
+    """The library, fed from memory; `used` of the branches are trained."""
+    columns = batches()
+    names = [f"{kind}{i}" for i in range(num_branches // 2) for kind in ("vector", "ids")]
+    streams = {name: stream(columns[name.rstrip("0123456789")]) for name in names[:used]}
+    return run_trainer(make_model(names, vocabulary), streams)
+
+
+def from_tfrecords():
+    """The library, fed from TFRecord files on disk as BranchTrainer is, shuffled in every epoch."""
+    directory = tempfile.mkdtemp()
+    streams = {}
+    for path, (features, labels) in batches().items():
+        file = os.path.join(directory, f"{path}.gz")
+        with tf.io.TFRecordWriter(file, options="GZIP") as writer:
+            for row, label in zip(features, labels, strict=True):
+                writer.write(_example(path, row, label))
+        kind = Numeric(shape=(10,)) if path == "vector" else Ids(100)
+        route = Route(path, when.present("x"), features={"x": kind}, label="y", task="regression")
+        inputs = {"x": Input((features.shape[1],), features.dtype.name)}
+        streams[path] = read_shuffled(
+            [file],
+            route,
+            inputs,
+            batch_size=BATCH,
+            seed=0,
+            count=NUM_BATCHES * BATCH,
+            labels_fn=lambda y: y[:, None],
+        ).prefetch(4)
+    model = make_model(streams, **{path: {"features": "x"} for path in streams})
+    return run_trainer(model, streams)
+
+
+def _example(path, row, label):
+    is_float = row.dtype == np.float32
+    values = (
+        tf.train.Feature(float_list=tf.train.FloatList(value=row))
+        if is_float
+        else tf.train.Feature(int64_list=tf.train.Int64List(value=row))
+    )
+    y = tf.train.Feature(float_list=tf.train.FloatList(value=label))
+    feature = {f"{path}/x": values, f"{path}/y": y}
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def mixed_batches():
+    """The library on batches of half vectors, half ids, partitioned."""
+    columns = batches()
+    rows = NUM_BATCHES * BATCH
+    ids = np.arange(rows) % 2
+    features = {"vector": columns["vector"][0], "ids": columns["ids"][0]}
+    model = make_model(["vector", "ids"], vector={"features": "vector"}, ids={"features": "ids"})
+    return run_trainer(model, {"all": stream(((features, ids), columns["vector"][1]))})
 
 
 def by_hand():
@@ -117,6 +184,35 @@ def _hand_written_step(network, optimizer, iterator):
     return step
 
 
+def per_example():
+    """A tape loop in Python, example by example, as the published sketches have it."""
+    shared = layers.Dense(1)
+    branches = {"vector": layers.Dense(16, "relu"), "ids": ids_branch()}
+    columns = batches()
+    networks = {path: keras.Sequential([branches[path], shared]) for path in columns}
+    for path, network in networks.items():
+        network(columns[path][0][:1])
+    every = [*branches["vector"].variables, *branches["ids"].variables, *shared.variables]
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(every)
+
+    def run():
+        for i in range(PER_EXAMPLE):
+            path = ("vector", "ids")[i % 2]
+            x, y = (column[i : i + 1] for column in columns[path])
+            variables = networks[path].trainable_variables
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(networks[path](x, training=True) - y))
+            gradients = tape.gradient(loss, [v.value for v in variables])
+            optimizer.apply(gradients, variables)
+
+    run()
+    return run
+
+
+PER_EXAMPLE = 200
+
+
 def two_fits():
     """Two separate Keras models, each with its own fit, 50 steps per execution."""
     models = []
@@ -130,7 +226,7 @@ def two_fits():
     return lambda: [m.fit(d, steps_per_epoch=STEPS // 2, verbose=0) for m, d in models]
 
 
-def where_fit():
+def where_fit(**compile_options):
     """One Keras model that computes both branches on every row and selects with where."""
     columns = batches()
     vector, ids, kind = keras.Input([10]), keras.Input([1], dtype="int64"), keras.Input([1])
@@ -138,7 +234,7 @@ def where_fit():
         keras.ops.greater(kind, 0), layers.Dense(16, "relu")(vector), ids_branch()(ids)
     )
     model = keras.Model([vector, ids, kind], layers.Dense(1)(both))
-    model.compile("adam", "mse", steps_per_execution=50)
+    model.compile("adam", "mse", **compile_options)
     x, y = columns["vector"]
     of_row = (np.arange(len(x)) % 2).astype(np.float32)[:, None]
     data = stream(((x, columns["ids"][0], of_row), y)).repeat()
@@ -146,23 +242,58 @@ def where_fit():
     return lambda: model.fit(data, steps_per_epoch=STEPS, verbose=0)
 
 
+def torch_eager(python):
+    """The same two branches in PyTorch, eager, in a process of its own."""
+    worker = subprocess.Popen(
+        [python, str(TORCH)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert worker.stdin and worker.stdout
+    to, back = worker.stdin, worker.stdout
+    if not back.readline():
+        raise SystemExit(f"{python} {TORCH.name} did not start: has it PyTorch and NumPy?")
+
+    def run():
+        to.write(f"{STEPS} {BATCH}\n")
+        to.flush()
+        back.readline()
+
+    return run
+
+
 WAYS = {
     "library": library,
     "hand-written in-graph loop": by_hand,
     "two Keras fits": two_fits,
     "Keras fit with where": where_fit,
+    "Keras fit with where, 50 steps per execution": lambda: where_fit(steps_per_execution=50),
+    "loop over examples": per_example,
     "library, 64 branches": lambda: library(num_branches=64),
+    "library, 64 branches, 2 of them trained": lambda: library(num_branches=64, used=2),
     "library, vocabulary 10 000": lambda: library(vocabulary=10_000),
     "library, vocabulary 1 000 000": lambda: library(vocabulary=1_000_000),
+    "library, from TFRecords": from_tfrecords,
+    "library, mixed batches": mixed_batches,
 }
-RATIOS = {
-    "library / hand-written": ("library", "hand-written in-graph loop"),
-    "library / two fits": ("library", "two Keras fits"),
-    "library / where": ("library", "Keras fit with where"),
-    "step time, 64 / 2 branches": ("library", "library, 64 branches"),
+EAGER = "PyTorch, eager"
+EXAMPLES = {"loop over examples": PER_EXAMPLE}
+RATIOS = {  # name: (examples/s of …, over examples/s of …, the least or greatest aimed at)
+    "speed, library / loop over examples": ("library", "loop over examples", "≥ 300"),
+    "speed, library / Keras fit with where": ("library", "Keras fit with where", "≥ 4"),
+    "speed, library / two Keras fits": ("library", "two Keras fits", "≥ 1.1"),
+    "speed, library / hand-written loop": ("library", "hand-written in-graph loop", "≥ 0.95"),
+    "speed, library / PyTorch eager": ("library", EAGER, "≥ 1.5"),
+    "speed, TFRecords / memory": ("library, from TFRecords", "library", "≥ 0.8"),
+    "speed, mixed / uniform batches": ("library, mixed batches", "library", "≥ 0.7"),
+    "step time, 64 / 2 branches": ("library", "library, 64 branches", "≤ 1.1"),
+    "step time, 2 of 64 / 2 of 2 branches": (
+        "library",
+        "library, 64 branches, 2 of them trained",
+        "≤ 1.1",
+    ),
     "step time, vocabulary 1 000 000 / 10 000": (
         "library, vocabulary 10 000",
         "library, vocabulary 1 000 000",
+        "≤ 1.2",
     ),
 }
 
@@ -172,21 +303,33 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", help="file for the figures, JSON")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--torch", metavar="PYTHON", help="a Python that has PyTorch")
     arguments = parser.parse_args()
-    run_fns = {name: make() for name, make in WAYS.items()}
-    rates = {name: [] for name in WAYS}
+    ways = dict(WAYS)
+    torch_python = arguments.torch or (
+        sys.executable if importlib.util.find_spec("torch") else None
+    )
+    if torch_python:
+        ways[EAGER] = lambda: torch_eager(torch_python)
+    run_fns = {name: make() for name, make in ways.items()}
+    rates = {name: [] for name in ways}
     for _ in range(arguments.repeats):
         for name, run_fn in run_fns.items():
             started = time.perf_counter()
             run_fn()
-            rates[name].append(STEPS * BATCH / (time.perf_counter() - started))
+            examples = EXAMPLES.get(name, STEPS * BATCH)
+            rates[name].append(examples / (time.perf_counter() - started))
     medians = {name: statistics.median(of_way) for name, of_way in rates.items()}
-    ratios = {name: medians[a] / medians[b] for name, (a, b) in RATIOS.items()}
+    ratios = {
+        name: {"ratio": medians[a] / medians[b], "aim": aim}
+        for name, (a, b, aim) in RATIOS.items()
+        if a in medians and b in medians
+    }
     for name, of_way in rates.items():
         spread = f"{min(of_way):,.0f} – {max(of_way):,.0f}"
-        print(f"{name:42} {medians[name]:12,.0f} examples/s  ({spread})")
-    for name, ratio in ratios.items():
-        print(f"{name:42} {ratio:12.2f}")
+        print(f"{name:46} {medians[name]:12,.0f} examples/s  ({spread})")
+    for name, found in ratios.items():
+        print(f"{name:46} {found['ratio']:12.2f}  ({found['aim']})")
     if arguments.output:
         machine = {"cpus": os.cpu_count(), "machine": platform.machine()}
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
