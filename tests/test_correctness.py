@@ -1,7 +1,7 @@
 """One test per failure of multi-branch training; the number is the row's in the list F1–F25.
 
-Not here: F10 and F11 (distribution), F18 (tests/test_conflicts.py), F21 and F23 (metrics, which the
-evaluator computes).
+More of F10 and F11 is in tests/test_distribute.py, of F18 in tests/test_conflicts.py, of F21 and
+F23 in tests/test_branch_evaluator.py and tests/test_targets_evaluator.py.
 """
 
 import time
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.metrics import accuracy_score, roc_auc_score
 
 from branchline.components.branch_trainer import (
     Alternate,
@@ -251,6 +252,26 @@ def test_f17_rows_without_a_label_contribute_nothing():
     np.testing.assert_allclose(head_loss(kinds, tf.constant([1, -1]), half), np.log(2), rtol=1e-6)
 
 
+def test_f18_gradients_are_freed_of_conflicts_route_by_route():
+    x = np.array([[1.0, 0.2], [0.9, -0.1], [1.0, 1.0]], np.float32)
+    ids, y = np.array([0, 0, 1]), np.array([[3.0], [3.0], [-3.0]], np.float32)
+    trunk = layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+    model = BranchedModel(
+        [trunk],
+        heads=[Head("y", layers.Identity(), loss="mse")],
+        paths={"a": Path(), "b": Path()},
+    )
+    streams = {"all": tf.data.Dataset.from_tensors(((x, ids), y))}
+    settings = {"all": PathSettings(SGD(1.0), conflicts="pcgrad")}
+    Trainer(model, streams=streams, settings=settings, steps=1).run()
+    errors = -y / 3  # of a mean over three rows
+    a, b = (2 * x[ids == i].T @ errors[ids == i] for i in (0, 1))
+    assert np.vdot(a, b) < 0, "the two pull apart"
+    freed = a - np.vdot(a, b) / np.vdot(b, b) * b + b - np.vdot(a, b) / np.vdot(a, a) * a
+    np.testing.assert_allclose(trunk.kernel, -freed, rtol=1e-5)
+    assert not np.allclose(trunk.kernel, -(a + b), rtol=0.1)
+
+
 def test_f19_optimizers_are_not_shared(typed_model, typed_batches, stream_of):
     one = ADAM()
     with pytest.raises(ValueError, match="'vector' and 'token' share one optimizer"):
@@ -298,6 +319,75 @@ def test_f22_sampling_weight_loss_weight_and_sample_weight_are_three_things(
     np.testing.assert_array_equal(moved(1.0, 1.0, 5.0), once)
     np.testing.assert_allclose(moved(3.0, 1.0, 1.0), 3 * once, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(moved(1.0, 3.0, 1.0), 3 * once, rtol=1e-4, atol=1e-7)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """Trains two heads with the custom loop, exports them, and evaluates both with TFMA.
+
+    The labels of `easy` follow its feature, those of `hard` do not. Returns TFMA's figures, and
+    route → (labels, predictions) by the trained model itself.
+    """
+    import builders_evaluator as build
+    from tfx.types import standard_artifacts
+    from tfx.utils import path_utils
+
+    from branchline.schemas import Numeric, Route, RoutingTable, when
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=[400, 1]).astype(np.float32)
+    labels = {"easy": (x[:, 0] > 0).astype(int), "hard": rng.integers(0, 2, 400)}
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model = BranchedModel(
+        [Switch("branch", easy=layers.Dense(4, "relu"), hard=layers.Dense(4, "relu"))],
+        heads=[Head(name, layers.Dense(1), loss=loss) for name in labels],
+        paths={name: Path(branch=name, heads=[name]) for name in labels},
+    )
+    streams = {
+        n: tf.data.Dataset.from_tensors((x, y[:, None].astype("f4"))) for n, y in labels.items()
+    }
+    Trainer(model, streams=streams, steps=40).run()
+    module = tf.Module()
+    module.model = model  # pyright: ignore[reportAttributeAccessIssue]
+
+    def signature(name):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        def predict(examples):
+            rows = tf.io.parse_example(examples, {"x": tf.io.FixedLenFeature([1], tf.float32)})
+            return {name: tf.sigmoid(model(rows["x"], path=name)[name])[:, 0]}
+
+        return predict
+
+    root = tmp_path_factory.mktemp("evaluated")
+    artifact = standard_artifacts.Model()
+    artifact.uri = str(root / "model")
+    directory = path_utils.serving_model_dir(artifact.uri)
+    tf.saved_model.save(module, directory, signatures={n: signature(n) for n in labels})
+    routes = [
+        Route(n, when.present("x"), features={"x": Numeric()}, label="y", task="binary")
+        for n in labels
+    ]
+    table = RoutingTable(*routes)
+    examples = build.routed_examples(root / "rows", {n: (y, x) for n, y in labels.items()}, table)
+    summary, *_ = build.run(root, examples, artifact, table=table)
+    scores = {n: tf.sigmoid(model(x, path=n)[n]).numpy()[:, 0] for n in labels}
+    return summary["routes"], {n: (labels[n], scores[n]) for n in labels}
+
+
+def test_f21_the_second_routes_auc_is_of_its_own_rows(evaluated):
+    routes, found = evaluated
+    for name, (labels, scores) in found.items():
+        expected = roc_auc_score(labels, scores)
+        np.testing.assert_allclose(routes[name]["metrics"]["auc"], expected, atol=2e-3)
+    assert routes["easy"]["metrics"]["auc"] > 0.95 > 0.65 > routes["hard"]["metrics"]["auc"]
+
+
+def test_f23_tfma_reports_on_every_head_of_a_model_trained_by_a_custom_loop(evaluated):
+    routes, found = evaluated
+    for name, (labels, scores) in found.items():
+        assert routes[name]["examples"] == len(labels)
+        expected = accuracy_score(labels, scores > 0.5)
+        np.testing.assert_allclose(routes[name]["metrics"]["accuracy"], expected, atol=1e-6)
 
 
 def test_f24_a_large_table_costs_no_more_than_a_small_one(stream_of):

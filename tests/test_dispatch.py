@@ -55,3 +55,25 @@ def test_a_step_does_not_walk_the_operations_of_other_functions():
         return len(graph.graph.get_operations()), [len(op.inputs) for op in cases]
 
     assert operations(40) == operations(4)
+
+
+def test_functions_that_do_the_same_with_other_variables_become_one():
+    variables = [tf.Variable(float(i)) for i in range(12)]
+    factors = [2.0, 3.0, 2.0] * 4
+
+    def make(v, factor, name):
+        def step():
+            with tf.name_scope(name):
+                return (v.assign_add(factor).read_value(),)
+
+        return step
+
+    made = [make(v, factors[i], f"scope_{i}") for i, v in enumerate(variables)]
+    dispatch = dispatcher(made)
+    run = tf.function(lambda i: dispatch(i), autograph=False)
+    for i in range(12):
+        np.testing.assert_array_equal(run(tf.constant(i)), [i + factors[i]])
+    np.testing.assert_array_equal(variables, [i + factors[i] for i in range(12)])
+    graph = run.get_concrete_function(tf.TensorSpec([], tf.int32)).graph
+    (case,) = [op for op in graph.get_operations() if op.type == "Case"]
+    assert len(case.get_attr("branches")) == 2  # one by each factor

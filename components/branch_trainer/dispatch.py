@@ -1,6 +1,6 @@
 """Runs one of many graphs, by number, inside a graph."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import tensorflow as tf
 from tensorflow.python.ops import cond_v2
@@ -18,6 +18,8 @@ def dispatcher(
     them; not lowered, it would be handed the variables of all. So from some number of functions
     on, each becomes a graph of its own, which gets its row of a matrix of resource handles. That
     matrix lies on the CPU, and with it what is done with the handles, so not where there is a GPU.
+    Functions that do the same with other resources, as branches of one kind do, become one graph:
+    what is run often stays in the processor's cache.
 
     Args:
         step_fns: all give tensors of the same dtypes and shapes.
@@ -26,12 +28,16 @@ def dispatcher(
         return lambda number: tf.nest.flatten(tf.switch_case(number, list(step_fns)))
     graphs = [_graph_of(fn) for fn in step_fns]
     handles = _matrix_of([_handles_of(graph) for graph in graphs])
+    kinds: dict[Hashable, int] = {}
+    kind_of = tf.constant([kinds.setdefault(_kind(graph), len(kinds)) for graph in graphs])
+    first_of = {int(kind): graph for kind, graph in reversed([*zip(kind_of, graphs, strict=True)])}
 
     def dispatch(number: tf.Tensor) -> list[tf.Tensor]:
         row = handles[number]
-        calls = [lambda graph=graph: _call(graph, row) for graph in graphs]
-        results = cond_v2.indexed_case(number, calls, lower_using_switch_merge=False)
-        return list(results)  # pyright: ignore
+        calls = [lambda graph=first_of[i]: _call(graph, row) for i in range(len(kinds))]
+        kind = tf.gather(kind_of, number)
+        results = cond_v2.indexed_case(kind, calls, lower_using_switch_merge=False)
+        return tf.nest.flatten(results)
 
     return dispatch
 
@@ -41,6 +47,36 @@ def _graph_of(step_fn: Callable[[], Sequence[tf.Tensor]]):
     whole = {"_noinline": True}
     traced = tf.function(lambda: step_fn(), autograph=False, experimental_attributes=whole)
     return traced.get_concrete_function()
+
+
+def _kind(graph) -> Hashable:
+    """Returns what graphs have in common that do the same, with resources in the same places."""
+    others = [t for t in graph.captured_inputs if t.dtype != tf.resource]
+    definition = graph.function_def
+    if others or any(_has_function(node) for node in definition.node_def):
+        return id(graph)
+    names = {arg.name: f"arg {i}" for i, arg in enumerate(definition.signature.input_arg)}
+    names |= {node.name: f"node {i}" for i, node in enumerate(definition.node_def)}
+
+    def renamed(source: str) -> str:
+        name, *rest = source.removeprefix("^").split(":")
+        return ":".join(["^" * source.startswith("^") + names[name], *rest])
+
+    nodes = [
+        (node.op, node.device, *map(renamed, node.input), *sorted(_attributes(node)))
+        for node in definition.node_def
+    ]
+    ends = [*definition.ret.values(), *sorted(definition.control_ret.values())]
+    return (*nodes, *map(renamed, ends))
+
+
+def _has_function(node) -> bool:
+    return any(a.HasField("func") or a.list.func for a in node.attr.values())
+
+
+def _attributes(node) -> list[tuple[str, bytes]]:
+    attributes = {k: a for k, a in node.attr.items() if k != "_class"}  # names for placing nodes
+    return [(k, a.SerializeToString(deterministic=True)) for k, a in attributes.items()]
 
 
 def _handles_of(graph) -> list[tf.Tensor]:

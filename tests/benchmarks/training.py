@@ -30,9 +30,11 @@ from branchline.components.branch_trainer import (
     Embedding,
     Head,
     Path,
+    PathSettings,
     Switch,
     Trainer,
 )
+from branchline.components.branch_trainer.gate import hardest
 from branchline.components.branch_trainer.inputs import Input, read_shuffled
 from branchline.schemas import Ids, Numeric, Route, when
 
@@ -141,6 +143,23 @@ def mixed_batches():
     features = {"vector": columns["vector"][0], "ids": columns["ids"][0]}
     model = make_model(["vector", "ids"], vector={"features": "vector"}, ids={"features": "ids"})
     return run_trainer(model, {"all": stream(((features, ids), columns["vector"][1]))})
+
+
+def wide(gate=None):
+    """The library on one wide path, all examples or those that a gate lets through."""
+    model = BranchedModel(
+        [keras.Sequential([layers.Dense(1024, "relu"), layers.Dense(1024, "relu")])],
+        heads=[Head("y", layers.Dense(1), loss="mse")],
+        paths={"vector": Path()},
+    )
+    settings = {"vector": PathSettings(keras.optimizers.SGD(1e-3), gate=gate)}
+    streams = {"vector": stream(batches()["vector"])}
+    trainer = Trainer(model, streams=streams, settings=settings, steps=10**9)
+    trainer.loop.run(np.zeros(NUM_BATCHES + 1, np.int32))
+    return lambda: trainer.loop.run(np.zeros(WIDE_STEPS, np.int32))
+
+
+WIDE_STEPS = 50
 
 
 def by_hand():
@@ -273,9 +292,15 @@ WAYS = {
     "library, vocabulary 1 000 000": lambda: library(vocabulary=1_000_000),
     "library, from TFRecords": from_tfrecords,
     "library, mixed batches": mixed_batches,
+    "library, wide": wide,
+    "library, wide, gate for a quarter": lambda: wide(hardest(0.25)),
 }
 EAGER = "PyTorch, eager"
-EXAMPLES = {"loop over examples": PER_EXAMPLE}
+EXAMPLES = {
+    "loop over examples": PER_EXAMPLE,
+    "library, wide": WIDE_STEPS * BATCH,
+    "library, wide, gate for a quarter": WIDE_STEPS * BATCH,
+}
 RATIOS = {  # name: (examples/s of …, over examples/s of …, the least or greatest aimed at)
     "speed, library / loop over examples": ("library", "loop over examples", "≥ 300"),
     "speed, library / Keras fit with where": ("library", "Keras fit with where", "≥ 4"),
@@ -284,6 +309,11 @@ RATIOS = {  # name: (examples/s of …, over examples/s of …, the least or gre
     "speed, library / PyTorch eager": ("library", EAGER, "≥ 1.5"),
     "speed, TFRecords / memory": ("library, from TFRecords", "library", "≥ 0.8"),
     "speed, mixed / uniform batches": ("library, mixed batches", "library", "≥ 0.7"),
+    "step time, gate for a quarter / no gate": (
+        "library, wide",
+        "library, wide, gate for a quarter",
+        "",
+    ),
     "step time, 64 / 2 branches": ("library", "library, 64 branches", "≤ 1.1"),
     "step time, 2 of 64 / 2 of 2 branches": (
         "library",
@@ -329,7 +359,7 @@ def main():
         spread = f"{min(of_way):,.0f} – {max(of_way):,.0f}"
         print(f"{name:46} {medians[name]:12,.0f} examples/s  ({spread})")
     for name, found in ratios.items():
-        print(f"{name:46} {found['ratio']:12.2f}  ({found['aim']})")
+        print(f"{name:46} {found['ratio']:12.2f}  {found['aim']}")
     if arguments.output:
         machine = {"cpus": os.cpu_count(), "machine": platform.machine()}
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
