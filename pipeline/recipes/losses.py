@@ -90,27 +90,25 @@ def build_model(recipe: Recipe, inputs: dict[str, Any]) -> BranchedModel:
         ]
     )
     gru = keras.Sequential([layers.Embedding(SYMBOLS, 32), layers.GRU(128, return_sequences=True)])
-    digit = [layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(4), layers.Flatten()]
-    colour = [layers.GlobalAveragePooling2D(), layers.Dense(32, "relu"), layers.Dense(5)]
-    heads = {
-        "labels.category_1": keras.Sequential([*digit, layers.Dropout(0.5), layers.Dense(10)]),
-        "labels.category_2": keras.Sequential(colour),
-        "mask": layers.Conv2D(1, 3, padding="same"),
-    }
+    digit = keras.Sequential(
+        [
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(4),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(10),
+        ]
+    )
+    colour = keras.Sequential(
+        [layers.GlobalAveragePooling2D(), layers.Dense(32, "relu"), layers.Dense(5)]
+    )
+    mask = layers.Conv2D(1, 3, padding="same")
     return BranchedModel(
         [Switch("kind", picture=cnn, text=gru)],
         heads=[
-            *(
-                Head(
-                    key.rpartition(".")[2],
-                    heads[key],
-                    loss=dice_loss_of_logits if key == "mask" else entropy,
-                    loss_weight=target.loss_weight,
-                    label=key,
-                    missing=target.missing,
-                )
-                for key, target in recipe.routing["picture"].targets.items()
-            ),
+            Head("category_1", digit, loss=entropy, label="labels.category_1"),
+            Head("category_2", colour, loss=entropy, label="labels.category_2", missing=-1),
+            Head("mask", mask, loss=dice_loss_of_logits, loss_weight=2.0),
             Head("next", layers.Dense(SYMBOLS), loss=entropy),
         ],
         paths={
@@ -132,7 +130,7 @@ recipe = Recipe(
             targets={
                 "labels.category_1": Target("multiclass", num_classes=10),
                 "labels.category_2": Target("multiclass", num_classes=5, optional=True),
-                "mask": Target("binary", shape=(16, 16), loss="dice", loss_weight=2.0),
+                "mask": Target("binary", shape=(16, 16), loss="dice"),
             },
         ),
         Route(
