@@ -29,13 +29,13 @@ def dispatcher(
     graphs = [_graph_of(fn) for fn in step_fns]
     handles = _matrix_of([_handles_of(graph) for graph in graphs])
     kinds: dict[Hashable, int] = {}
-    kind_of = tf.constant([kinds.setdefault(_kind(graph), len(kinds)) for graph in graphs])
-    first_of = {int(kind): graph for kind, graph in reversed([*zip(kind_of, graphs, strict=True)])}
+    kind_of = [kinds.setdefault(_kind(graph), len(kinds)) for graph in graphs]
+    first_of = [graphs[kind_of.index(kind)] for kind in range(len(kinds))]
 
     def dispatch(number: tf.Tensor) -> list[tf.Tensor]:
         row = handles[number]
-        calls = [lambda graph=first_of[i]: _call(graph, row) for i in range(len(kinds))]
-        kind = tf.gather(kind_of, number)
+        calls = [lambda graph=graph: _call(graph, row) for graph in first_of]
+        kind = tf.gather(tf.constant(kind_of), number)
         results = cond_v2.indexed_case(kind, calls, lower_using_switch_merge=False)
         return tf.nest.flatten(results)
 

@@ -204,8 +204,8 @@ def read_shuffled(
     columns = tf.nest.map_structure(lambda *of_part: tf.concat(of_part, axis=0), *parts)
 
     def order(epoch: tf.Tensor) -> tf.Tensor:
-        every = tf.range(count, dtype=tf.int64)
-        return tf.random.experimental.stateless_shuffle(every, seed=[seed, epoch])
+        draws = tf.random.stateless_uniform([count], seed=[seed, epoch])
+        return tf.argsort(draws, stable=True)
 
     def gather(rows: tf.Tensor) -> tuple[Any, Any]:
         return tf.nest.map_structure(lambda column: _padded(tf.gather(column, rows)), columns)
