@@ -204,7 +204,9 @@ def read_shuffled(
     columns = tf.nest.map_structure(lambda *of_part: tf.concat(of_part, axis=0), *parts)
 
     def order(epoch: tf.Tensor) -> tf.Tensor:
-        draws = tf.random.stateless_uniform([count], seed=[seed, epoch])
+        draws = tf.random.stateless_uniform(
+            [count], seed=tf.stack([tf.cast(seed, tf.int64), epoch])
+        )
         return tf.argsort(draws, stable=True)
 
     def gather(rows: tf.Tensor) -> tuple[Any, Any]:
