@@ -338,6 +338,7 @@ def evaluated(tmp_path_factory):
     x = rng.normal(size=[400, 1]).astype(np.float32)
     labels = {"easy": (x[:, 0] > 0).astype(int), "hard": rng.integers(0, 2, 400)}
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    keras.utils.set_random_seed(0)
     model = BranchedModel(
         [Switch("branch", easy=layers.Dense(4, "relu"), hard=layers.Dense(4, "relu"))],
         heads=[Head(name, layers.Dense(1), loss=loss) for name in labels],
@@ -346,7 +347,8 @@ def evaluated(tmp_path_factory):
     streams = {
         n: tf.data.Dataset.from_tensors((x, y[:, None].astype("f4"))) for n, y in labels.items()
     }
-    Trainer(model, streams=streams, steps=40).run()
+    settings = {name: PathSettings(ADAM(0.05)) for name in labels}
+    Trainer(model, streams=streams, settings=settings, steps=100).run()
     module = tf.Module()
     module.model = model  # pyright: ignore[reportAttributeAccessIssue]
 
