@@ -157,16 +157,15 @@ class BranchedModel(keras.Model):
 
     def output_shapes(self, path: str | tf.TensorSpec, features: Any) -> dict[str, tf.TensorShape]:
         """Returns head name → shape of its output [batch, ...]; arguments and errors as above."""
-        signature = [features] if isinstance(path, str) else [features, path]
-
-        def trace(x, path_ids=path):
-            return self(x, path=path_ids)
-
+        spec = (features, path)
         try:
-            traced = tf.function(trace, autograph=False).get_concrete_function(*signature)
+            # Not in a `tf.function`, which cannot lift out the variables of a MirroredStrategy.
+            with tf.__internal__.FuncGraph("build_path").as_default():
+                x, ids = tf.nest.map_structure(_placeholder, spec, expand_composites=True)
+                outputs = self(x, path=ids)
         except (ValueError, TypeError) as error:
             raise ValueError(f"Path {path!r} cannot take features {features}: {error}") from error
-        return {name: output.shape for name, output in traced.structured_outputs.items()}
+        return {name: output.shape for name, output in outputs.items()}
 
     def summary(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, print_fn: Callable[[str], Any] = print
@@ -204,6 +203,10 @@ class BranchedModel(keras.Model):
         )
         paths = {name: Path(**path) for name, path in config["paths"].items()}
         return cls(stages, heads=heads, paths=paths, mixed=config["mixed"], name=config["name"])
+
+
+def _placeholder(spec: tf.TensorSpec | str) -> tf.Tensor | str:
+    return spec if isinstance(spec, str) else tf.compat.v1.placeholder(spec.dtype, spec.shape)
 
 
 def _takes_training(layer: keras.Layer) -> bool:
