@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from processes import run_on_two_devices
 
 from branchline.components.branch_trainer import BranchedModel, Head, Path, Switch
 
@@ -105,6 +106,12 @@ def train_by_hand():
         return losses
 
     return train
+
+
+@pytest.fixture(scope="session")
+def outcome_on_two_devices(tmp_path_factory):
+    """Name of a check of replicas.py → "passed", or what went wrong."""
+    return run_on_two_devices(tmp_path_factory.mktemp("devices"))
 
 
 @pytest.hookimpl(trylast=True)

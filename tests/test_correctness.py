@@ -1,7 +1,8 @@
 """One test per failure of multi-branch training; the number is the row's in the list F1–F25.
 
-More of F10 and F11 is in tests/test_distribute.py, of F18 in tests/test_conflicts.py, of F21 and
-F23 in tests/test_branch_evaluator.py and tests/test_targets_evaluator.py.
+F10 and F11 run in processes of their own, see tests/replicas.py. More of them is in
+tests/test_distribute.py, of F18 in tests/test_conflicts.py, of F21 and F23 in
+tests/test_branch_evaluator.py and tests/test_targets_evaluator.py.
 """
 
 import time
@@ -175,6 +176,14 @@ def test_f09_the_gradient_is_finite_where_the_branch_not_taken_is_not(mixed):
     with tf.GradientTape() as tape:
         output = run(tf.constant([[2.0], [0.0]]), tf.constant([0, 1]))
     np.testing.assert_allclose(tape.gradient(output, kernel), [[1.0]])
+
+
+def test_f10_conditions_around_an_update_work_on_several_devices(outcome_on_two_devices):
+    assert outcome_on_two_devices["check_f10_conditions_around_updates"] == "passed"
+
+
+def test_f11_the_route_is_one_for_all_devices(outcome_on_two_devices):
+    assert outcome_on_two_devices["check_f11_every_step_another_path"] == "passed"
 
 
 def test_f12_nothing_is_traced_twice(trained, typed_batches, stream_of, typed_model):

@@ -76,7 +76,7 @@ class Checkpoints:
             ValueError: it is one of another model, of other settings or streams; says what differs.
         """
         for remains in self.directory.glob("unfinished-*"):
-            shutil.rmtree(remains)
+            shutil.rmtree(remains, ignore_errors=True)  # another worker may be quicker
         if not self._whole():
             return None
         newest = self._whole()[-1]

@@ -17,14 +17,14 @@ def dispatcher(
     operations of all functions, which takes about a tenth of a small training step for each of
     them; not lowered, it would be handed the variables of all. So from some number of functions
     on, each becomes a graph of its own, which gets its row of a matrix of resource handles. That
-    matrix lies on the CPU, and with it what is done with the handles, so not where there is a GPU.
-    Functions that do the same with other resources, as branches of one kind do, become one graph:
-    what is run often stays in the processor's cache.
+    matrix lies on the CPU, and with it what is done with the handles, so not where there is another
+    device. Functions that do the same with other resources, as branches of one kind do, become one
+    graph: what is run often stays in the processor's cache.
 
     Args:
         step_fns: all give tensors of the same dtypes and shapes.
     """
-    if len(step_fns) <= _FEW or tf.config.list_logical_devices("GPU"):
+    if len(step_fns) <= _FEW or len(tf.config.list_logical_devices()) > 1:
         return lambda number: tf.nest.flatten(tf.switch_case(number, list(step_fns)))
     graphs = [_graph_of(fn) for fn in step_fns]
     handles = _matrix_of([_handles_of(graph) for graph in graphs])

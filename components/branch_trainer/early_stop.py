@@ -5,10 +5,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from branchline.components.branch_trainer.losses import path_loss, rows_of
+from branchline.components.branch_trainer.losses import path_loss
 from branchline.components.branch_trainer.mixed_losses import mixed_loss
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.settings import EarlyStop
+from branchline.components.branch_trainer.streams import rows_of
 
 
 class Validator:

@@ -39,10 +39,17 @@ class Loop:
     Args:
         steps: one `PathStep` per path, in the order of the route ids.
         streams: one dataset of batches per path, in the same order.
+        steps_per_call: how many of them one call of the graph takes at most; None: all.
     """
 
-    def __init__(self, steps: Sequence[Any], streams: list[tf.data.Dataset]):
+    def __init__(
+        self,
+        steps: Sequence[Any],
+        streams: list[tf.data.Dataset],
+        steps_per_call: int | None = None,
+    ):
         self.steps = steps
+        self.steps_per_call = steps_per_call
         self.iterators = [iter(stream) for stream in streams]
         self._kept = [_BatchKeeper(stream.element_spec) for stream in streams]
         self._begun: set[int] = set()
@@ -64,6 +71,15 @@ class Loop:
         Args:
             routes: int32 [n], positions in `steps`.
         """
+        size = self.steps_per_call or len(routes)
+        chunks = []
+        for first in range(0, len(routes), size):
+            chunks.append(self._call(routes[first : first + size]))
+            if chunks[-1].status != STEPPED:
+                break
+        return chunks[0] if len(chunks) == 1 else _joined(chunks)
+
+    def _call(self, routes: np.ndarray) -> Chunk:
         status = STEPPED
         self._begun.update(routes.tolist())
         try:
@@ -99,6 +115,11 @@ class Loop:
         batch = next(self.iterators[i])
         self._kept[i].keep(batch)
         return [self.steps[i](batch)]
+
+
+def _joined(chunks: list[Chunk]) -> Chunk:
+    taken, status, *figures = zip(*chunks, strict=True)
+    return Chunk(sum(taken), status[-1], *(np.concatenate(parts) for parts in figures))
 
 
 def _dimensions(spec: tf.TensorSpec) -> list[int | None]:

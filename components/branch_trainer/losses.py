@@ -6,8 +6,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from branchline.components.branch_trainer.in_replica import (
+    num_replicas,
+    over_replicas,
+    share_of_replica,
+)
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.parts import Head
+from branchline.components.branch_trainer.streams import rows_of
 
 
 def label_of(head: Head, labels: Any) -> tf.Tensor:
@@ -71,9 +77,14 @@ def head_loss(
     Raises:
         KeyError: the label is absent.
         ValueError: label and output do not fit the loss, or a loss that is one number for the batch
-            meets missing labels or weights.
+            meets missing labels, weights or several replicas.
     """
     losses, present = _losses(head, labels, output)
+    if losses.shape.rank == 0 and num_replicas() > 1:
+        raise ValueError(
+            f"Loss of head {head.name!r} is one number for the batch, which the replicas of a "
+            "strategy cannot put together; it has to give a loss per example, [batch, ...]"
+        )
     if rows is not None:
         present = rows if present is None else rows & present
     if present is not None or sample_weight is not None:
@@ -84,7 +95,7 @@ def head_loss(
         num_rows = tf.cast(tf.size(present), tf.float32)
         # Not times their mean, which is NaN for no rows at all.
         entries *= tf.math.divide_no_nan(tf.reduce_sum(present), num_rows)
-    return tf.math.divide_no_nan(tf.reduce_sum(losses), entries)
+    return tf.math.divide_no_nan(tf.reduce_sum(losses), over_replicas(entries))
 
 
 def _losses(head: Head, labels: Any, output: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -175,13 +186,8 @@ def path_loss(
     )
     # Of the path's layers only: model.losses would add the penalties of branches that did not run.
     penalties = [loss for part in model.parts_of(path).values() for loss in part.losses]
-    return _sum([total, *(tf.cast(penalty, tf.float32) for penalty in penalties)])
+    return _sum([total, *(share_of_replica(tf.cast(p, tf.float32)) for p in penalties)])
 
 
 def _sum(losses: list[tf.Tensor]) -> tf.Tensor:
     return tf.add_n(losses) if len(losses) > 1 else losses[0]
-
-
-def rows_of(batch: tuple) -> tf.Tensor:
-    """Returns the number of rows of a batch, int64 []."""
-    return tf.shape(tf.nest.flatten(batch[1])[0], out_type=tf.int64)[0]

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from branchline.components.branch_trainer.in_replica import share_of_replica
 from branchline.components.branch_trainer.losses import head_loss, like_rows
 from branchline.components.branch_trainer.model import BranchedModel
 
@@ -99,4 +100,5 @@ def _heads_loss(model, outputs, labels, path_ids, weight=None) -> tf.Tensor:
 
 
 def _penalties(model: BranchedModel) -> tf.Tensor:
-    return tf.add_n([tf.constant(0.0), *(tf.cast(loss, tf.float32) for loss in model.losses)])
+    losses = [share_of_replica(tf.cast(loss, tf.float32)) for loss in model.losses]
+    return tf.add_n([tf.constant(0.0), *losses])

@@ -1,5 +1,6 @@
 """One step on a mixed batch, whose rows take different paths through the model."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,12 +13,15 @@ from branchline.components.branch_trainer.conflicts import (
     pcgrad_factors,
     random_orders,
 )
+from branchline.components.branch_trainer.distribute import OneReplica
 from branchline.components.branch_trainer.mixed_losses import mixed_loss, route_losses, route_means
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step import checked
+from branchline.components.branch_trainer.streams import rows_of
 from branchline.components.branch_trainer.updates import apply, is_plain, sum_of_rows
 
+Gradients = list[Any]  # of all variables in order: tensor, IndexedSlices or None
 _TAKEN = ("optimizer", "loss_weight", "clip_norm", "clip_value", "embeddings", "conflicts")
 
 
@@ -34,13 +38,20 @@ class MixedStep:
         settings: of the stream; of them `optimizer`, `loss_weight`, `clip_norm`, `clip_value` and
             `conflicts`.
         jit_compile: whether XLA compiles the step.
+        replicas: what runs it, as in `PathStep`.
 
     Raises:
         ValueError: another setting is given, or one that XLA cannot compile.
     """
 
     def __init__(
-        self, model: BranchedModel, name: str, settings: PathSettings, *, jit_compile: bool = False
+        self,
+        model: BranchedModel,
+        name: str,
+        settings: PathSettings,
+        *,
+        jit_compile: bool = False,
+        replicas: OneReplica | None = None,
     ):
         defaults = PathSettings()
         given = [f for f in vars(defaults) if getattr(settings, f) != getattr(defaults, f)]
@@ -55,6 +66,7 @@ class MixedStep:
         self.model = model
         self.path = name
         self.settings = settings
+        self.replicas = replicas or OneReplica()
         self.groups = _by_users(model)
         template = settings.optimizer or keras.optimizers.Adam()
         if isinstance(template, keras.optimizers.LossScaleOptimizer):
@@ -63,6 +75,7 @@ class MixedStep:
         for variables in self.groups.values():
             self.optimizers.append(type(template).from_config(template.get_config()))
             self.optimizers[-1].build(variables)
+            self.replicas.take_over(self.optimizers[-1])
         self._gradients_fn = self._projected if settings.conflicts == "pcgrad" else self._summed
         self.jit_compile = jit_compile
         self._compiled = tf.function(self._compiled_step, autograph=False, jit_compile=True)
@@ -92,14 +105,15 @@ class MixedStep:
             return self._balancing_step(batch, self.famo)
         if self.jit_compile:
             loss, norm = self._compiled(batch)
-            return checked(loss, norm, batch)
+            return checked(loss, norm, rows_of(batch))
         return self._update(batch, *self._gradients_fn(batch))
 
     def _compiled_step(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor]:
         """Steps if loss and gradient are finite; what XLA compiles raises nothing."""
-        loss, gradients = self._gradients_fn(batch)
+        rows, loss, gradients = self._gradients_fn(batch)
         norm = _norm(gradients)
-        tf.cond(tf.math.is_finite(loss + norm), lambda: self._apply(batch, gradients), tf.no_op)
+        finite = tf.math.is_finite(loss + norm)
+        tf.cond(finite, lambda: self._apply(batch, rows, gradients), tf.no_op)
         return loss, norm
 
     def _balancing_step(self, batch: tuple, famo: Famo) -> tf.Tensor:
@@ -114,7 +128,7 @@ class MixedStep:
         states = [v.value for v in self.model.non_trainable_variables]
         at_first = [tf.identity(state) for state in states]
         loss, means, gradients = self._balanced(batch, famo)
-        figures = self._update(batch, loss, gradients)
+        figures = self._update(batch, self._rows(batch), loss, gradients)
         at_last = [tf.identity(state) for state in states]
         _assign(states, at_first)
         _, means_after, _ = route_means(self.model, batch, training=True)
@@ -123,108 +137,124 @@ class MixedStep:
             famo.update(means, means_after)
         return figures
 
-    def _update(self, batch: tuple, loss: tf.Tensor, gradients: dict[int, Any]) -> tf.Tensor:
-        figures = checked(loss, _norm(gradients), batch)
+    def _update(
+        self, batch: tuple, rows: tf.Tensor, loss: tf.Tensor, gradients: Gradients
+    ) -> tf.Tensor:
+        figures = checked(loss, _norm(gradients), tf.reduce_sum(rows))
         with tf.control_dependencies([figures]):
-            self._apply(batch, gradients)
+            self._apply(batch, rows, gradients)
         return figures
 
-    def _apply(self, batch: tuple, gradients: dict[int, Any]) -> tf.Operation:
+    def _apply(self, batch: tuple, rows: tf.Tensor, gradients: Gradients) -> tf.Operation:
         self._num_steps.assign_add(1)
-        gradients = dict(zip(gradients, self._clipped(list(gradients.values())), strict=True))
-        path_ids = tf.cast(batch[0][1], tf.int32)
-        for users, optimizer, pairs in self._updates(gradients):
-            if path_ids.shape[0] and len(users) == len(self.model.paths):
-                _apply(optimizer, pairs)
+        path_ids = batch[0][1]  # under a strategy not a tensor, but one for each replica
+        never_empty = isinstance(path_ids, tf.Tensor) and bool(path_ids.shape[0])
+        for users, optimizer, pairs in self._updates(self._clipped(gradients)):
+            if never_empty and len(users) == len(self.model.paths):
+                self._hand_over(optimizer, pairs)
                 continue
             tf.cond(
-                tf.reduce_any(path_ids[:, None] == list(users)),
-                lambda optimizer=optimizer, pairs=pairs: _apply(optimizer, pairs),
+                tf.reduce_any(tf.gather(rows, users) > 0),
+                lambda optimizer=optimizer, pairs=pairs: self._hand_over(optimizer, pairs),
                 tf.no_op,
             )
         return tf.no_op()
 
-    def _summed(self, batch: tuple) -> tuple[tf.Tensor, dict[int, Any]]:
-        """Returns loss, and id of a variable → gradient."""
-        variables = [v for of_group in self.groups.values() for v in of_group]
-        values = [v.value for v in variables]
+    def _hand_over(self, optimizer, pairs: list[tuple]) -> tf.Operation:
+        self.replicas.update(lambda pairs: apply(optimizer, pairs), pairs)
+        return tf.no_op()
+
+    def _rows(self, batch: tuple) -> tf.Tensor:
+        """Returns how many rows take each path, float32 [paths]."""
+        of_path = tf.cast(batch[0][1], tf.int32)[:, None] == tf.range(len(self.model.paths))
+        return tf.reduce_sum(tf.cast(of_path, tf.float32), axis=0)
+
+    def _summed(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor, Gradients]:
+        """Returns rows per path, loss, and the gradients of the variables in order."""
+        rows, loss, gradients = self.replicas.sum_of(self._gradients, batch)
+        return rows, loss, self._with_rows_once(gradients)
+
+    def _gradients(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor, Gradients]:
+        values = [v.value for v in self._variables()]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             loss = mixed_loss(self.model, batch, training=True)
             objective = loss * self.settings.loss_weight
-        return loss, self._found(tape.gradient(objective, values), variables)
+        return self._rows(batch), loss, tape.gradient(objective, values)
 
-    def _found(self, gradients: list, variables: list[keras.Variable]) -> dict[int, Any]:
-        """Returns id of a variable → its gradient, in the rows of the batch where that will do."""
-        pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
-        return {id(v): self._summed_rows(g, v) for g, v in pairs}
+    def _with_rows_once(self, gradients: Gradients) -> Gradients:
+        """Returns gradients in the rows of the batch where that will do, else in all rows."""
+        pairs = zip(gradients, self._variables(), strict=True)
+        return [g if g is None else self._summed_rows(g, v) for g, v in pairs]
 
     def _summed_rows(self, gradient, variable: keras.Variable):
         sparse = isinstance(gradient, tf.IndexedSlices) and not self.jit_compile
         by_rows = self.settings.embeddings == "rows" and is_plain(self.optimizers[0], variable)
         return sum_of_rows(gradient) if sparse and by_rows else tf.convert_to_tensor(gradient)
 
-    def _projected(self, batch: tuple) -> tuple[tf.Tensor, dict[int, Any]]:
+    def _projected(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor, Gradients]:
         """Returns the same with the routes' gradients of shared variables projected first."""
-        variables = [v for of_group in self.groups.values() for v in of_group]
+        rows, losses, (*of_routes, of_penalties) = self.replicas.sum_of(self._by_route, batch)
         shared = [len(users) > 1 for users, of_group in self.groups.items() for _ in of_group]
-        values = [v.value for v in variables]
+        products = inner_products(
+            [[g for g, s in zip(of_route, shared, strict=True) if s] for of_route in of_routes]
+        )
+        factors = pcgrad_factors(products, random_orders(len(of_routes), self._num_steps))
+        gradients = []
+        for k, is_shared in enumerate(shared):
+            each = [of_route[k] for of_route in of_routes]
+            if is_shared:
+                each = [tf.cast(factors[i], g.dtype) * g for i, g in enumerate(each)]
+            gradients.append(tf.add_n([*each, of_penalties[k]]))
+        return rows, tf.add_n(losses), gradients
+
+    def _by_route(self, batch: tuple) -> tuple[tf.Tensor, list[tf.Tensor], list[list]]:
+        """Returns rows per path, and losses and gradients of the routes and the penalties."""
+        values = [v.value for v in self._variables()]
         with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
             tape.watch(values)
             losses = route_losses(self.model, batch, training=True)
             objectives = [loss * self.settings.loss_weight for loss in losses]
-        *of_routes, of_penalties = (
+        gradients = [
             [
                 tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)
                 for g, v in zip(tape.gradient(objective, values), values, strict=True)
             ]
             for objective in objectives
-        )
-        products = inner_products(
-            [[g for g, s in zip(of_route, shared, strict=True) if s] for of_route in of_routes]
-        )
-        factors = pcgrad_factors(products, random_orders(len(of_routes), self._num_steps))
-        gradients = {}
-        for k, variable in enumerate(variables):
-            each = [of_route[k] for of_route in of_routes]
-            if shared[k]:
-                each = [tf.cast(factors[i], g.dtype) * g for i, g in enumerate(each)]
-            gradients[id(variable)] = tf.add_n([*each, of_penalties[k]])
-        return tf.add_n(losses), gradients
+        ]
+        return self._rows(batch), losses, gradients
 
-    def _balanced(self, batch: tuple, famo: Famo) -> tuple[tf.Tensor, tf.Tensor, dict]:
+    def _balanced(self, batch: tuple, famo: Famo) -> tuple[tf.Tensor, tf.Tensor, Gradients]:
         """Returns loss, the routes' losses, and the gradients with routes weighted by FAMO."""
-        variables = [v for of_group in self.groups.values() for v in of_group]
-        values = [v.value for v in variables]
+        values = [v.value for v in self._variables()]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             loss, means, penalties = route_means(self.model, batch, training=True)
             weights = tf.stop_gradient(famo.weights(means))
             objective = self.settings.loss_weight * (tf.tensordot(weights, means, 1) + penalties)
-        return loss, means, self._found(tape.gradient(objective, values), variables)
+        return loss, means, self._with_rows_once(tape.gradient(objective, values))
 
-    def _updates(self, gradients: dict[int, Any]) -> Iterator[tuple]:
+    def _variables(self) -> list[keras.Variable]:
+        return [v for of_group in self.groups.values() for v in of_group]
+
+    def _updates(self, gradients: Gradients) -> Iterator[tuple]:
+        all_pairs = iter(zip(gradients, self._variables(), strict=True))
         for (users, of_group), optimizer in zip(self.groups.items(), self.optimizers, strict=True):
-            pairs = [(gradients[id(v)], v) for v in of_group if id(v) in gradients]
+            pairs = [p for p in itertools.islice(all_pairs, len(of_group)) if p[0] is not None]
             if pairs:
                 yield users, optimizer, pairs
 
-    def _clipped(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+    def _clipped(self, gradients: Gradients) -> Gradients:
         limit = self.settings.clip_value
         if limit is not None:
-            gradients = [tf.clip_by_value(g, -limit, limit) for g in gradients]
+            gradients = [g if g is None else tf.clip_by_value(g, -limit, limit) for g in gradients]
         if self.settings.clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self.settings.clip_norm)
         return gradients
 
 
-def _apply(optimizer: keras.optimizers.Optimizer, pairs: list[tuple]) -> tf.Operation:
-    apply(optimizer, pairs)
-    return tf.no_op()
-
-
-def _norm(gradients: dict[int, Any]) -> tf.Tensor:
-    return tf.cast(tf.linalg.global_norm(list(gradients.values())), tf.float32)
+def _norm(gradients: Gradients) -> tf.Tensor:
+    return tf.cast(tf.linalg.global_norm(gradients), tf.float32)
 
 
 def _assign(variables: list[tf.Variable], values: list[tf.Tensor]) -> None:

@@ -73,7 +73,7 @@ class Head(keras.layers.Layer):
         layer: the Keras layer or model that makes the output.
         loss: a Keras loss, its name, or `f(label, output)` → loss per example [batch, ...]. A loss
             that is one number for the batch works where no label is missing and no `sample_weight`
-            is given.
+            is given, without a `strategy`.
         loss_weight: factor of this loss in the path's sum.
         label: key of the label where labels are a dict, a tuple of keys where they are nested;
             default `name`.

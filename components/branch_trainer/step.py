@@ -6,11 +6,13 @@ import keras
 import tensorflow as tf
 
 from branchline.components.branch_trainer.accumulator import Accumulator
-from branchline.components.branch_trainer.losses import example_losses, path_loss, rows_of
+from branchline.components.branch_trainer.distribute import OneReplica
+from branchline.components.branch_trainer.losses import example_losses, path_loss
 from branchline.components.branch_trainer.masks import Masks
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.selective import conditions_in
 from branchline.components.branch_trainer.settings import PathSettings
+from branchline.components.branch_trainer.streams import rows_of
 from branchline.components.branch_trainer.updates import is_plain, sum_of_rows, update
 
 Pairs = list[tuple[tf.Tensor | tf.IndexedSlices, keras.Variable]]
@@ -19,13 +21,13 @@ Pairs = list[tuple[tf.Tensor | tf.IndexedSlices, keras.Variable]]
 NOT_FINITE = "The loss or the gradient is not finite"
 
 
-def checked(loss: tf.Tensor, norm: tf.Tensor, batch: tuple) -> tf.Tensor:
+def checked(loss: tf.Tensor, norm: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """Returns a step's figures; what may happen only if they are finite has to depend on them.
 
     Args:
         loss: float32 [], before `loss_weight` and without leaks.
         norm: float32 [], the gradient's global norm before clipping.
-        batch: of the step.
+        rows: number [], of the batch.
 
     Returns:
         float32 [3]: loss, norm, and the number of examples.
@@ -33,8 +35,8 @@ def checked(loss: tf.Tensor, norm: tf.Tensor, batch: tuple) -> tf.Tensor:
     Raises, where it runs:
         tf.errors.InvalidArgumentError: they are not finite; says NOT_FINITE.
     """
-    rows = tf.cast(rows_of(batch), tf.float32)
-    return tf.debugging.check_numerics(tf.stack([loss, norm, rows]), NOT_FINITE)
+    figures = tf.stack([loss, norm, tf.cast(rows, tf.float32)])
+    return tf.debugging.check_numerics(figures, NOT_FINITE)
 
 
 class PathStep:
@@ -47,6 +49,7 @@ class PathStep:
         path: its name.
         settings: of this path.
         jit_compile: whether XLA compiles the step.
+        replicas: what runs it; None: it runs once, here.
 
     Raises:
         ValueError: nothing is left to train, `freeze` names an unknown part, a mask does not
@@ -55,11 +58,18 @@ class PathStep:
     """
 
     def __init__(
-        self, model: BranchedModel, path: str, settings: PathSettings, *, jit_compile: bool = False
+        self,
+        model: BranchedModel,
+        path: str,
+        settings: PathSettings,
+        *,
+        jit_compile: bool = False,
+        replicas: OneReplica | None = None,
     ):
         self.model = model
         self.path = path
         self.settings = settings
+        self.replicas = replicas or OneReplica()
         self.frozen = tuple(settings.freeze)
         self.leaks = {other: share for other, share in settings.leak.items() if share > 0}
         if settings.conflicts != "sum":
@@ -83,6 +93,7 @@ class PathStep:
                 "give each path, and each Trainer, a new one"
             )
         self.optimizer.build(self.trained)
+        self.replicas.take_over(self.optimizer)
         self.jit_compile = jit_compile
         self._compiled = tf.function(self._compiled_step, autograph=False, jit_compile=True)
         self.accumulator = None
@@ -127,7 +138,7 @@ class PathStep:
         """
         if self.jit_compile:
             loss, norm = self._compiled(batch)
-            return checked(loss, norm, batch)
+            return checked(loss, norm, rows_of(batch))
         if self.settings.gate is None:
             return self._step_on(batch, batch)
         losses = example_losses(self.model, self.path, batch)
@@ -136,15 +147,16 @@ class PathStep:
         return tf.cond(
             tf.size(rows) > 0,
             lambda: self._step_on(through, batch),
-            lambda: checked(tf.reduce_mean(losses), tf.constant(0.0), batch),
+            lambda: checked(tf.reduce_mean(losses), tf.constant(0.0), rows_of(batch)),
         )
 
     def _step_on(self, through: tuple, batch: tuple) -> tf.Tensor:
         """Steps on the examples of a batch that a gate lets through."""
-        loss, pairs = self._gradients(through)
+        rows, loss, gradients = self.replicas.sum_of(self._gradients, through, batch)
+        pairs = self._pairs(gradients)
         norm = _norm(pairs)
         # An optimizer that scales the loss leaves out a step whose gradient is not finite.
-        figures = checked(loss, self._seen(norm), batch)
+        figures = checked(loss, self._seen(norm), rows)
         with tf.control_dependencies([figures]):
             self._update(pairs, norm)
         return figures
@@ -154,24 +166,29 @@ class PathStep:
 
     def _compiled_step(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor]:
         """Steps if loss and gradient are finite; what XLA compiles raises nothing."""
-        loss, pairs = self._gradients(batch)
+        _, loss, gradients = self._gradients(batch, batch)
+        pairs = self._pairs(gradients)
         norm = _norm(pairs)
         finite = tf.math.is_finite(loss + self._seen(norm))
         tf.cond(finite, lambda: self._update(pairs, norm), tf.no_op)
         return loss, self._seen(norm)
 
-    def _gradients(self, batch: tuple) -> tuple[tf.Tensor, Pairs]:
+    def _gradients(self, through: tuple, batch: tuple) -> tuple[tf.Tensor, tf.Tensor, list]:
+        """Returns the batch's number of rows, the loss, and gradients as the tape gives them."""
         variables = [v.value for v in self.trained]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            loss = path_loss(self.model, self.path, batch, training=True, frozen=self.frozen)
+            loss = path_loss(self.model, self.path, through, training=True, frozen=self.frozen)
             objective = loss
             for other, share in self.leaks.items():
-                objective += share * path_loss(self.model, other, batch, training=True)
+                objective += share * path_loss(self.model, other, through, training=True)
             objective *= self.settings.loss_weight
             if self.loss_scaled:
                 objective = self.optimizer.scale_loss(objective)
-        gradients = tape.gradient(objective, variables)
+        rows = tf.cast(rows_of(batch), tf.float32)
+        return rows, loss, tape.gradient(objective, variables)
+
+    def _pairs(self, gradients: list) -> Pairs:
         if self.loss_scaled:
             gradients = [g if g is None else self._times_scale(g, -1) for g in gradients]
         pairs = [(g, v) for g, v in zip(gradients, self.trained, strict=True) if g is not None]
@@ -180,7 +197,7 @@ class PathStep:
         pairs = [(self._summed(g, v), v) for g, v in pairs]
         if self.masks:
             pairs = [(self.masks.masked(g, v), v) for g, v in pairs]
-        return loss, pairs
+        return pairs
 
     def _summed(self, gradient, variable: keras.Variable):
         """Returns the gradient with a row that occurs several times summed.
@@ -238,7 +255,8 @@ class PathStep:
     def _optimize(self, pairs: Pairs) -> None:
         ours: Any = [pair for pair in pairs if self._by_rows(*pair) or self._by_us(pair[1])]
         keras_own = [pair for pair in pairs if not any(pair is our for our in ours)]
-        update(self.optimizer, ours)
+        if ours:
+            self.replicas.update(lambda pairs: update(self.optimizer, pairs), ours)
         if not keras_own:
             self.optimizer.iterations.assign_add(1)
         elif not self.conditions:
@@ -249,7 +267,9 @@ class PathStep:
     def _hand_over(self, pairs: Pairs) -> tf.Operation:
         if self.loss_scaled:
             pairs = [(self._times_scale(g, 1), v) for g, v in pairs]
-        self.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
+        self.replicas.update(
+            lambda pairs: self.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs]), pairs
+        )
         return tf.no_op()
 
     def _apply_by_condition(self, pairs: Pairs) -> None:

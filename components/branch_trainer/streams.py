@@ -80,3 +80,8 @@ def open_at(stream: tf.data.Dataset, num_read: int, *, repeat: bool) -> tf.data.
     options.deterministic = True
     stream = stream.with_options(options)
     return (stream.repeat() if repeat else stream).skip(num_read)
+
+
+def rows_of(batch: tuple) -> tf.Tensor:
+    """Returns the number of rows of a batch, int64 []."""
+    return tf.shape(tf.nest.flatten(batch[1])[0], out_type=tf.int64)[0]

@@ -53,7 +53,7 @@ class TensorBoard:
             values = {
                 "loss": chunk.losses[here].mean(),
                 "gradient_norm": chunk.gradient_norms[here].mean(),
-                "learning_rate": float(self.optimizers[path].learning_rate),
+                "learning_rate": float(np.array(self.optimizers[path].learning_rate)),
                 "step_share": here.mean(),
                 "examples_per_second": chunk.rows[here].sum() / seconds,
             }

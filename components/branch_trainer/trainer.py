@@ -15,6 +15,7 @@ from branchline.components.branch_trainer.arguments import (
     settings_of,
 )
 from branchline.components.branch_trainer.checkpoint import Checkpoints
+from branchline.components.branch_trainer.distribute import replicas_of
 from branchline.components.branch_trainer.early_stop import BestWeights, Validator
 from branchline.components.branch_trainer.history import History, Progress
 from branchline.components.branch_trainer.loop import ENDED, NOT_FINITE, Chunk, Loop
@@ -65,6 +66,10 @@ class Trainer:
         tensorboard_dir: where to write TensorBoard files, a run per path; see `TensorBoard`.
         jit_compile: whether XLA compiles the steps, one program per path and batch shape: give
             batches of one size (`drop_remainder`). Embedding tables are then updated as a whole.
+        strategy: a MirroredStrategy or MultiWorkerMirroredStrategy, under whose scope model and
+            optimizers were made; see `distribute.py`. Batches are those of all replicas together.
+            Every worker runs the same program on the same streams; the first calls `on_progress`
+            and writes, to a `checkpoint_dir` that all share.
 
     Raises:
         ValueError: arguments do not fit each other; says which.
@@ -90,12 +95,15 @@ class Trainer:
         on_progress: Callable[[Progress], None] | None = None,
         tensorboard_dir: str | os.PathLike | None = None,
         jit_compile: bool = False,
+        strategy: tf.distribute.Strategy | None = None,
     ):
         self.model = model
+        self.replicas = replicas_of(strategy)
         self.paths = paths_of(model, streams)
         self.schedule = as_schedule(schedule if schedule is not None else Alternate())
         self.sizes = dict(sizes or {})
         self.settings = settings_of(self.paths, settings or {})
+        self.replicas.check(self.settings, jit_compile)
         self.steps = at_least_one(steps=steps)
         self.steps_per_loop = at_least_one(steps_per_loop=steps_per_loop)
         self.seed = seed
@@ -104,29 +112,37 @@ class Trainer:
         self.checkpoint_every = at_least_one(
             checkpoint_every=checkpoint_every or loops * steps_per_loop
         )
-        self.on_progress = on_progress
+        self.on_progress = on_progress if self.replicas.is_chief else None
         self.history = History.start(self.paths, tuple(validation or {}))
         self.schedule.check(self._situation())
         for path in self.paths:
             check_stream(path, streams[path])
             spec: Any = streams[path].element_spec
             features = spec[0]
-            model.build_path(*((path, features) if path in model.paths else features[::-1]))
+            with self.replicas.scope():
+                model.build_path(*((path, features) if path in model.paths else features[::-1]))
+        self.replicas.check_made_here(model.variables)
         self.validator = Validator(model, dict(validation or {}))
         self.best = self._best_weights()
-        self.path_steps = [self._step_of(path, jit_compile) for path in self.paths]
+        with self.replicas.scope():
+            self.path_steps = [self._step_of(path, jit_compile) for path in self.paths]
         self.tensorboard = None
-        if tensorboard_dir is not None:
+        if tensorboard_dir is not None and self.replicas.is_chief:
             optimizers = {step.path: step.optimizers for step in self.path_steps}
             self.tensorboard = TensorBoard(tensorboard_dir, optimizers)
         self.checkpoints = None
         if checkpoint_dir is not None:
             check_separate(streams)
             self.checkpoints = self._checkpoints_in(checkpoint_dir, streams)
-            self._resume() if resume else self.checkpoints.clear()
+            if resume:
+                self._resume()
+            elif self.replicas.is_chief:
+                self.checkpoints.clear()
+            self.replicas.check_same(self.history.step, checkpoint_dir)
         repeat = self.schedule.on_end == "repeat"
         rest = [open_at(streams[p], self.history.steps[p], repeat=repeat) for p in self.paths]
-        self.loop = Loop(self.path_steps, rest)
+        rest = [self.replicas.split(stream) for stream in rest]
+        self.loop = Loop(self.path_steps, rest, self.replicas.steps_per_call)
 
     def run(self) -> History:
         """Trains until all steps are taken or no path is left, and returns what was done.
@@ -165,12 +181,15 @@ class Trainer:
     def failed_batch(self, path: str) -> Any:
         """Returns the batch at which the loss or gradient of `path` was not finite, or None.
 
-        After resuming it is read again, from a stream that gives the same batches.
+        After resuming it is read again, from a stream that gives the same batches. Of several
+        workers, each has its rows of it.
         """
         if not self.history.stopped.get(path, "").startswith(_NOT_FINITE):
             return None
-        kept = self.loop.kept_batch(self.paths.index(path))
-        return next(iter(self.loop.iterators[self.paths.index(path)])) if kept is None else kept
+        batch = self.loop.kept_batch(self.paths.index(path))
+        if batch is None:
+            batch = next(iter(self.loop.iterators[self.paths.index(path)]))
+        return self.replicas.joined(batch)
 
     @property
     def optimizers(self) -> dict:
@@ -179,7 +198,8 @@ class Trainer:
 
     def _step_of(self, path: str, jit_compile: bool) -> PathStep | MixedStep:
         kind = PathStep if path in self.model.paths else MixedStep
-        return kind(self.model, path, self.settings[path], jit_compile=jit_compile)
+        settings = self.settings[path]
+        return kind(self.model, path, settings, jit_compile=jit_compile, replicas=self.replicas)
 
     def _active(self) -> tuple[str, ...]:
         return tuple(path for path in self.paths if path not in self.history.stopped)
@@ -214,7 +234,7 @@ class Trainer:
         return Checkpoints(directory, variables, identity)
 
     def _save(self) -> None:
-        if self.checkpoints is not None:
+        if self.checkpoints is not None and self.replicas.is_chief:
             early = {path: [best.best, best.waited] for path, best in self.best.items()}
             progress = {"history": dataclasses.asdict(self.history), "early_stop": early}
             self.checkpoints.save(self.history.step, progress)
@@ -245,10 +265,14 @@ class Trainer:
         for path in self.validator.datasets:
             if path in self.history.stopped:
                 continue
-            loss = self.validator(path)
+            loss = self._validation_loss(path)
             self._record_validation(path, loss)
             if path in self.best and self.best[path].observe(loss):
                 self.history.stopped[path] = f"no improvement until step {self.history.step}"
+
+    def _validation_loss(self, path: str) -> float:
+        """Returns the first worker's: statistics differ, and all have to come to one decision."""
+        return self.replicas.of_all(self.validator(path))[0]
 
     def _record_validation(self, path: str, loss: float) -> None:
         self.history.validation[path].append((self.history.step, loss))
@@ -257,7 +281,7 @@ class Trainer:
 
     def _finish(self) -> None:
         for path, best in self.best.items():
-            loss = best.settle(lambda path=path: self.validator(path))
+            loss = best.settle(lambda path=path: self._validation_loss(path))
             self._record_validation(path, loss)
         done = "all steps taken" if self.history.step >= self.steps else "the schedule ended"
         for path in self._active():
