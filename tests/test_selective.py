@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from branchline.components.branch_trainer import BranchedModel, Head, Path, PathSettings
 from branchline.components.branch_trainer.selective import Conditional, Selective
+from branchline.components.branch_trainer.step import PathStep
 
 
 def dense(units=2):
@@ -86,3 +88,28 @@ def test_a_selective_layer_works_in_mixed_precision():
     x = np.ones([1, 2], np.float16)
     assert wrapped(x).dtype == tf.float16
     assert not np.any(gradients(wrapped, x)[0])
+
+
+@pytest.mark.parametrize("off", ["inner", "outer"])
+def test_a_wrapper_in_a_wrapper_is_at_rest_when_either_is_off(off):
+    """Weight decay would move its weights, and has before."""
+    layer = keras.layers.Dense(3)
+    layer.build([None, 3])
+    inner = Conditional(layer)
+    outer = Selective(inner)
+    model = BranchedModel(
+        [keras.layers.Dense(3), outer],
+        heads=[Head("y", keras.layers.Dense(1), loss="mse")],
+        paths={"a": Path()},
+    )
+    batch = tf.ones([4, 2]), tf.ones([4, 1])
+    model.build_path("a", tf.TensorSpec([4, 2]))
+    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.1)
+    step = tf.function(PathStep(model, "a", PathSettings(optimizer)), autograph=False)
+    step(batch)
+    {"inner": inner, "outer": outer}[off].on.assign(0)
+    before = [np.array(v) for v in layer.variables]
+    step(batch)
+    for was, now in zip(before, layer.variables, strict=True):
+        np.testing.assert_array_equal(was, now)
+    assert int(optimizer.iterations) == 2

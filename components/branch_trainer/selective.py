@@ -91,12 +91,15 @@ class Conditional(_Wrapper):
         return tf.cond(self._condition(when), lambda: self.layer(inputs), lambda: inputs)
 
 
-def conditions_in(layers: Iterable[keras.Layer]) -> dict[int, tf.Variable]:
-    """Returns id of a variable → the `on` of the `Selective` or `Conditional` that holds it.
+def conditions_in(layers: Iterable[keras.Layer]) -> dict[int, tuple[tf.Variable, ...]]:
+    """Returns id of a variable → the `on` of every `Selective` and `Conditional` around it.
 
     Args:
         layers: to look through, with the layers in them.
     """
-    found = (sub for layer in layers for sub in layer._flatten_layers())
-    wrappers = [sub for sub in found if isinstance(sub, _Wrapper)]
-    return {id(v): w.on.value for w in wrappers for v in w.layer.trainable_variables}
+    found = {id(sub): sub for layer in layers for sub in layer._flatten_layers()}
+    around: dict[int, tuple[tf.Variable, ...]] = {}
+    for wrapper in (sub for sub in found.values() if isinstance(sub, _Wrapper)):
+        for variable in wrapper.layer.trainable_variables:
+            around[id(variable)] = (*around.get(id(variable), ()), wrapper.on.value)
+    return around

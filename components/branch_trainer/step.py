@@ -274,20 +274,22 @@ class PathStep:
 
     def _apply_by_condition(self, pairs: Pairs) -> None:
         clock = tf.identity(self.optimizer.iterations.value)
-        for on, pairs_of_one in self._by_condition(pairs):
+        for conditions, pairs_of_one in self._by_condition(pairs):
             self.optimizer.iterations.assign(clock)  # `apply` counts, once per update
-            if on is None:
+            if not conditions:
                 self._hand_over(pairs_of_one)
-            else:
-                tf.cond(on > 0, lambda p=pairs_of_one: self._hand_over(p), tf.no_op)
+                continue
+            on = tf.reduce_all([on > 0 for on in conditions])
+            tf.cond(on, lambda p=pairs_of_one: self._hand_over(p), tf.no_op)
         self.optimizer.iterations.assign(clock + 1)
 
     def _by_condition(self, pairs: Pairs) -> list[tuple]:
-        """Returns (condition, pairs): those of a switched-off layer have zeros for gradients."""
-        groups: dict[int, tuple] = {}
+        """Returns (conditions, pairs): those of a switched-off layer have zeros for gradients."""
+        groups: dict[tuple[int, ...], tuple] = {}
         for gradient, variable in pairs:
-            on = self.conditions.get(id(variable))
-            groups.setdefault(id(on), (on, []))[1].append((gradient, variable))
+            conditions = self.conditions.get(id(variable), ())
+            key = tuple(id(on) for on in conditions)
+            groups.setdefault(key, (conditions, []))[1].append((gradient, variable))
         return list(groups.values())
 
     def _by_rows(self, gradient, variable: keras.Variable) -> bool:
