@@ -4,24 +4,30 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from branchline.components.baseline_finder.component import BaselineFinder
     from branchline.components.branch_evaluator.component import BranchEvaluator
     from branchline.components.branch_trainer.component import BranchTrainer
+    from branchline.components.data_fingerprint.component import DataFingerprint
     from branchline.components.mixed_example_gen.component import MixedExampleGen
     from branchline.components.route_validator.component import RouteValidator
     from branchline.components.router.component import Router
     from branchline.components.run_report.component import RunReport
 
 _FOLDERS = {
+    "BaselineFinder": "baseline_finder",
     "BranchEvaluator": "branch_evaluator",
     "BranchTrainer": "branch_trainer",
+    "DataFingerprint": "data_fingerprint",
     "MixedExampleGen": "mixed_example_gen",
     "RouteValidator": "route_validator",
     "Router": "router",
     "RunReport": "run_report",
 }
 __all__ = [
+    "BaselineFinder",
     "BranchEvaluator",
     "BranchTrainer",
+    "DataFingerprint",
     "MixedExampleGen",
     "RouteValidator",
     "Router",

@@ -6,15 +6,58 @@ never from records or artifacts.
 
 import hashlib
 import importlib.util
+import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import branchline
 from branchline.components.code_version import file_hash
-from branchline.schemas import BranchlineError
+from branchline.schemas import BranchlineError, RecipeError
+
+BUILT_IN = "recipe:"
+
+
+def recipe_path(recipe_file: str | Path) -> Path:
+    """Finds a recipe file, which may be a built-in recipe's as `recipe:NAME`.
+
+    A built-in recipe lies at another place on every machine; its name holds on all of them.
+
+    Raises:
+        BranchlineError: There is no such file on this machine.
+    """
+    if not str(recipe_file).startswith(BUILT_IN):
+        path = Path(recipe_file).resolve()
+        if not path.is_file():
+            raise BranchlineError(
+                f"{path}: there is no such recipe file on this machine; if this is a container of "
+                f"a compiled pipeline, its image lacks the file: COPY it to {path} in the "
+                "Dockerfile, or compile with --recipe-in-image and the path that it has there"
+            )
+        return path
+    name = str(recipe_file).removeprefix(BUILT_IN)
+    package = Path(inspect.getfile(branchline)).resolve().parent
+    path = package / "pipeline" / "recipes" / f"{name}.py"
+    if not name.isidentifier() or not path.is_file():
+        raise BranchlineError(
+            f"{recipe_file}: branchline {branchline.__version__} as installed on this machine, or "
+            f"in this image, has no built-in recipe {name!r}; build the image from the branchline "
+            "that compiled the pipeline"
+        )
+    return path.resolve()
+
+
+def recipe_hash(recipe_file: str | Path) -> str:
+    """Identifies a recipe file's content; "" for "", no file.
+
+    Raises:
+        BranchlineError: There is no such file on this machine.
+    """
+    return file_hash(recipe_path(recipe_file)) if recipe_file else ""
 
 
 def import_file(path: str | Path) -> ModuleType:
@@ -23,13 +66,14 @@ def import_file(path: str | Path) -> ModuleType:
     The module is registered, so that functions in it can be found again by name; the same file
     with the same content is imported once in a process.
 
+    Args:
+        path: As `recipe_path` takes it.
+
     Raises:
         BranchlineError: There is no such file on this machine.
         Exception: Whatever the file raises.
     """
-    path = Path(path).resolve()
-    if not path.is_file():
-        raise BranchlineError(f"{path}: there is no such recipe file on this machine")
+    path = recipe_path(path)
     key = hashlib.sha256(f"{path}\0{file_hash(path)}".encode()).hexdigest()[:12]
     name = f"branchline_recipe_{key}"
     if name in sys.modules:
@@ -60,6 +104,10 @@ def importable(folder: Path) -> Iterator[None]:
 def load_function(path: str | Path, name: str) -> Callable[..., Any]:
     """Imports the function `name` of a recipe file.
 
+    Args:
+        path: As `recipe_path` takes it.
+        name: Of the function.
+
     Raises:
         BranchlineError: The file is missing or has no such function.
     """
@@ -67,3 +115,22 @@ def load_function(path: str | Path, name: str) -> Callable[..., Any]:
     if not callable(function):
         raise BranchlineError(f"{path}: got no function {name}, expected one")
     return function
+
+
+def where_raised(error: BaseException, path: Path) -> str:
+    """File and line of `path`, or of a module beside it, in which `error` arose."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).parent == path.parent:
+            return f"{frame.filename}, line {frame.lineno}"
+    return str(path)
+
+
+def in_one_line(error: BaseException) -> str:
+    """Type and message of an error; of a RecipeError the message, which speaks for itself."""
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    message = " ".join(message.split())
+    if isinstance(error, RecipeError):
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -23,14 +23,16 @@ exit codes:
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, and exits with code 2."""
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (--help explains)\n")
 
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The options of run_local.py; exits with code 2 and one line where they are wrong."""
-    parser = _Parser(
+    parser = Parser(
         prog="run_local",
         description="Runs a recipe on this machine: from raw mixed records to a blessed model.",
         epilog=_EXAMPLES,

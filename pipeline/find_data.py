@@ -1,16 +1,11 @@
 """Finds where a run's records come from: the command line, or the recipe."""
 
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from branchline.components.code_version import file_hash
-from branchline.components.user_code import importable
-from branchline.pipeline.load_recipe import (
-    in_one_line,
-    where_raised,
-)
+from branchline.components.mixed_example_gen.write_records import check_records, write_records
 from branchline.schemas import Recipe, RecipeError
 
 
@@ -29,13 +24,13 @@ def find_data(recipe: Recipe, recipe_file: Path, paths: Iterable[str] | None) ->
         RecipeError: There is no data, or a path does not exist or holds nothing.
     """
     if paths:
-        return [_checked(Path(path).expanduser(), "--data") for path in paths]
+        return [check_records(Path(path).expanduser(), "--data") for path in paths]
     if recipe.data is None:
         raise RecipeError(f"recipe {recipe.name!r} brings no data of its own; give --data PATH")
     if callable(recipe.data):
         return None
     path = recipe_file.parent / Path(recipe.data).expanduser()
-    return [_checked(path, f"Recipe.data of {recipe_file.name}:")]
+    return [check_records(path, f"Recipe.data of {recipe_file.name}:")]
 
 
 def write_data(recipe: Recipe, recipe_file: Path, output_dir: Path) -> str:
@@ -60,29 +55,7 @@ def write_data(recipe: Recipe, recipe_file: Path, output_dir: Path) -> str:
     stamp.unlink(missing_ok=True)
     unfinished.mkdir()
     assert callable(recipe.data)
-    try:
-        with importable(recipe_file.parent):
-            recipe.data(unfinished)
-    except Exception as error:
-        where = where_raised(error, recipe_file)
-        raise RecipeError(f"{where}: the recipe's data: {in_one_line(error)}") from error
-    _checked(unfinished, f"{recipe_file.name}: what the recipe's data function wrote:")
+    write_records(recipe.data, recipe_file, unfinished)
     unfinished.rename(folder)
     stamp.write_text(source)
     return str(folder)
-
-
-def _checked(path: Path, what: str) -> str:
-    if not path.exists():
-        raise RecipeError(f"{what} {path} does not exist")
-    if not os.access(path, os.R_OK):
-        raise RecipeError(f"{what} {path} cannot be read: permission denied")
-    if path.is_file() and not path.stat().st_size:
-        raise RecipeError(f"{what} {path} is an empty file")
-    if path.is_dir() and not any(_holds_records(found) for found in path.rglob("*")):
-        raise RecipeError(f"{what} {path} holds no file with anything in it")
-    return str(path.resolve())
-
-
-def _holds_records(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith((".", "_")) and path.stat().st_size > 0

@@ -1,7 +1,9 @@
 """Wires the components into one pipeline."""
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -16,13 +18,16 @@ from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import (
     LatestBlessedModelStrategy,
 )
 from tfx.orchestration import metadata
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, transform_pb2
 from tfx.types import Channel, standard_artifacts
 
 from branchline.components import (
+    BaselineFinder,
     BranchEvaluator,
     BranchTrainer,
+    DataFingerprint,
     MixedExampleGen,
     Router,
     RouteValidator,
@@ -37,25 +42,55 @@ from branchline.schemas import Recipe, RecipeError, split_name, to_json
 CHECKPOINTS = "checkpoints"
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """What is other than on one machine where every step runs in a container of its own.
+
+    Args:
+        backend: "kfp", open-source Kubeflow Pipelines, whose compiler knows no Resolver, or
+            "vertex".
+        pipeline_name: The pipeline's name there.
+        pipeline_root: Where its artifacts lie.
+        serving_dir: Gets the models that are pushed.
+        checkpoint_dir: A folder that outlives the training step; "" where there is none.
+        schema_file: Where ImportSchemaGen finds the schema.
+        recipe_file: Where the image has the recipe's file; `recipe:NAME` for a built-in recipe.
+        data: What the pipeline parameter `data` is unless a run says otherwise; None if every run
+            has to.
+    """
+
+    backend: str
+    pipeline_name: str
+    pipeline_root: str
+    serving_dir: str
+    checkpoint_dir: str
+    schema_file: str
+    recipe_file: str
+    data: str | None
+
+
 def create_pipeline(
     recipe: Recipe,
     *,
     recipe_file: Path,
     recipe_module: ModuleType,
-    data_paths: Sequence[str],
-    output_dir: Path,
+    data_paths: Sequence[str] = (),
+    output_dir: Path | None = None,
+    cluster: Cluster | None = None,
     enable_cache: bool = True,
     beam_pipeline_args: Sequence[str] = (),
 ) -> Pipeline:
-    """Builds the pipeline of a recipe, to be run on this machine.
+    """Builds the pipeline of a recipe, to be run on this machine or on a cluster.
 
     Args:
         recipe: All that makes the project.
         recipe_file: Where it was read from; paths in the recipe are relative to it.
         recipe_module: The imported file, which may have `build_model`, `configure_trainer` and
             `preprocessing_fn`.
-        data_paths: Files and directories of records.
-        output_dir: Gets `pipeline/`, `metadata.sqlite`, `checkpoints/` and `serving/`.
+        data_paths: Files and directories of records; on a cluster, `cluster.data` says it.
+        output_dir: Gets `pipeline/`, `metadata.sqlite`, `checkpoints/` and `serving/`; not for a
+            cluster.
+        cluster: Where it is to run, if not on this machine.
         enable_cache: Whether a component whose inputs, settings and code are as in an earlier run
             is skipped.
         beam_pipeline_args: Passed to every Beam pipeline.
@@ -64,6 +99,24 @@ def create_pipeline(
         RecipeError: A metric does not exist, or the schema cannot be read.
     """
     check_metrics(recipe.routing, recipe.thresholds, recipe.metrics)
+    if cluster is not None:
+        return Pipeline(
+            pipeline_name=cluster.pipeline_name,
+            pipeline_root=cluster.pipeline_root,
+            components=create_components(
+                recipe,
+                recipe_file=recipe_file,
+                recipe_module=recipe_module,
+                data_paths=data_paths,
+                serving_dir=cluster.serving_dir,
+                checkpoint_dir=cluster.checkpoint_dir,
+                schema_file=cluster.schema_file,
+                cluster=cluster,
+            ),
+            enable_cache=enable_cache,
+            beam_pipeline_args=list(beam_pipeline_args),
+        )
+    assert output_dir is not None
     output_dir = output_dir.resolve()
     components = create_components(
         recipe,
@@ -72,7 +125,7 @@ def create_pipeline(
         data_paths=data_paths,
         serving_dir=str(output_dir / "serving" / recipe.name),
         checkpoint_dir=str(output_dir / CHECKPOINTS),
-        schema_file=_schema_file(recipe, recipe_file, output_dir / "schemas"),
+        schema_file=_write_schema(recipe, recipe_file, output_dir / "schemas"),
     )
     return Pipeline(
         pipeline_name=recipe.name,
@@ -95,14 +148,32 @@ def create_components(
     serving_dir: str,
     checkpoint_dir: str,
     schema_file: str,
+    cluster: Cluster | None = None,
 ) -> list[BaseComponent | Resolver]:
-    """Builds the components of a recipe's pipeline, wherever it is to run."""
+    """Builds the components of a recipe's pipeline, wherever it is to run.
+
+    On a cluster the pipeline has parameters, to be set for every run: `data` (a path or a JSON list
+    of paths, "" for the records that the recipe's own function writes), `steps` and `thresholds`
+    (JSON). What MixedExampleGen's driver does on one machine, DataFingerprint does there.
+    """
     routing = recipe.routing
     splits = {s: [split_name(s, route) for route in routing.names] for s in ("train", "eval")}
     own_preprocessing = hasattr(recipe_module, "preprocessing_fn")
+    file_in_steps = cluster.recipe_file if cluster else str(recipe_file.resolve())
+    recipe_hash = file_hash(recipe_file)
+    of_file = {"recipe_file": file_in_steps, "recipe_hash": recipe_hash}
+    no_file = {"recipe_file": "", "recipe_hash": ""}
 
+    input_base, steps, thresholds, fingerprint = data_paths, None, recipe.thresholds, None
+    if cluster:
+        input_base = RuntimeParameter("data", str, cluster.data)
+        steps = RuntimeParameter("steps", int, recipe.training.steps)
+        thresholds = RuntimeParameter("thresholds", str, to_json(recipe.thresholds))
+        fingerprint = DataFingerprint(input_base)
     example_gen = MixedExampleGen(
-        data_paths,
+        input_base,
+        input_fingerprint=fingerprint and fingerprint.outputs["fingerprint"].future()[0].value,
+        **(of_file if cluster and callable(recipe.data) else no_file),
         splits=recipe.splits,
         split_key=recipe.split_key,
         text_keys=routing.text_keys,
@@ -132,9 +203,8 @@ def create_components(
         preprocessing_fn=f"{preprocessing.__name__}.preprocessing_fn",
         custom_config={
             "routing": to_json(routing),
-            "recipe_file": str(recipe_file.resolve()) if own_preprocessing else "",
-            # For TFX's cache, which does not look at code.
-            "recipe_hash": file_hash(str(recipe_file)) if own_preprocessing else "",
+            # The hash is for TFX's cache, which does not look at code.
+            **(of_file if own_preprocessing else no_file),
             "code_version": code_version(preprocessing.__file__),
         },
         splits_config=transform_pb2.SplitsConfig(
@@ -147,20 +217,24 @@ def create_components(
         transform.outputs["transformed_examples"],
         transform.outputs["transform_graph"],
         recipe,
-        recipe_file=str(recipe_file.resolve()) if needs_file(recipe, recipe_module) else "",
+        **(of_file if needs_file(recipe, recipe_module) else no_file),
+        steps=steps,
         checkpoint_dir=checkpoint_dir,
     )
     model = trainer.outputs["model"]
-    baseline = Resolver(
-        strategy_class=LatestBlessedModelStrategy,
-        model=Channel(type=standard_artifacts.Model),
-        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
-    ).with_id("Baseline")
+    if cluster and cluster.backend == "kfp":
+        baseline = BaselineFinder(cluster.pipeline_name).with_id("Baseline")
+    else:
+        baseline = Resolver(
+            strategy_class=LatestBlessedModelStrategy,
+            model=Channel(type=standard_artifacts.Model),
+            model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+        ).with_id("Baseline")
     evaluator = BranchEvaluator(
         examples=routed,
         model=model,
         routing=routing,
-        thresholds=recipe.thresholds,
+        thresholds=thresholds,
         metrics=recipe.metrics,
         max_regression=recipe.max_regression,
         baseline_model=baseline.outputs["model"],
@@ -179,9 +253,10 @@ def create_components(
         router_quarantine=router.outputs["quarantine"],
         anomalies=validator.outputs["anomalies"],
         model_run=trainer.outputs["model_run"],
-        recipe=recipe,
+        recipe=dataclasses.replace(recipe, resources={}),  # no part of what a run came to
     )
     return [
+        *([fingerprint] if fingerprint else []),
         example_gen,
         router,
         statistics_gen,
@@ -202,16 +277,23 @@ def needs_file(recipe: Recipe, module: ModuleType) -> bool:
     return any(hasattr(module, name) for name in own) or callable(recipe.training.schedule)
 
 
-def _schema_file(recipe: Recipe, recipe_file: Path, directory: Path) -> str:
-    """Puts the recipe's schema, or else the declared one, into a file named by its content.
+def schema_text(recipe: Recipe, recipe_file: Path) -> tuple[str, str]:
+    """The recipe's schema, or else the declared one, and a file name that changes with it.
 
     ImportSchemaGen's cache key holds the name alone.
+
+    Raises:
+        RecipeError: The recipe's schema cannot be read.
     """
     if recipe.schema is not None:
         text = _read_schema(recipe_file.parent / recipe.schema)
     else:
         text = text_format.MessageToString(declared_schema(recipe.routing))
-    name = f"schema-{hashlib.sha256(text.encode()).hexdigest()[:16]}.pbtxt"
+    return text, f"schema-{hashlib.sha256(text.encode()).hexdigest()[:16]}.pbtxt"
+
+
+def _write_schema(recipe: Recipe, recipe_file: Path, directory: Path) -> str:
+    text, name = schema_text(recipe, recipe_file)
     directory.mkdir(parents=True, exist_ok=True)
     temporary = directory / f"{name}.part"
     temporary.write_text(text)

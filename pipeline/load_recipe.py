@@ -2,11 +2,10 @@
 
 import ast
 import difflib
-import traceback
 from pathlib import Path
 from types import ModuleType
 
-from branchline.components.user_code import import_file
+from branchline.components.user_code import import_file, in_one_line, where_raised
 from branchline.schemas import Recipe, RecipeError
 
 RECIPES_DIR = Path(__file__).parent / "recipes"
@@ -85,22 +84,3 @@ def _import(path: Path) -> ModuleType:
         raise
     except BaseException as error:
         raise RecipeError(f"{where_raised(error, path)}: {in_one_line(error)}") from error
-
-
-def where_raised(error: BaseException, path: Path) -> str:
-    """File and line of `path`, or of a module beside it, in which `error` arose."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}"
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).parent == path.parent:
-            return f"{frame.filename}, line {frame.lineno}"
-    return str(path)
-
-
-def in_one_line(error: BaseException) -> str:
-    """Type and message of an error; of a RecipeError the message, which speaks for itself."""
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
-    message = " ".join(message.split())
-    if isinstance(error, RecipeError):
-        return message
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -12,6 +12,7 @@ from branchline.schemas.features import Categorical, Feature, Ids, Image, Numeri
 from branchline.schemas.json_codec import from_json, to_json
 from branchline.schemas.metrics import Bound
 from branchline.schemas.recipe import Recipe
+from branchline.schemas.resources import Resources
 from branchline.schemas.routes import Route, RoutingTable, split_name
 from branchline.schemas.targets import Target
 from branchline.schemas.training import EarlyStopping, PathTraining, Training
@@ -32,6 +33,7 @@ __all__ = [
     "PathTraining",
     "Recipe",
     "RecipeError",
+    "Resources",
     "Route",
     "RoutingTable",
     "Target",

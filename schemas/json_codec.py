@@ -17,6 +17,7 @@ from branchline.schemas import (
     features,
     metrics,
     recipe,
+    resources,
     routes,
     targets,
     training,
@@ -24,7 +25,17 @@ from branchline.schemas import (
 
 _CLASSES: dict[str, Any] = {
     cls.__name__: cls
-    for module in (conditions, features, metrics, recipe, routes, schedule, targets, training)
+    for module in (
+        conditions,
+        features,
+        metrics,
+        recipe,
+        resources,
+        routes,
+        schedule,
+        targets,
+        training,
+    )
     for cls in vars(module).values()
     if isinstance(cls, type) and dataclasses.is_dataclass(cls)
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 from branchline.schemas.errors import check_int, check_name, check_number, check_share, reject
 from branchline.schemas.metrics import Bound, bound
+from branchline.schemas.resources import Resources, read_resources
 from branchline.schemas.routes import RoutingTable
 from branchline.schemas.training import Training
 
@@ -32,6 +33,7 @@ class Recipe:
         schema: Path of a TFDV schema (.pbtxt), relative to the recipe file; None infers one.
         data: Where records come from when a run names no data: a path, or a function that writes
             them into the directory it is given.
+        resources: Step, or "*" for all → what it gets where steps run in containers, on Kubeflow.
 
     Raises:
         RecipeError: A field is wrong; names it, its value and what is expected.
@@ -48,6 +50,7 @@ class Recipe:
     split_key: str | None = None
     schema: str | None = None
     data: str | Path | Callable[[Path], Any] | None = None
+    resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_name("Recipe.name", self.name)
@@ -75,6 +78,7 @@ class Recipe:
             object.__setattr__(self, "data", str(self.data))
         if not (self.data is None or isinstance(self.data, str) or callable(self.data)):
             reject("Recipe.data", self.data, "a path, or a function of a directory")
+        object.__setattr__(self, "resources", read_resources("Recipe.resources", self.resources))
 
     def _check_route(self, where: str, route: str) -> None:
         if route not in self.routing.names:

@@ -8,14 +8,17 @@ from typing import Any
 import tensorflow as tf
 from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils, path_utils
 
+from branchline.components.baseline_finder.find_baseline import ABSENT, COPIED_FROM
 from branchline.components.branch_evaluator.evaluate_routes import evaluate_routes
 from branchline.components.branch_evaluator.metric_configs import metric_names
+from branchline.components.branch_evaluator.read_thresholds import read_thresholds
 from branchline.components.branch_evaluator.summary import summarize, write_summary
 from branchline.components.code_version import code_version
 from branchline.schemas import Bound, RoutingTable, from_json, split_name, to_json
@@ -40,12 +43,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         routing = from_json(exec_properties["routing"])
-        thresholds = from_json(exec_properties["thresholds"])
         extra = from_json(exec_properties["metrics"])
+        thresholds = read_thresholds(exec_properties["thresholds"], routing)
         model = artifact_utils.get_single_instance(input_dict["model"])
-        baseline = next(iter(input_dict.get("baseline_model") or ()), None)
-        if baseline is not None and baseline.uri == model.uri:
-            baseline = None  # nothing was trained since the last blessing
+        baseline = _baseline(input_dict.get("baseline_model") or (), model)
         output_dir = artifact_utils.get_single_uri(output_dict["evaluation"])
         evaluations = evaluate_routes(
             self._make_beam_pipeline,
@@ -111,7 +112,8 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
             [*shape] or [*shape, num_classes].
         routing: The routing table.
         thresholds: Route → metric → a number, the worst that passes, or a `Bound`; the metric of a
-            target is `<key>/<metric>`.
+            target is `<key>/<metric>`. A parameter of the pipeline holds them as JSON, such as
+            `{"reviews": {"auc": 0.9}}`.
         metrics: Route → further TFMA or Keras metrics to report.
         max_regression: By how much, as a share of the baseline's value, a metric with a threshold
             may be worse than the baseline's.
@@ -129,22 +131,18 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
         examples: BaseChannel,
         model: BaseChannel,
         routing: RoutingTable,
-        thresholds: Mapping[str, Mapping[str, float | Bound]] | None = None,
+        thresholds: Mapping[str, Mapping[str, float | Bound]] | RuntimeParameter | None = None,
         metrics: Mapping[str, Iterable[str]] | None = None,
         max_regression: float = 0.05,
         baseline_model: BaseChannel | None = None,
     ) -> None:
-        bounds = {
-            route: {m: bound(f"thresholds[{route!r}][{m!r}]", m, v) for m, v in by_metric.items()}
-            for route, by_metric in (thresholds or {}).items()
-        }
         names = {route: tuple(asked) for route, asked in (metrics or {}).items()}
         spec = BranchEvaluatorSpec(
             examples=examples,
             model=model,
             baseline_model=baseline_model,
             routing=to_json(routing),
-            thresholds=to_json(bounds),
+            thresholds=_as_parameter(thresholds),
             metrics=to_json(names),
             max_regression=float(max_regression),
             code_version=code_version(__file__),
@@ -152,6 +150,19 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
             blessing=Channel(type=standard_artifacts.ModelBlessing),
         )
         super().__init__(spec=spec)
+
+
+def _as_parameter(
+    thresholds: Mapping[str, Mapping[str, float | Bound]] | RuntimeParameter | None,
+) -> str | RuntimeParameter:
+    if isinstance(thresholds, RuntimeParameter):
+        return thresholds
+    return to_json(
+        {
+            route: {m: bound(f"thresholds[{route!r}][{m!r}]", m, v) for m, v in by_metric.items()}
+            for route, by_metric in (thresholds or {}).items()
+        }
+    )
 
 
 def _files(examples: list[Artifact], route: str) -> list[str]:
@@ -164,6 +175,16 @@ def _files(examples: list[Artifact], route: str) -> list[str]:
 
 def _serving_dir(model: Artifact) -> str:
     return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+
+
+def _baseline(found: Iterable[Artifact], model: Artifact) -> Artifact | None:
+    """The model to compare with; none where BaselineFinder says so by an empty artifact."""
+    baseline = next(iter(found), None)
+    if baseline is None or baseline.get_int_custom_property(ABSENT):
+        return None
+    if model.uri in (baseline.uri, baseline.get_string_custom_property(COPIED_FROM)):
+        return None  # nothing was trained since the last blessing
+    return baseline
 
 
 def _bless(blessing: Artifact, model: Artifact, baseline: Artifact | None, blessed: bool) -> None:
@@ -180,7 +201,8 @@ def _bless(blessing: Artifact, model: Artifact, baseline: Artifact | None, bless
             constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, baseline.id
         )
     name = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
-    io_utils.write_string_file(os.path.join(blessing.uri, name), "")
+    # TFX asks only whether the file is there; BaselineFinder reads which model it is about.
+    io_utils.write_string_file(os.path.join(blessing.uri, name), model.uri)
     value = constants.BLESSED_VALUE if blessed else constants.NOT_BLESSED_VALUE
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import path_utils
@@ -19,10 +20,11 @@ from branchline.components.branch_trainer import default_model
 from branchline.components.branch_trainer.export import ServedModel
 from branchline.components.branch_trainer.inputs import describe_inputs
 from branchline.components.branch_trainer.train import survey_labels, train
-from branchline.components.code_version import code_version, file_hash
+from branchline.components.code_version import code_version
 from branchline.components.user_code import import_file
+from branchline.components.user_code import recipe_hash as hash_of
 from branchline.schemas import BranchlineError, Recipe, from_json, split_name, to_json
-from branchline.schemas.errors import reject
+from branchline.schemas.errors import check_int, reject
 
 
 class Executor(base_executor.BaseExecutor):
@@ -41,6 +43,8 @@ class Executor(base_executor.BaseExecutor):
         module = import_file(recipe_file) if recipe_file else None
         if module is not None:
             recipe = with_functions(recipe, module)
+        if exec_properties.get("steps") is not None:
+            recipe = with_steps(recipe, exec_properties["steps"])
         examples = artifact_utils.get_single_instance(input_dict["transformed_examples"])
         transform = tft.TFTransformOutput(
             artifact_utils.get_single_uri(input_dict["transform_graph"])
@@ -80,6 +84,17 @@ def with_functions(recipe: Recipe, module: Any) -> Recipe:
     return dataclasses.replace(recipe, training=training)
 
 
+def with_steps(recipe: Recipe, steps: int) -> Recipe:
+    """Gives a recipe as many steps as the pipeline's parameter says.
+
+    Raises:
+        RecipeError: It is no number of steps.
+    """
+    check_int("the pipeline parameter steps", steps)
+    training = dataclasses.replace(recipe.training, steps=steps)
+    return dataclasses.replace(recipe, training=training)
+
+
 def _train_files(examples: types.Artifact, route: str) -> list[str]:
     split = split_name("train", route)
     if split not in artifact_utils.decode_split_names(examples.split_names):
@@ -91,6 +106,7 @@ def _train_files(examples: types.Artifact, route: str) -> list[str]:
 
 def _checkpoint_dir(exec_properties: dict[str, Any], examples_uri: str) -> str:
     parts = [exec_properties[key] for key in ("recipe", "recipe_hash", "code_version")]
+    parts.append(str(exec_properties.get("steps")))
     name = hashlib.sha256("\0".join([*parts, examples_uri]).encode()).hexdigest()[:16]
     return os.path.join(exec_properties["checkpoint_dir"], name)
 
@@ -103,6 +119,7 @@ class BranchTrainerSpec(ComponentSpec):
         "recipe_file": ExecutionParameter(type=str),
         "recipe_hash": ExecutionParameter(type=str),
         "checkpoint_dir": ExecutionParameter(type=str),
+        "steps": ExecutionParameter(type=int, optional=True),
         "code_version": ExecutionParameter(type=str),
     }
     INPUTS = {
@@ -123,9 +140,12 @@ class BranchTrainer(base_component.BaseComponent):
         transform_graph: Transform's graph.
         recipe: Its routes and training; the rest plays no part.
         recipe_file: The file the recipe was read from, if it has a `build_model`, a
-            `configure_trainer`, a `preprocessing_fn` or a schedule of its own; "" otherwise.
+            `configure_trainer`, a `preprocessing_fn` or a schedule of its own, as `recipe_path`
+            takes it; "" otherwise.
+        recipe_hash: Of that file, where it is not on this machine; None computes it.
         checkpoint_dir: Where training keeps what it needs to go on after it was cut off; "" for
             nowhere.
+        steps: Instead of the recipe's; a parameter of the pipeline may give them.
 
     Outputs: `model`, a SavedModel that takes raw examples and routes by itself (signatures
     `serving_default` and one for every route), and `model_run`, with `history.json` and TensorBoard
@@ -145,17 +165,22 @@ class BranchTrainer(base_component.BaseComponent):
         recipe: Recipe,
         *,
         recipe_file: str = "",
+        recipe_hash: str | None = None,
         checkpoint_dir: str = "",
+        steps: int | RuntimeParameter | None = None,
     ) -> None:
         if not isinstance(recipe, Recipe):
             reject("BranchTrainer.recipe", recipe, "a Recipe")
+        if not isinstance(steps, RuntimeParameter | None):
+            check_int("BranchTrainer.steps", steps)
         super().__init__(
             BranchTrainerSpec(
                 transformed_examples=transformed_examples,
                 transform_graph=transform_graph,
                 recipe=to_json(_training_part(recipe)),
                 recipe_file=recipe_file,
-                recipe_hash=file_hash(recipe_file) if recipe_file else "",
+                recipe_hash=hash_of(recipe_file) if recipe_hash is None else recipe_hash,
+                steps=steps,
                 checkpoint_dir=checkpoint_dir,
                 code_version=code_version(__file__),
                 model=types.Channel(type=standard_artifacts.Model),

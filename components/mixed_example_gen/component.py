@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from tfx import types
@@ -14,7 +15,9 @@ from tfx.dsl.components.base import (
     base_driver,
     executor_spec,
 )
+from tfx.dsl.placeholder.placeholder import Placeholder
 from tfx.orchestration import data_types_utils
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.portable import base_driver as portable_base_driver
 from tfx.orchestration.portable import data_types
 from tfx.proto import example_gen_pb2
@@ -25,8 +28,14 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from branchline.components import quarantine
 from branchline.components.artifacts import Quarantine
 from branchline.components.code_version import code_version
-from branchline.components.mixed_example_gen.find_files import find_files, fingerprint
+from branchline.components.mixed_example_gen.find_files import (
+    find_files,
+    fingerprint_of,
+    read_paths,
+)
 from branchline.components.mixed_example_gen.ingest import ingest
+from branchline.components.mixed_example_gen.write_records import own_records
+from branchline.components.user_code import recipe_hash as hash_of
 from branchline.schemas import BranchlineError
 from branchline.schemas.errors import check_int, check_name, check_share, reject
 
@@ -41,13 +50,13 @@ class Driver(base_driver.BaseDriver, portable_base_driver.BaseDriver):
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         """Adds `input_fingerprint`."""
-        files, _ = find_files(json.loads(execution_info.exec_properties["input_base"]))
         result = driver_output_pb2.DriverOutput()
         for key, value in execution_info.exec_properties.items():
             if value is not None:
                 data_types_utils.set_metadata_value(result.exec_properties[key], value)
         data_types_utils.set_metadata_value(
-            result.exec_properties["input_fingerprint"], fingerprint(files)
+            result.exec_properties["input_fingerprint"],
+            fingerprint_of(execution_info.exec_properties["input_base"]),
         )
         return result
 
@@ -63,7 +72,18 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     ) -> None:
         """Runs `ingest` in a Beam pipeline, and fails above the quarantine limit."""
         self._log_startup(input_dict, output_dict, exec_properties)
-        files, others = find_files(json.loads(exec_properties["input_base"]))
+        paths = read_paths(exec_properties["input_base"])
+        own = nullcontext() if paths else own_records(exec_properties.get("recipe_file") or "")
+        with own as directory:
+            self._ingest(paths or [str(directory)], output_dict, exec_properties)
+
+    def _ingest(
+        self,
+        paths: list[str],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        files, others = find_files(paths)
         splits = json.loads(exec_properties["splits"])
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         quarantine_uri = artifact_utils.get_single_uri(output_dict["quarantine"])
@@ -85,7 +105,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         counts = quarantine.read_counts(quarantine_uri)
         quarantine.log_counts("MixedExampleGen", counts)
         if not counts["in"]:
-            raise BranchlineError(f"{exec_properties['input_base']}: the files hold no record")
+            raise BranchlineError(f"{', '.join(paths)}: the files hold no record")
         quarantine.check_limit([counts], exec_properties["quarantine_limit"])
 
 
@@ -94,6 +114,9 @@ class MixedExampleGenSpec(ComponentSpec):
 
     PARAMETERS = {
         "input_base": ExecutionParameter(type=str),
+        "input_fingerprint": ExecutionParameter(type=str, optional=True),
+        "recipe_file": ExecutionParameter(type=str),
+        "recipe_hash": ExecutionParameter(type=str),
         "splits": ExecutionParameter(type=str),
         "split_key": ExecutionParameter(type=str, optional=True),
         "text_keys": ExecutionParameter(type=str),
@@ -113,7 +136,13 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
     Every example also holds `_source` and `_offset`: the file and line it came from.
 
     Args:
-        input_base: A file, directory or pattern, or several.
+        input_base: A file, directory or pattern, or several; "" for what the recipe itself writes.
+            A parameter of the pipeline holds a path, or a JSON list of paths.
+        input_fingerprint: What `DataFingerprint` told, where no driver runs: files that change
+            change it, and with it the key of the cache.
+        recipe_file: The file of the recipe whose `data` function writes the records when there is
+            no `input_base`, as `recipe_path` takes it; "" for none.
+        recipe_hash: Of that file, where it is not on this machine; None computes it.
         splits: Split → its parts of the records, by a stable hash.
         split_key: Records with equal values under this key fall into the same split.
         text_keys: Columns of a CSV file whose cells are texts whatever they look like.
@@ -131,16 +160,16 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
 
     def __init__(
         self,
-        input_base: str | Sequence[str],
+        input_base: str | Sequence[str] | RuntimeParameter,
         *,
+        input_fingerprint: str | Placeholder | None = None,
+        recipe_file: str = "",
+        recipe_hash: str | None = None,
         splits: Mapping[str, int] | None = None,
         split_key: str | None = None,
         text_keys: Sequence[str] = (),
         quarantine_limit: float = 1.0,
     ) -> None:
-        paths = [input_base] if isinstance(input_base, str) else [str(path) for path in input_base]
-        if not paths:
-            reject("MixedExampleGen.input_base", input_base, "at least one path")
         splits = splits or {"train": 4, "eval": 1}
         for split, parts in splits.items():
             check_name("MixedExampleGen.splits", split)
@@ -148,7 +177,10 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
         check_share("MixedExampleGen.quarantine_limit", quarantine_limit)
         super().__init__(
             MixedExampleGenSpec(
-                input_base=json.dumps(paths),
+                input_base=as_parameter("MixedExampleGen.input_base", input_base),
+                input_fingerprint=input_fingerprint,
+                recipe_file=recipe_file,
+                recipe_hash=hash_of(recipe_file) if recipe_hash is None else recipe_hash,
                 splits=json.dumps(dict(splits), sort_keys=True),
                 split_key=split_key,
                 text_keys=json.dumps(sorted(text_keys)),
@@ -158,3 +190,21 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
                 quarantine=types.Channel(type=Quarantine),
             )
         )
+
+
+def as_parameter(
+    field: str, input_base: str | Sequence[str] | RuntimeParameter
+) -> str | RuntimeParameter:
+    """An `input_base` as an execution property, which `read_paths` reads.
+
+    Raises:
+        RecipeError: It is no path, or a parameter that holds no text.
+    """
+    if isinstance(input_base, RuntimeParameter):
+        if input_base.ptype not in (str, None):
+            reject(field, input_base.ptype, "a parameter of type str")
+        return input_base
+    paths = [input_base] if isinstance(input_base, str) else [str(path) for path in input_base]
+    if not paths:
+        reject(field, input_base, "at least one path")
+    return json.dumps(paths) if paths != [""] else ""

@@ -1,13 +1,16 @@
 """Finds the files of records under the paths a user names, and tells when they change."""
 
 import hashlib
+import json
 import re
 from typing import NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
-from branchline.schemas import BranchlineError
+from branchline.components.artifact_paths import beam_path
+from branchline.schemas import BranchlineError, RecipeError
 
+OWN_RECORDS = "recipe"  # the fingerprint of what a recipe writes by itself
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv"}
 _PATTERN_SIGNS = re.compile(r"[*?\[]")
 _COMPRESSIONS = (".gz", ".bz2")
@@ -30,6 +33,28 @@ def file_format(path: str) -> str | None:
         path = path.removesuffix(compression)
     dot = path.rfind(".")
     return FORMATS.get(path[dot:].lower()) if dot > path.rfind("/") else None
+
+
+def read_paths(text: str) -> list[str]:
+    """Reads a pipeline's parameter `data`: a path, a JSON list of paths, or "" for none.
+
+    Raises:
+        RecipeError: It begins like a JSON list, but is none of paths.
+
+    >>> read_paths("s3://b/records"), read_paths('["a.csv", "minio://b/c"]'), read_paths("")
+    (['s3://b/records'], ['a.csv', 's3://b/c'], [])
+    """
+    paths = [text.strip()] if text.strip() else []
+    if text.lstrip().startswith("[") and '"' in text:  # not a pattern such as [ab].csv
+        try:
+            paths = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise RecipeError(
+                f"data: got {text!r}, expected a JSON list of paths: {error}"
+            ) from None
+        if not all(isinstance(path, str) and path for path in paths):
+            raise RecipeError(f"data: got {text!r}, expected a JSON list of paths")
+    return [beam_path(path) for path in paths]
 
 
 def find_files(paths: list[str]) -> tuple[list[RecordFile], list[str]]:
@@ -59,7 +84,7 @@ def find_files(paths: list[str]) -> tuple[list[RecordFile], list[str]]:
 def _match(path: str) -> list[str]:
     base = path.rstrip("/")
     there = FileSystems.exists(base)  # then the signs of a pattern are part of its name
-    pattern = _literal(base) if there else base
+    pattern = literal(base) if there else base
     results = FileSystems.match([pattern, f"{pattern}/**"] if path == base else [f"{pattern}/**"])
     found = {each.path for result in results for each in result.metadata_list}
     chosen = {each for each in found if each.startswith(f"{base}/")} or found
@@ -67,7 +92,8 @@ def _match(path: str) -> list[str]:
     return sorted(each for each in chosen if not _hidden(each[len(named) :]))
 
 
-def _literal(path: str) -> str:
+def literal(path: str) -> str:
+    """A pattern that matches `path` alone, whatever signs of a pattern are in it."""
     return _PATTERN_SIGNS.sub(r"[\g<0>]", path)
 
 
@@ -82,7 +108,7 @@ def fingerprint(files: list[RecordFile]) -> str:
     """
     digest = hashlib.sha256()
     for file in files:
-        size = FileSystems.match([_literal(file.path)])[0].metadata_list[0].size_in_bytes
+        size = FileSystems.match([literal(file.path)])[0].metadata_list[0].size_in_bytes
         try:
             state = FileSystems.checksum(file.path)
         except Exception:  # noqa: BLE001 - what a file system cannot tell differs between them
@@ -90,3 +116,15 @@ def fingerprint(files: list[RecordFile]) -> str:
         changed = FileSystems.last_updated(file.path)
         digest.update(f"{file.path}\0{size}\0{state}\0{changed}\0".encode())
     return digest.hexdigest()
+
+
+def fingerprint_of(input_base: str) -> str:
+    """Identifies what `read_paths` finds in `input_base`; OWN_RECORDS for "".
+
+    What a recipe writes by itself changes with the recipe file alone.
+
+    Raises:
+        BranchlineError: As `find_files`.
+    """
+    paths = read_paths(input_base)
+    return fingerprint(find_files(paths)[0]) if paths else OWN_RECORDS

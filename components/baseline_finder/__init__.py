@@ -1,0 +1,1 @@
+"""Finds the model that was blessed last, where no metadata store can be asked."""

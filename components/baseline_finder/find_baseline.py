@@ -1,0 +1,177 @@
+"""Finds the model that was blessed last among the artifacts of a pipeline's runs, and copies it.
+
+BranchEvaluator leaves a file BLESSED for a model that passes, with the model's URI in it.
+"""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
+from apache_beam.io.filesystems import FileSystems
+
+from branchline.components.artifact_paths import beam_path, to_remote
+from branchline.components.check_access import check_access, refused
+from branchline.components.mixed_example_gen.find_files import literal
+from branchline.schemas import BranchlineError
+
+ABSENT = "absent"  # custom properties of the artifact
+COPIED_FROM = "copied_from"
+_BLESSED = "BLESSED"
+_SAVED_MODEL = "Format-Serving/saved_model.pb"
+_CHUNK = 1 << 22  # bytes
+_LEAST_BELOW = 3  # <pipeline>/<run>/<task>/<output>, on newer Kubeflow with a UUID before the last
+
+
+class Place(NamedTuple):
+    """Where a pipeline's artifacts lie, as Beam's file systems know it, and those of this run."""
+
+    root: str
+    own_run: str
+
+
+class Candidate(NamedTuple):
+    """A blessing: when it was given, its file, and the model it is about."""
+
+    updated: float
+    blessing: str
+    model: str
+
+
+def own_place(uri: str, pipeline_name: str, volume: str | None = None) -> Place:
+    """Tells from the URI of an output where the runs of its pipeline have theirs.
+
+    Args:
+        uri: `<root>/<pipeline>/<run>/<task>/…/<output>`, remote or as a step sees it.
+        pipeline_name: The pipeline.
+        volume: See `to_local`.
+
+    Raises:
+        BranchlineError: The pipeline's name is not in the URI.
+
+    >>> own_place("/minio/b/v2/mixed/run-1/Baseline/1-2/model", "mixed")
+    Place(root='s3://b/v2/mixed', own_run='s3://b/v2/mixed/run-1')
+    """
+    parts = beam_path(to_remote(uri.rstrip("/"), volume)).split("/")
+    places = [i for i, part in enumerate(parts[:-_LEAST_BELOW]) if part == pipeline_name]
+    if not places:
+        raise BranchlineError(
+            f"{uri}: the step's output does not lie in a directory {pipeline_name!r} of the "
+            "pipeline's artifacts, so that those of earlier runs cannot be found"
+        )
+    return Place("/".join(parts[: places[-1] + 1]), "/".join(parts[: places[-1] + 2]))
+
+
+def find_blessed(
+    root: str, own_run: str | None = None, volume: str | None = None
+) -> list[Candidate]:
+    """Lists the blessed models below `root`, newest blessing first.
+
+    Args:
+        root: A directory, local or of a bucket.
+        own_run: What lies in it is passed over.
+        volume: See `to_local`.
+
+    Returns:
+        Candidates, whose models may be gone.
+
+    Raises:
+        BranchlineError: `root` cannot be listed.
+    """
+    blessings = sorted(
+        (
+            (each.last_updated_in_seconds, each.path)
+            for each in list_files(root)
+            if each.path.rpartition("/")[2] == _BLESSED
+            and not (own_run and each.path.startswith(f"{own_run}/"))
+        ),
+        reverse=True,
+    )
+    return [
+        Candidate(updated, path, beam_path(to_remote(model.rstrip("/"), volume)))
+        for updated, path in blessings
+        if (model := _read(path))
+    ]
+
+
+def copy_newest(place: Place, directory: str, volume: str | None = None) -> str | None:
+    """Copies the model that was blessed last, and is still there, to a local directory.
+
+    Returns:
+        Where the model came from; None when there is none, and nothing was written.
+
+    Raises:
+        BranchlineError: A place cannot be listed or read.
+    """
+    for candidate in find_blessed(*place, volume):
+        if copy_model(candidate.model, Path(directory)):
+            return candidate.model
+    return None
+
+
+def copy_model(model: str, directory: Path) -> bool:
+    """Copies a model under a temporary name, and renames it when it is whole.
+
+    Returns:
+        False when there is no model, or it went away meanwhile; then nothing is left behind.
+
+    Raises:
+        BranchlineError: It is there and cannot be read.
+    """
+    if not _is_there(model):
+        return False
+    part = directory.with_name(f"{directory.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        for each in list_files(model):
+            _copy_file(each.path, part / each.path.removeprefix(f"{model}/"))
+        if not (part / _SAVED_MODEL).is_file():
+            return False
+        shutil.rmtree(directory, ignore_errors=True)
+        part.rename(directory)
+    except BeamIOError as error:
+        if _is_there(model):
+            raise refused(model, error) from error
+        return False
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return True
+
+
+def list_files(root: str) -> list[FileMetadata]:
+    """All files below `root`, without the empty objects that stand for directories.
+
+    Raises:
+        BranchlineError: It cannot be listed.
+    """
+    check_access(root)
+    try:
+        (result,) = FileSystems.match([f"{literal(root)}/**"])
+    except (BeamIOError, ValueError) as error:
+        raise refused(root, error) from error
+    return [each for each in result.metadata_list if not each.path.endswith("/")]
+
+
+def _is_there(model: str) -> bool:
+    try:
+        return FileSystems.exists(f"{model}/{_SAVED_MODEL}")
+    except (BeamIOError, ValueError) as error:
+        raise refused(model, error) from error
+
+
+def _copy_file(source: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _open(source) as content, open(target, "wb") as copy:
+        shutil.copyfileobj(content, copy, _CHUNK)
+
+
+def _read(path: str) -> str:
+    try:
+        with _open(path) as content:
+            return content.read().decode(errors="replace").strip()
+    except (BeamIOError, OSError):  # deleted since it was listed
+        return ""
+
+
+def _open(path: str):
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)

@@ -1,0 +1,41 @@
+"""Asks an object store whether it lets us in, before Beam does, which would ask for ten minutes."""
+
+from branchline.schemas import BranchlineError
+
+_ADVICE = (
+    "a compiled pipeline's steps get access by `run_kubeflow.py compile` with --secret (the "
+    "Kubernetes secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and --s3-endpoint (the "
+    "store's URL, where it is not Amazon's)"
+)
+
+
+def check_access(path: str) -> None:
+    """Lists one object of an `s3://` path's bucket; other paths pass.
+
+    Beam takes missing credentials and refused connections for failures that pass, and a bucket
+    that does not exist for an empty one.
+
+    Raises:
+        BranchlineError: boto3 is not installed, there are no credentials, the store cannot be
+            reached, or it refuses; tells what was listed, and what gives access.
+    """
+    if not path.startswith("s3://"):
+        return
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError as error:
+        raise BranchlineError(
+            f"{path}: reading s3:// and minio:// needs boto3; install branchline[kubeflow]"
+        ) from error
+    bucket, _, key = path.removeprefix("s3://").partition("/")
+    try:
+        # Where to ask is in the environment, as Beam reads it too.
+        boto3.session.Session().client("s3").list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise refused(path, error) from error
+
+
+def refused(path: str, error: Exception) -> BranchlineError:
+    """Words the error of a place that could not be listed or read."""
+    return BranchlineError(f"{path}: cannot be listed or read: {error}; {_ADVICE}")

@@ -1,0 +1,1 @@
+"""Tells when records change, for a cache that sees only parameters."""

@@ -1,0 +1,75 @@
+"""DataFingerprint: a TFX component that does what a driver does where no driver runs."""
+
+import logging
+from typing import Any
+
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.types.artifact import Artifact
+from tfx.types.channel import Channel
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from branchline.components.code_version import code_version
+from branchline.components.mixed_example_gen.component import as_parameter
+from branchline.components.mixed_example_gen.find_files import fingerprint_of
+
+_progress = logging.getLogger("branchline.progress")
+
+
+class Executor(base_executor.BaseExecutor):
+    """Looks at the files and writes what identifies them."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the fingerprint.
+
+        Raises:
+            BranchlineError: There are no such files, or they cannot be listed.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        output: Any = artifact_utils.get_single_instance(output_dict["fingerprint"])
+        output.value = fingerprint_of(exec_properties["input_base"])
+        _progress.info("the records' fingerprint is %s", output.value)
+
+
+class DataFingerprintSpec(ComponentSpec):
+    """Paths in, a text out."""
+
+    PARAMETERS = {
+        "input_base": ExecutionParameter(type=str),
+        "code_version": ExecutionParameter(type=str),
+    }
+    INPUTS = {}
+    OUTPUTS = {"fingerprint": ChannelParameter(type=standard_artifacts.String)}
+
+
+class DataFingerprint(base_component.BaseComponent):
+    """Identifies the records' files, so that a cache whose key holds this sees when they change.
+
+    It reads none of them; it must never be cached itself.
+
+    Args:
+        input_base: As MixedExampleGen's; "" for what the recipe itself writes.
+
+    Outputs `fingerprint` (String): another text whenever a file is another.
+
+    Raises:
+        RecipeError: `input_base` is no path.
+    """
+
+    SPEC_CLASS = DataFingerprintSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(self, input_base: str | RuntimeParameter) -> None:
+        super().__init__(
+            DataFingerprintSpec(
+                input_base=as_parameter("DataFingerprint.input_base", input_base),
+                code_version=code_version(__file__),
+                fingerprint=Channel(type=standard_artifacts.String),
+            )
+        )

@@ -1,0 +1,150 @@
+"""Where on a cluster artifacts, models and records lie, and whether steps can reach them there."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from branchline.schemas import RecipeError
+
+VOLUME_MOUNT = "/branchline-volume"
+_STORES = ("s3", "gs", "minio")
+_CLAIM = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+# Of an installation of Kubeflow Pipelines that brings its own object store.
+_MINIO_ENDPOINT = "http://minio-service.kubeflow:9000"
+_MINIO_SECRETS = {
+    "AWS_ACCESS_KEY_ID": "mlpipeline-minio-artifact/accesskey",
+    "AWS_SECRET_ACCESS_KEY": "mlpipeline-minio-artifact/secretkey",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where everything lies that outlives a step.
+
+    Args:
+        root: The pipeline root; "" for the cluster's own.
+        volume: Folder of a mounted volume that holds the artifacts instead; "" for none.
+        serving_dir: Gets the pushed models.
+        checkpoint_dir: Where training can go on from; "" for nowhere.
+        mounts: Persistent volume claim → where it is mounted in every step.
+        data: Paths of records, or "".
+        env: Environment variables that steps need to reach the object store.
+        secrets: The same, each as `<secret>/<key>`.
+    """
+
+    root: str
+    volume: str
+    serving_dir: str
+    checkpoint_dir: str
+    mounts: dict[str, str] = field(default_factory=dict)
+    data: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+
+
+def find_place(
+    recipe_name: str,
+    *,
+    backend: str,
+    pipeline_root: str,
+    serving_dir: str | None = None,
+    volumes: Sequence[str] = (),
+    data: Sequence[str] = (),
+    s3_endpoint: str | None = None,
+) -> Place:
+    """Reads what the command line says about places.
+
+    Args:
+        recipe_name: Names the folder of the pushed models.
+        backend: "kfp" or "vertex".
+        pipeline_root: `s3://`, `gs://`, `minio://` or `volume://CLAIM/PATH`.
+        serving_dir: A folder; None for one under the root.
+        volumes: `CLAIM:PATH` each.
+        data: Where records lie.
+        s3_endpoint: URL of an S3 that is not Amazon's.
+
+    Raises:
+        RecipeError: Steps on the backend could not reach a place.
+    """
+    scheme = _scheme(pipeline_root)
+    if backend == "vertex":
+        if scheme != "gs":
+            raise RecipeError(f"--pipeline-root {pipeline_root}: Vertex AI needs gs://BUCKET/PATH")
+        if volumes or s3_endpoint:
+            raise RecipeError("--volume and --s3-endpoint are of Kubernetes; Vertex AI has neither")
+    elif scheme not in (*_STORES, "volume"):
+        raise RecipeError(
+            f"--pipeline-root {pipeline_root} {_not_there(scheme)}; expected s3://BUCKET/PATH, "
+            "gs://…, minio://… or volume://CLAIM/PATH"
+        )
+    mounts = dict(_read_volume(each) for each in volumes)
+    root, volume = pipeline_root.rstrip("/"), ""
+    if scheme == "volume":
+        claim, _, path = root.removeprefix("volume://").partition("/")
+        _check_claim(f"--pipeline-root {pipeline_root}", claim)
+        mounts = {claim: VOLUME_MOUNT} | mounts
+        root, volume = "", str(PurePosixPath(mounts[claim], path))
+    place = Place(
+        root=root,
+        volume=volume,
+        serving_dir=serving_dir or f"{volume or root}/serving/{recipe_name}",
+        checkpoint_dir=f"{volume}/checkpoints/{recipe_name}" if volume else "",
+        mounts=mounts,
+        data=data[0] if len(data) == 1 else json.dumps(list(data)) if data else "",
+    )
+    for what, path in [("--serving-dir", place.serving_dir), *(("--data", each) for each in data)]:
+        _check_reachable(what, path, backend, place)
+    return _with_store(place, [root, place.serving_dir, *data], s3_endpoint)
+
+
+def _with_store(place: Place, paths: Sequence[str], endpoint: str | None) -> Place:
+    """Adds what it takes to reach an object store that is not the cloud's own."""
+    if any(_scheme(path) == "minio" for path in paths):
+        endpoint = endpoint or _MINIO_ENDPOINT
+        return dataclasses.replace(
+            place, env={"AWS_ENDPOINT_URL": endpoint}, secrets=dict(_MINIO_SECRETS)
+        )
+    return dataclasses.replace(place, env={"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
+
+
+def _check_reachable(what: str, path: str, backend: str, place: Place) -> None:
+    scheme = _scheme(path)
+    if scheme in (("gs",) if backend == "vertex" else _STORES):
+        return
+    mounts = place.mounts.values()
+    if not scheme and any(PurePosixPath(path).is_relative_to(mount) for mount in mounts):
+        return
+    if backend == "vertex":
+        raise RecipeError(f"{what} {path}: Vertex AI needs gs://BUCKET/PATH")
+    known = f" ({', '.join(mounts)})" if mounts else ""
+    raise RecipeError(
+        f"{what} {path} {_not_there(scheme)}; expected s3://…, gs://…, minio://…, or a path on a "
+        f"mounted --volume{known}"
+    )
+
+
+def _not_there(scheme: str) -> str:
+    if scheme:
+        return f"has the scheme {scheme}://, which no step can read"
+    return "is a path on this machine, which the cluster's containers do not see"
+
+
+def _read_volume(text: str) -> tuple[str, str]:
+    claim, colon, path = text.partition(":")
+    _check_claim(f"--volume {text}", claim)
+    if not colon or not path.startswith("/"):
+        raise RecipeError(f"--volume {text}: expected CLAIM:/ABSOLUTE/PATH")
+    return claim, path.rstrip("/")
+
+
+def _check_claim(what: str, claim: str) -> None:
+    if not _CLAIM.fullmatch(claim):
+        raise RecipeError(f"{what}: got {claim!r}, expected the name of a persistent volume claim")
+
+
+def _scheme(path: str) -> str:
+    scheme, found, _ = path.partition("://")
+    return scheme if found else ""

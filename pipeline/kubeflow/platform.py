@@ -1,0 +1,66 @@
+"""What Kubernetes alone has: secrets, node selectors and volumes, as the spec's `platforms`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from branchline.schemas import RecipeError, Resources
+
+
+def platform_spec(
+    labels: Mapping[str, str], resources: Mapping[str, Resources], mounts: Mapping[str, str]
+) -> dict[str, Any]:
+    """The second document of a pipeline's YAML, after the pipeline spec.
+
+    Args:
+        labels: Step → label of its executor in the pipeline spec.
+        resources: Step → what it gets.
+        mounts: Persistent volume claim → where it is mounted in every step.
+
+    Returns:
+        A PlatformSpec as JSON would hold it (kubernetes_platform/proto/
+        kubernetes_executor_config.proto of kubeflow/pipelines); {} if there is nothing to say.
+    """
+    executors = {}
+    for step, label in labels.items():
+        config: dict[str, Any] = {}
+        if mounts:
+            config["pvcMount"] = [
+                _named("constant", "pvcNameParameter", claim) | {"mountPath": path}
+                for claim, path in mounts.items()
+            ]
+        by_secret: dict[str, list[dict[str, str]]] = {}
+        for variable, place in sorted(resources[step].secrets.items()):
+            secret, _, key = place.partition("/")
+            by_secret.setdefault(secret, []).append({"secretKey": key, "envVar": variable})
+        if by_secret:
+            config["secretAsEnv"] = [
+                _named("secretName", "secretNameParameter", secret) | {"keyToEnv": keys}
+                for secret, keys in by_secret.items()
+            ]
+        if resources[step].node_selector:
+            config["nodeSelector"] = {"labels": dict(resources[step].node_selector)}
+        if config:
+            executors[label] = config
+    if not executors:
+        return {}
+    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}
+
+
+def check_vertex(resources: Mapping[str, Resources]) -> None:
+    """Rejects what Vertex AI does not have.
+
+    Raises:
+        RecipeError: A step asks for it.
+    """
+    for step, given in resources.items():
+        for what, wanted in (("secrets", given.secrets), ("node_selector", given.node_selector)):
+            if wanted:
+                raise RecipeError(
+                    f"resources of {step}: {what} is of Kubernetes, Vertex AI has none; "
+                    "give the run's service account the rights instead"
+                )
+
+
+def _named(old: str, new: str, value: str) -> dict[str, Any]:
+    """A name as releases up to 2.4 read it, and as later ones do."""
+    return {old: value, new: {"runtimeValue": {"constant": value}}}

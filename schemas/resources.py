@@ -1,0 +1,118 @@
+"""What a step of the pipeline gets where each runs in a container of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from branchline.schemas.errors import check_int, check_number, reject
+
+# The steps of a pipeline on Kubeflow. Those that can use an accelerator train.
+GPU_STEPS = ("BranchTrainer",)
+STEPS = (
+    "DataFingerprint",
+    "MixedExampleGen",
+    "Router",
+    "StatisticsGen",
+    "ImportSchemaGen",
+    "RouteValidator",
+    "Transform",
+    *GPU_STEPS,
+    "Baseline",
+    "BranchEvaluator",
+    "Pusher",
+    "RunReport",
+)
+EVERY_STEP = "*"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one step gets on a cluster; a run on one machine takes no notice of it.
+
+    Args:
+        cpu: Cores at most, in whole or part; None for no limit.
+        memory: GB (10⁹ bytes) at most; None for no limit.
+        gpus: Accelerators, for a step that can use them.
+        gpu_type: The Kubernetes resource (`nvidia.com/gpu`, the default there) or Vertex's type
+            (`NVIDIA_TESLA_T4`, the default there).
+        node_selector: Labels that the node must have.
+        secrets: Environment variable → `<secret>/<key>` of a Kubernetes secret.
+        env: Environment variable → value. Not for what must stay secret.
+        image: Container image, where it is another one than the pipeline's.
+
+    Raises:
+        RecipeError: A field is wrong; names it, its value and what is expected.
+    """
+
+    cpu: float | None = None
+    memory: float | None = None
+    gpus: int = 0
+    gpu_type: str | None = None
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("cpu", "memory"):
+            if getattr(self, name) is not None:
+                check_number(f"Resources.{name}", getattr(self, name), above=0)
+        check_int("Resources.gpus", self.gpus, least=0)
+        for name in ("node_selector", "secrets", "env"):
+            _check_strings(f"Resources.{name}", getattr(self, name))
+        for variable, place in self.secrets.items():
+            secret, slash, key = place.partition("/")
+            if not (secret and slash and key):
+                reject(f"Resources.secrets[{variable!r}]", place, "<secret>/<key>")
+        for name in ("gpu_type", "image"):
+            if not isinstance(getattr(self, name), str | None):
+                reject(f"Resources.{name}", getattr(self, name), "a str or None")
+
+    def over(self, common: "Resources") -> "Resources":
+        """These resources, and where they say nothing, those of `common`."""
+        return Resources(
+            cpu=self.cpu if self.cpu is not None else common.cpu,
+            memory=self.memory if self.memory is not None else common.memory,
+            gpus=self.gpus or common.gpus,
+            gpu_type=self.gpu_type or common.gpu_type,
+            node_selector={**common.node_selector, **self.node_selector},
+            secrets={**common.secrets, **self.secrets},
+            env={**common.env, **self.env},
+            image=self.image or common.image,
+        )
+
+
+def read_resources(where: str, value: Any) -> dict[str, Resources]:
+    """Checks a recipe's resources, step → Resources or a dict of its fields.
+
+    Raises:
+        RecipeError: There is no such step or field, or a step cannot use what it is given.
+    """
+    if not isinstance(value, Mapping):
+        reject(where, value, "a dict of step to Resources(…)")
+    read = {}
+    for step, given in value.items():
+        if step not in (*STEPS, EVERY_STEP):
+            reject(where, step, f"one of {', '.join(STEPS)}, or {EVERY_STEP!r} for all")
+        if isinstance(given, Mapping):
+            unknown = [name for name in given if name not in Resources.__dataclass_fields__]
+            if unknown:
+                known = ", ".join(Resources.__dataclass_fields__)
+                reject(f"{where}[{step!r}]", unknown[0], f"one of {known}")
+            given = Resources(**given)
+        if not isinstance(given, Resources):
+            reject(f"{where}[{step!r}]", given, "Resources(…)")
+        if given.gpus and step not in GPU_STEPS:
+            reject(
+                f"{where}[{step!r}].gpus", given.gpus, f"0: only {', '.join(GPU_STEPS)} can use one"
+            )
+        read[step] = given
+    return read
+
+
+def _check_strings(where: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        reject(where, value, "a dict of str to str")
+    for key, text in value.items():
+        if not isinstance(key, str) or not key or not isinstance(text, str):
+            reject(f"{where}[{key!r}]", text, "a str under a str")
