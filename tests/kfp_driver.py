@@ -74,8 +74,18 @@ class Kubeflow:
         self._cache: dict[tuple[str, str], Step] = {}
         self._number = itertools.count(1)
 
-    def run(self, path: Path, parameters: Mapping[str, object] | None = None) -> Run:
+    def run(
+        self,
+        path: Path,
+        parameters: Mapping[str, object] | None = None,
+        until: set[str] | None = None,
+    ) -> Run:
         """Runs the pipeline in a file.
+
+        Args:
+            path: The compiled pipeline.
+            parameters: Those of the run.
+            until: Only these tasks, and what they wait for.
 
         Raises:
             StepFailed: A container failed; steps that ran at the same time have ended.
@@ -88,7 +98,7 @@ class Kubeflow:
         number = next(self._number)
         root = self.launcher.root.rstrip("/")
         run = Run(f"{root}/{name}/{uuid.uuid4()}", self.launcher)
-        waiting = dict(dag)
+        waiting = {task: dag[task] for task in dag if not until or task in _upstream(dag, until)}
         with concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
             running = {}
             while waiting or running:
@@ -205,6 +215,11 @@ def producers(task_spec: dict) -> set[str]:
     sources = [*given.get("parameters", {}).values(), *given.get("artifacts", {}).values()]
     outputs = [s.get("taskOutputParameter") or s.get("taskOutputArtifact") for s in sources]
     return {o["producerTask"] for o in outputs if o} | set(task_spec.get("dependentTasks", []))
+
+
+def _upstream(dag: dict, tasks: set[str]) -> set[str]:
+    more = set().union(*(producers(dag[task]) for task in tasks)) | tasks
+    return tasks if more == tasks else _upstream(dag, more)
 
 
 def _pipeline_parameters(spec: dict, given: Mapping[str, object]) -> dict:

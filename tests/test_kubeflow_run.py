@@ -1,0 +1,228 @@
+"""A compiled pipeline runs to a pushed model, each container's own command in a fresh environment.
+
+Kubeflow is kfp_driver.py: no cluster, but an S3 server, what the launchers are known to do, and
+real processes. Steps cost 8 to 13 s each, as each imports TFX.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from kfp_driver import Kubeflow, Run
+from kfp_launcher import KfpLauncher, TfxLauncher, at_root
+from s3_server import S3Server, s3_server
+
+from branchline.pipeline.kubeflow.main import main
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).parents[1]
+STEPS = 1400
+# Training is the same to the bit; TFMA adds up in 32 bits, in an order that differs between runs.
+ROUNDING = 1e-6
+RECORDS = ("DataFingerprint", "MixedExampleGen", "Router", "StatisticsGen", "Transform")
+
+
+@pytest.fixture(scope="module")
+def server():
+    with s3_server(f"branchline-{uuid.uuid4().hex[:12]}") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def compile_recipe(server, tmp_path_factory):
+    """Recipe → its compiled pipeline."""
+    folder = tmp_path_factory.mktemp("compiled")
+
+    def compiled(recipe: str) -> Path:
+        output, argv = folder / f"{recipe}.yaml", sys.argv
+        arguments = ["--recipe", recipe, "--image", "example.com/branchline:1"]
+        place = ["--pipeline-root", f"minio://{server.bucket}/root"]
+        store = ["--s3-endpoint", server.endpoint]
+        try:
+            assert main(["compile", *arguments, *place, *store, "--output", str(output)]) == 0
+        finally:
+            sys.argv = argv
+        return output
+
+    return compiled
+
+
+@pytest.fixture(scope="module")
+def make_kubeflow(server, tmp_path_factory):
+    """Launcher → a Kubeflow whose images have the branchline that is tested."""
+    # What MinIO's secret is called where Kubeflow Pipelines brings its own.
+    secret = {"mlpipeline-minio-artifact": {"accesskey": "reader", "secretkey": "secret"}}
+    tested = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
+
+    def make(launcher) -> Kubeflow:
+        work_dir = tmp_path_factory.mktemp("kubeflow")
+        return Kubeflow(launcher, work_dir, secrets=secret, variables=tested)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def kubeflow(server, make_kubeflow, tmp_path_factory):
+    """As open-source Kubeflow Pipelines does it."""
+    scratch = None if at_root() else tmp_path_factory.mktemp("host")
+    launcher = KfpLauncher(f"minio://{server.bucket}/root", server.store, scratch)
+    yield make_kubeflow(launcher)
+    launcher.close()
+
+
+@pytest.fixture(scope="module")
+def local_run(tmp_path_factory):
+    """A process that runs the default recipe on this machine, and where it writes."""
+    output = tmp_path_factory.mktemp("local")
+    command = [sys.executable, str(ROOT / "run_local.py"), "--output", str(output)]
+    return subprocess.Popen([*command, f"--set=training.steps={STEPS}"]), output
+
+
+@pytest.fixture(scope="module")
+def first(local_run, kubeflow, compile_recipe) -> Run:
+    return kubeflow.run(compile_recipe("mixed"), {"steps": STEPS})
+
+
+@pytest.fixture(scope="module")
+def second(first, kubeflow, compile_recipe) -> Run:
+    time.sleep(1)  # an object store knows when to the second
+    return kubeflow.run(compile_recipe("mixed"), {"steps": STEPS + 100})
+
+
+def evaluation_of(run: Run, directory: Path, server: S3Server) -> dict:
+    uri = run.artifact("BranchEvaluator", "evaluation")["uri"]
+    if "://" in uri:
+        server.store.download(uri, str(directory))
+    else:
+        directory = Path(uri)
+    return json.loads((directory / "evaluation.json").read_text())
+
+
+def metrics_of(evaluation: dict) -> dict[str, dict[str, float]]:
+    return {route: figures["metrics"] for route, figures in evaluation["routes"].items()}
+
+
+def pushed_models(server: S3Server, recipe: str) -> list[str]:
+    """URIs of the versions, the newest last."""
+    serving = f"minio://{server.bucket}/root/serving/{recipe}/"
+    models = [k for k in server.store.keys(serving) if k.endswith("/saved_model.pb")]
+    return sorted(f"minio://{server.bucket}/{k.removesuffix('/saved_model.pb')}" for k in models)
+
+
+def example(**features) -> bytes:
+    made = tf.train.Example()
+    for name, values in features.items():
+        feature = made.features.feature[name]
+        if isinstance(values, bytes):
+            feature.bytes_list.value.append(values)
+        else:
+            feature.float_list.value.extend(values)
+    return made.SerializeToString()
+
+
+def predict(model: Path) -> dict[str, np.ndarray]:
+    rows = [
+        example(review=b"lovely dress, fits well, love it"),
+        example(review=b"awful, returned it"),
+        example(cells=np.linspace(0.0, 20.0, 30)),
+    ]
+    served = tf.saved_model.load(str(model)).signatures["serving_default"]  # pyright: ignore[reportAttributeAccessIssue]
+    return {k: v.numpy() for k, v in served(examples=tf.constant(rows)).items()}
+
+
+def test_the_default_recipe_is_blessed_and_pushed(first, server, tmp_path):
+    evaluation = evaluation_of(first, tmp_path / "evaluation", server)
+    assert evaluation["blessed"] and evaluation["baseline"] is None
+    blessing = first.artifact("BranchEvaluator", "blessing")["uri"]
+    assert [key for key in server.store.keys(blessing) if key.endswith("/BLESSED")]
+    assert first.executed == first.steps.keys()
+    assert pushed_models(server, "mixed")
+
+
+def test_metrics_and_predictions_are_those_of_a_local_run(first, local_run, server, tmp_path):
+    process, output = local_run
+    assert process.wait(600) == 0
+    (local,) = output.glob("pipeline/BranchEvaluator/evaluation/*/evaluation.json")
+    expected = metrics_of(json.loads(local.read_text()))
+    found = metrics_of(evaluation_of(first, tmp_path / "evaluation", server))
+    assert {r: list(m) for r, m in found.items()} == {r: list(m) for r, m in expected.items()}
+    for route, metrics in expected.items():
+        assert found[route] == pytest.approx(metrics, rel=ROUNDING), route
+
+    model = tmp_path / "model"
+    server.store.download(pushed_models(server, "mixed")[0], str(model))
+    (version,) = output.glob("serving/mixed/*")
+    here, there = predict(version), predict(model)
+    assert here["route"].tolist() == there["route"].tolist() == [b"reviews", b"reviews", b"tumours"]
+    for name in here.keys() - {"route"}:
+        np.testing.assert_allclose(there[name], here[name], rtol=1e-5, err_msg=name)
+
+
+def test_a_second_run_compares_with_the_first_ones_model(first, second, server, tmp_path):
+    evaluation = evaluation_of(second, tmp_path / "second", server)
+    assert evaluation["baseline"]
+    before = metrics_of(evaluation_of(first, tmp_path / "first", server))
+    after = {route: figures["baseline"] for route, figures in evaluation["routes"].items()}
+    assert after.keys() == before.keys()
+    for route, metrics in before.items():
+        assert after[route] == pytest.approx(metrics, rel=ROUNDING), route
+    assert metrics_of(evaluation) != before
+
+
+def test_a_second_run_executes_what_its_parameter_changes_and_no_more(first, second):
+    cached = second.steps.keys() - second.executed
+    assert {"MixedExampleGen", "Router", "StatisticsGen", "Transform"} <= cached
+    assert {"DataFingerprint", "Baseline", "BranchTrainer", "BranchEvaluator"} <= second.executed
+
+
+def test_as_tfx_gives_inputs_the_same_pipeline_is_blessed_and_pushed(
+    compile_recipe, make_kubeflow, server, tmp_path
+):
+    kubeflow = make_kubeflow(TfxLauncher(tmp_path / "root"))
+    run = kubeflow.run(compile_recipe("typed"))
+    evaluation = evaluation_of(run, tmp_path, server)
+    assert evaluation["blessed"] and pushed_models(server, "typed")
+
+
+def test_other_records_under_the_same_name_are_read_anew(kubeflow, compile_recipe, server):
+    spec, key = compile_recipe("typed"), "records/a.jsonl"
+
+    def put(*values) -> None:
+        lines = "\n".join(json.dumps({"value": value, "label": 0.0}) for value in values)
+        server.store.client.put_object(Bucket=server.bucket, Key=key, Body=lines.encode())
+
+    def ingest() -> set[str]:
+        data = {"data": f"minio://{server.bucket}/records"}
+        return kubeflow.run(spec, data, until={"MixedExampleGen"}).executed
+
+    put("a", 1, 2.5, "b", 2)
+    assert ingest() == {"DataFingerprint", "MixedExampleGen"}
+    assert ingest() == {"DataFingerprint"}
+    put("a", 1, 2.5, "b", 3)
+    assert ingest() == {"DataFingerprint", "MixedExampleGen"}
+
+
+def test_an_image_without_branchline_is_told_so(compile_recipe, tmp_path):
+    from kfp_driver import load_spec
+
+    spec, _ = load_spec(compile_recipe("typed"))
+    container = next(iter(spec["deploymentSpec"]["executors"].values()))["container"]
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')  # no site-packages
+    python.chmod(0o755)
+    done = subprocess.run(
+        [*container["command"], *container["args"]],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "this image has no Python that can import branchline" in done.stderr
