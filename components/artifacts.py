@@ -1,4 +1,8 @@
-"""The artifact types that branchline adds to TFX's own."""
+"""The artifact types that branchline adds to TFX's own.
+
+Their names are what Kubeflow's compiler asks of a custom type, `<namespace>.<Title>`, and also lead
+to their classes, because TFX's entrypoint there imports a type by its name.
+"""
 
 from tfx.types.artifact import Artifact
 
@@ -11,10 +15,10 @@ class Quarantine(Artifact):
     passes examples on also "out": {split: n}}.
     """
 
-    TYPE_NAME = "Quarantine"
+    TYPE_NAME = "branchline.Quarantine"
 
 
 class Report(Artifact):
     """What a run came to: `report.html` for people, `metrics.json` for programs."""
 
-    TYPE_NAME = "RunReport"
+    TYPE_NAME = "branchline.Report"

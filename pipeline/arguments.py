@@ -26,7 +26,7 @@ exit codes:
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with the arguments, and exits with code 2."""
 
-    def error(self, message: str) -> NoReturn:
+    def error(self, message: str) -> NoReturn:  # noqa: D102
         self.exit(2, f"{self.prog}: error: {message} (--help explains)\n")
 
 

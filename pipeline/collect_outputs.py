@@ -51,7 +51,7 @@ def find_report(metadata_path: Path) -> Path | None:
     outputs = {e.artifact_id for e in events if e.type == Event.OUTPUT}
     if not outputs:
         return None
-    types = {t.id for t in store.get_artifact_types() if t.name == "RunReport"}
+    types = {t.id for t in store.get_artifact_types() if t.name == "branchline.Report"}
     reports = [
         a
         for a in store.get_artifacts_by_id(sorted(outputs))

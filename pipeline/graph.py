@@ -34,6 +34,7 @@ from branchline.components import (
     RunReport,
 )
 from branchline.components.branch_evaluator.metric_configs import check_metrics
+from branchline.components.branch_evaluator.read_thresholds import plain_thresholds
 from branchline.components.code_version import code_version, file_hash
 from branchline.components.transform import preprocessing
 from branchline.components.transform.declared_schema import declared_schema
@@ -168,7 +169,7 @@ def create_components(
     if cluster:
         input_base = RuntimeParameter("data", str, cluster.data)
         steps = RuntimeParameter("steps", int, recipe.training.steps)
-        thresholds = RuntimeParameter("thresholds", str, to_json(recipe.thresholds))
+        thresholds = RuntimeParameter("thresholds", str, plain_thresholds(recipe.thresholds))
         fingerprint = DataFingerprint(input_base)
     example_gen = MixedExampleGen(
         input_base,

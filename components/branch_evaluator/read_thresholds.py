@@ -1,12 +1,13 @@
-"""Reads thresholds out of JSON, as `to_json` writes them or as a person does."""
+"""Reads thresholds out of JSON, as `to_json` writes them or as a person does, and writes those."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from branchline.schemas import Bound, RecipeError, RoutingTable
 from branchline.schemas.errors import reject
-from branchline.schemas.metrics import bound
+from branchline.schemas.metrics import bound, higher_is_better
 
 _WHERE = "the pipeline parameter thresholds"
 _EXAMPLE = '{"route": {"auc": 0.9}}'
@@ -36,6 +37,29 @@ def read_thresholds(text: str, routing: RoutingTable) -> dict[str, dict[str, Bou
     if not isinstance(found, Mapping):
         reject(_WHERE, found, f"an object such as {_EXAMPLE}")
     return {route: _of_route(route, bounds, routing) for route, bounds in found.items()}
+
+
+def plain_thresholds(thresholds: Mapping[str, Mapping[str, float | Bound]]) -> str:
+    """Writes thresholds as a person would, for `read_thresholds`.
+
+    >>> plain_thresholds({"r": {"auc": Bound(least=0.9), "loss": Bound(0.1, 2)}})
+    '{"r": {"auc": 0.9, "loss": {"least": 0.1, "greatest": 2}}}'
+    """
+    return json.dumps(
+        {
+            route: {metric: _plain(metric, value) for metric, value in bounds.items()}
+            for route, bounds in thresholds.items()
+        }
+    )
+
+
+def _plain(metric: str, value: float | Bound) -> Any:
+    if not isinstance(value, Bound):
+        return value
+    sides = {side: n for side, n in dataclasses.asdict(value).items() if n is not None}
+    (number, *others) = sides.values()
+    known = higher_is_better(metric) is not None
+    return number if known and not others and bound("", metric, number) == value else sides
 
 
 def _of_route(route: str, bounds: Any, routing: RoutingTable) -> dict[str, Bound]:

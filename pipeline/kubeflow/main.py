@@ -1,7 +1,6 @@
 """Compiles a recipe's pipeline for a cluster or submits one: what run_kubeflow.py does."""
 
 import sys
-import traceback
 from argparse import Namespace
 
 from branchline.pipeline.kubeflow.arguments import read_arguments
@@ -37,9 +36,6 @@ def _compile(arguments: Namespace) -> int:
             from branchline.pipeline.kubeflow.write_pipeline import write_pipeline
 
             written = write_pipeline(arguments)
-        except BranchlineError:
-            traceback.print_exc()
-            raise
         except ImportError as error:
             raise BranchlineError(
                 f"{error}; compiling needs the extra kubeflow: uv sync --extra kubeflow"

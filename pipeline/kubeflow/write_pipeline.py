@@ -5,7 +5,6 @@ import os
 import re
 from argparse import Namespace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import yaml
