@@ -1,5 +1,6 @@
 """An S3 server on this machine, for as long as a with-block."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class S3Server:
 @contextmanager
 def s3_server(bucket: str) -> Iterator[S3Server]:
     """Starts a server with one empty bucket on a free port."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # or else a line per request
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
