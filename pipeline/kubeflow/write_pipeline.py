@@ -81,6 +81,7 @@ def write_pipeline(options: Namespace) -> Written:
         recipe_file=_in_image(recipe_file, options.recipe_in_image),
         data=_data(recipe, place),
     )
+    beam_args = beam_options(options.runner, options.beam_args, options.image)
     remote = needs_remote_artifacts(options.runner, place.root)
     pipeline = create_pipeline(
         recipe,
@@ -88,7 +89,7 @@ def write_pipeline(options: Namespace) -> Written:
         recipe_module=module,
         cluster=cluster,
         enable_cache=not options.no_cache,
-        beam_pipeline_args=beam_options(options.runner, options.beam_args, options.image),
+        beam_pipeline_args=beam_args,
     )
     spec = compile_spec(pipeline, options.image)
     never_cache(spec, "DataFingerprint", "Baseline")
