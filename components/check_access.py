@@ -2,8 +2,8 @@
 
 from branchline.schemas import BranchlineError
 
-_ADVICE = (
-    "a compiled pipeline's steps get access by `run_kubeflow.py compile` with --secret (the "
+_S3_ADVICE = (
+    "; a compiled pipeline's steps get access by `run_kubeflow.py compile` with --secret (the "
     "Kubernetes secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and --s3-endpoint (the "
     "store's URL, where it is not Amazon's)"
 )
@@ -38,4 +38,6 @@ def check_access(path: str) -> None:
 
 def refused(path: str, error: Exception) -> BranchlineError:
     """Words the error of a place that could not be listed or read."""
-    return BranchlineError(f"{path}: cannot be listed or read: {error}; {_ADVICE}")
+    told = " ".join(str(error).split())
+    advice = _S3_ADVICE if path.startswith("s3://") else ""
+    return BranchlineError(f"{path}: cannot be listed or read: {told}{advice}")

@@ -31,10 +31,10 @@ class Place(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A blessing: when it was given, its file, and the model it is about."""
+    """A blessed model: when it was, its URI as the blessing step saw it, and as Beam knows it."""
 
     updated: float
-    blessing: str
+    uri: str
     model: str
 
 
@@ -88,9 +88,9 @@ def find_blessed(
         reverse=True,
     )
     return [
-        Candidate(updated, path, beam_path(to_remote(model.rstrip("/"), volume)))
+        Candidate(updated, uri, beam_path(to_remote(uri.rstrip("/"), volume)))
         for updated, path in blessings
-        if (model := _read(path))
+        if (uri := _read(path))
     ]
 
 
@@ -98,14 +98,14 @@ def copy_newest(place: Place, directory: str, volume: str | None = None) -> str 
     """Copies the model that was blessed last, and is still there, to a local directory.
 
     Returns:
-        Where the model came from; None when there is none, and nothing was written.
+        The model's URI as the step saw it that blessed it; None when there is none.
 
     Raises:
         BranchlineError: A place cannot be listed or read.
     """
     for candidate in find_blessed(*place, volume):
         if copy_model(candidate.model, Path(directory)):
-            return candidate.model
+            return candidate.uri
     return None
 
 

@@ -22,6 +22,7 @@ from branchline.components.branch_evaluator.read_thresholds import read_threshol
 from branchline.components.branch_evaluator.summary import summarize, write_summary
 from branchline.components.code_version import code_version
 from branchline.schemas import Bound, RoutingTable, from_json, split_name, to_json
+from branchline.schemas.errors import reject
 from branchline.schemas.metrics import bound
 
 _progress = logging.getLogger("branchline.progress")
@@ -64,7 +65,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             evaluations,
             thresholds,
             exec_properties["max_regression"],
-            baseline.uri if baseline else None,
+            (baseline.get_string_custom_property(COPIED_FROM) or baseline.uri)
+            if baseline
+            else None,
         )
         write_summary(summary, os.path.join(output_dir, "evaluation.json"))
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
@@ -156,6 +159,8 @@ def _as_parameter(
     thresholds: Mapping[str, Mapping[str, float | Bound]] | RuntimeParameter | None,
 ) -> str | RuntimeParameter:
     if isinstance(thresholds, RuntimeParameter):
+        if thresholds.ptype not in (str, None):
+            reject("BranchEvaluator.thresholds", thresholds.ptype, "a parameter of type str")
         return thresholds
     return to_json(
         {

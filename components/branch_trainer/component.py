@@ -171,7 +171,10 @@ class BranchTrainer(base_component.BaseComponent):
     ) -> None:
         if not isinstance(recipe, Recipe):
             reject("BranchTrainer.recipe", recipe, "a Recipe")
-        if not isinstance(steps, RuntimeParameter | None):
+        if isinstance(steps, RuntimeParameter):
+            if steps.ptype is not int:
+                reject("BranchTrainer.steps", steps.ptype, "a parameter of type int")
+        elif steps is not None:
             check_int("BranchTrainer.steps", steps)
         super().__init__(
             BranchTrainerSpec(

@@ -204,7 +204,10 @@ def as_parameter(
         if input_base.ptype not in (str, None):
             reject(field, input_base.ptype, "a parameter of type str")
         return input_base
-    paths = [input_base] if isinstance(input_base, str) else [str(path) for path in input_base]
+    if isinstance(input_base, str):
+        paths = read_paths(input_base)
+        return json.dumps(paths) if paths else ""
+    paths = [str(path) for path in input_base]
     if not paths:
         reject(field, input_base, "at least one path")
-    return json.dumps(paths) if paths != [""] else ""
+    return json.dumps(paths)

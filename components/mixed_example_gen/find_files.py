@@ -5,13 +5,17 @@ import json
 import re
 from typing import NamedTuple
 
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from branchline.components.artifact_paths import beam_path
-from branchline.schemas import BranchlineError, RecipeError
+from branchline.components.check_access import check_access, refused
+from branchline.schemas import BranchlineError
+from branchline.schemas.errors import reject
 
 OWN_RECORDS = "recipe"  # the fingerprint of what a recipe writes by itself
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv"}
+_JSON_LIST = re.compile(r'\s*\[\s*(["\]]|$)')  # and no pattern such as [ab].csv
 _PATTERN_SIGNS = re.compile(r"[*?\[]")
 _COMPRESSIONS = (".gz", ".bz2")
 
@@ -45,15 +49,13 @@ def read_paths(text: str) -> list[str]:
     (['s3://b/records'], ['a.csv', 's3://b/c'], [])
     """
     paths = [text.strip()] if text.strip() else []
-    if text.lstrip().startswith("[") and '"' in text:  # not a pattern such as [ab].csv
+    if _JSON_LIST.match(text):
         try:
             paths = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise RecipeError(
-                f"data: got {text!r}, expected a JSON list of paths: {error}"
-            ) from None
-        if not all(isinstance(path, str) and path for path in paths):
-            raise RecipeError(f"data: got {text!r}, expected a JSON list of paths")
+        except json.JSONDecodeError:
+            paths = []
+        if not paths or not all(isinstance(path, str) and path for path in paths):
+            reject("the pipeline parameter data", text, "a path, or a JSON list of paths")
     return [beam_path(path) for path in paths]
 
 
@@ -82,14 +84,25 @@ def find_files(paths: list[str]) -> tuple[list[RecordFile], list[str]]:
 
 
 def _match(path: str) -> list[str]:
+    check_access(_PATTERN_SIGNS.split(path)[0])
+    try:
+        return _match_paths(path)
+    except (BeamIOError, ValueError) as error:
+        raise refused(path, error) from error
+
+
+def _match_paths(path: str) -> list[str]:
     base = path.rstrip("/")
-    there = FileSystems.exists(base)  # then the signs of a pattern are part of its name
+    bucket = "://" in base and base.count("/") == 2  # is no object that Beam could ask about
+    there = bucket or FileSystems.exists(base)  # then a pattern's signs are part of its name
     pattern = literal(base) if there else base
-    results = FileSystems.match([pattern, f"{pattern}/**"] if path == base else [f"{pattern}/**"])
+    alone = [] if bucket or path != base else [pattern]
+    results = FileSystems.match([*alone, f"{pattern}/**"])
     found = {each.path for result in results for each in result.metadata_list}
-    chosen = {each for each in found if each.startswith(f"{base}/")} or found
-    named = base if there else _PATTERN_SIGNS.split(base)[0].rpartition("/")[0]
-    return sorted(each for each in chosen if not _hidden(each[len(named) :]))
+    found = {each for each in found if not each.endswith("/")}  # stands for a directory in a bucket
+    below = {each for each in found if each.startswith(f"{base}/")}
+    named = base if there or below else _PATTERN_SIGNS.split(base)[0].rpartition("/")[0]
+    return sorted(each for each in below or found if not _hidden(each[len(named) :]))
 
 
 def literal(path: str) -> str:
@@ -108,13 +121,13 @@ def fingerprint(files: list[RecordFile]) -> str:
     """
     digest = hashlib.sha256()
     for file in files:
-        size = FileSystems.match([literal(file.path)])[0].metadata_list[0].size_in_bytes
+        found = FileSystems.match([literal(file.path)])[0].metadata_list[0]
         try:
             state = FileSystems.checksum(file.path)
         except Exception:  # noqa: BLE001 - what a file system cannot tell differs between them
             state = ""
-        changed = FileSystems.last_updated(file.path)
-        digest.update(f"{file.path}\0{size}\0{state}\0{changed}\0".encode())
+        changed = found.last_updated_in_seconds
+        digest.update(f"{file.path}\0{found.size_in_bytes}\0{state}\0{changed}\0".encode())
     return digest.hexdigest()
 
 
