@@ -1,0 +1,174 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from builders_kubeflow import arguments, executor_input, input_artifact, output_artifact, spec_of
+
+from branchline.components.code_version import code_version, file_hash
+from branchline.components.run_report import component as run_report
+from branchline.pipeline.kubeflow.check_image import check_code, check_recipe
+from branchline.schemas import BranchlineError
+
+ROOT = pathlib.Path(__file__).parent.parent
+REPORT = "branchline.components.run_report.component.RunReportExecutor"
+INPUTS = spec_of(evaluation="tfx.ModelEvaluation", blessing="tfx.ModelBlessing") | {
+    "parameters": {"recipe": {"parameterType": "STRING"}, "code_version": {}}
+}
+REPORT_TYPE = "branchline.components.artifacts.Report"
+OUTPUTS = spec_of(report=REPORT_TYPE)
+BEAM = ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
+EVALUATION = {"blessed": True, "baseline": None, "routes": {}, "overall": {"examples": 0}}
+
+
+def run(*args, **variables):
+    return subprocess.run(
+        [sys.executable, "-m", "branchline.pipeline.kubeflow.entrypoint", *args],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"} | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def report_step(volume, task, *, output_file, evaluation=EVALUATION, **report):
+    """A RunReport whose inputs lie on `volume`, where an object store's would."""
+    folder = volume / "bucket" / "root" / "evaluation"
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    return executor_input(
+        inputs={
+            "evaluation": input_artifact("minio://bucket/root/evaluation", "11"),
+            "blessing": input_artifact("minio://bucket/root/blessing", "12", blessed=1.0),
+        },
+        outputs={
+            "report": output_artifact(
+                "report", f"minio://bucket/root/{task}/report", REPORT_TYPE, **report
+            ),
+            "executor-logs": {
+                "uri": f"minio://bucket/root/{task}/executor-logs",
+                "type": {"schemaTitle": "system.Artifact"},
+            },
+        },
+        parameters={"recipe": None, "code_version": code_version(run_report.__file__)},
+        output_file=output_file,
+    )
+
+
+def test_a_step_runs_as_releases_to_2_15_launch_it(tmp_path):
+    output_file = tmp_path / "kfp_outputs" / "output_metadata.json"
+    invocation = report_step(tmp_path / "volume", "task", output_file=output_file)
+    ran = run(*arguments(REPORT, invocation, INPUTS, OUTPUTS, f"--volume={tmp_path}/volume", *BEAM))
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert (tmp_path / "volume/bucket/root/task/report/report.html").is_file()
+    output = json.loads(output_file.read_text())
+    [report] = output["artifacts"]["report"]["artifacts"]
+    assert report["uri"] == "minio://bucket/root/task/report"
+    assert set(output["artifacts"]) == {"report"}
+    assert "Starting executor" in ran.stderr
+
+
+def test_a_step_runs_as_later_releases_launch_it(tmp_path):
+    task_root = tmp_path / "minio" / "task"
+    task_root.mkdir(parents=True)
+    invocation = report_step(
+        tmp_path / "volume",
+        "task",
+        output_file=task_root / "output_metadata.json",
+        customPath=str(task_root / "report"),
+    )
+    ran = run(*arguments(REPORT, invocation, INPUTS, OUTPUTS, f"--volume={tmp_path}/volume", *BEAM))
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert (task_root / "report" / "metrics.json").is_file()
+    output = json.loads((task_root / "output_metadata.json").read_text())
+    assert output["artifacts"]["report"]["artifacts"][0]["uri"] == "minio://bucket/root/task/report"
+    # Beam's temporary files would lie in task_root/.temp: beside what is uploaded.
+    assert {path.name for path in task_root.iterdir()} <= {
+        "report",
+        "output_metadata.json",
+        ".temp",
+    }
+
+
+def test_a_failing_step_ends_with_its_cause(tmp_path):
+    output_file = tmp_path / "output_metadata.json"
+    invocation = report_step(tmp_path / "volume", "task", output_file=output_file)
+    (tmp_path / "volume/bucket/root/evaluation/evaluation.json").write_text("{")
+    ran = run(*arguments(REPORT, invocation, INPUTS, OUTPUTS, f"--volume={tmp_path}/volume"))
+    assert ran.returncode == 1
+    assert "Traceback" in ran.stderr
+    last = ran.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"branchline: {REPORT} failed: ")
+    assert "evaluation.json" in last
+    assert not output_file.exists()
+
+
+def test_progress_is_printed_as_plain_lines(tmp_path):
+    program = (
+        "import logging; from branchline.pipeline.kubeflow.entrypoint import _log_progress;"
+        "_log_progress(); logging.getLogger('branchline.progress').info('step %d', 3)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout == "step 3\n", ran.stderr
+
+
+def test_an_image_without_the_executor_is_told_in_one_line(tmp_path):
+    missing = "branchline.components.no_such.component.Executor"
+    ran = run(*arguments(missing, {"outputs": {}}, {}, {}))
+    assert ran.returncode == 2
+    [line] = ran.stderr.strip().splitlines()
+    assert line.startswith(f"branchline: error: the image lacks {missing} (ModuleNotFoundError")
+    assert "another version of branchline" in line
+
+
+def test_a_recipe_file_that_the_image_lacks_is_told_in_one_line(tmp_path):
+    recipe = f"--recipe_file={tmp_path}/support.py"
+    ran = run(*arguments(REPORT, {"outputs": {}}, {}, {}, recipe, "--recipe_hash=1"))
+    assert ran.returncode == 2
+    [line] = ran.stderr.strip().splitlines()
+    assert line.startswith(f"branchline: error: the image lacks the recipe {tmp_path}/support.py")
+
+
+def test_another_version_of_the_component_is_told_in_one_line(tmp_path):
+    invocation = {"inputs": {"parameterValues": {"code_version": "0.0.1+0"}}, "outputs": {}}
+    ran = run(*arguments(REPORT, invocation, {}, {}))
+    assert ran.returncode == 2
+    line = ran.stderr.strip().splitlines()[-1]
+    assert line.startswith("branchline: error: the image holds another branchline than")
+    assert "expected 0.0.1+0" in line and "Traceback" not in ran.stderr
+
+
+def test_a_changed_recipe_file_is_rejected(tmp_path):
+    recipe = tmp_path / "support.py"
+    recipe.write_text("a = 1")
+    compiled_with = file_hash(recipe)
+    check_recipe(str(recipe), compiled_with)
+    recipe.write_text("a = 2")
+    with pytest.raises(BranchlineError, match=f"expected {compiled_with}"):
+        check_recipe(str(recipe), compiled_with)
+
+
+def test_a_built_in_recipe_is_found_by_its_name():
+    check_recipe("recipe:mixed", file_hash(ROOT / "pipeline/recipes/mixed.py"))
+    with pytest.raises(BranchlineError, match="lacks the built-in recipe mixt"):
+        check_recipe("recipe:mixt", "")
+
+
+def test_the_version_of_preprocessing_within_transform_is_checked():
+    transform = "tfx.components.transform.executor.Executor"
+    config = {"code_version": code_version(str(ROOT / "components/transform/preprocessing.py"))}
+    check_code(transform, {"custom_config": json.dumps(config)})
+    with pytest.raises(BranchlineError, match="another branchline"):
+        check_code(transform, {"custom_config": '{"code_version": "0.0.1+0"}'})
+
+
+@pytest.mark.parametrize("parameters", [{}, {"custom_config": "null"}, {"custom_config": "{"}])
+def test_a_component_of_somebody_else_has_no_version_to_check(parameters):
+    check_code("their.component.Executor", parameters | {"code_version": "7"})
