@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import golden_pipelines
 import pytest
@@ -78,7 +79,7 @@ def test_kfp_loads_them_and_they_are_valid(name):
     )
     # Strict: an unknown field is an error.
     json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
-    deployment = pipeline_spec_pb2.PipelineDeploymentConfig()
+    deployment: Any = pipeline_spec_pb2.PipelineDeploymentConfig()
     json_format.ParseDict(spec["deploymentSpec"], deployment)
     assert set(deployment.executors) == {c["executorLabel"] for c in spec["components"].values()}
     for document in platforms:
