@@ -8,13 +8,13 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from tfx.dsl.io.filesystem import Filesystem, NotFoundError
-from tfx.dsl.io.filesystem_registry import DEFAULT_FILESYSTEM_REGISTRY
+from tfx.dsl.io.filesystem_registry import DEFAULT_FILESYSTEM_REGISTRY, FilesystemRegistry
 
 from branchline.components.artifact_paths import beam_path
 
@@ -37,7 +37,7 @@ class ObjectStoreFilesystem(Filesystem):
     beam_options = PipelineOptions([])
 
     @staticmethod
-    def open(name: Any, mode: str = "r") -> IO[Any]:
+    def open(name: Any, mode: str = "r") -> Any:
         """Opens an object to be read ("r") or written anew ("w"), as text or as bytes ("b").
 
         Raises:
@@ -51,10 +51,10 @@ class ObjectStoreFilesystem(Filesystem):
             raise NotFoundError(f"{name} does not exist")
         # Without the type Beam would take .gz apart.
         as_it_is = CompressionTypes.UNCOMPRESSED
-        raw = (
+        raw: Any = (
             FileSystems.open(beam_path(name), compression_type=as_it_is)
             if kind == "r"
-            else (_Writer(beam_path(name)))
+            else _Writer(beam_path(name))
         )
         return raw if "b" in mode else io.TextIOWrapper(raw, encoding="utf-8")
 
@@ -75,7 +75,7 @@ class ObjectStoreFilesystem(Filesystem):
         return _is_file(_text(path)) or ObjectStoreFilesystem.isdir(path)
 
     @staticmethod
-    def glob(pattern: Any) -> list[str]:
+    def glob(pattern: Any) -> list[Any]:
         """Objects and directories that match; `*` stands for no slash, as in a directory."""
         pattern = _text(pattern)
         root = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
@@ -93,7 +93,7 @@ class ObjectStoreFilesystem(Filesystem):
         return bool(_list(_text(path), limit=1))
 
     @staticmethod
-    def listdir(path: Any) -> list[str]:
+    def listdir(path: Any) -> list[Any]:
         """Names of the objects and directories in a directory.
 
         Raises:
@@ -155,7 +155,8 @@ class ObjectStoreFilesystem(Filesystem):
         """
         path = _text(path)
         if _is_file(path):
-            entry = FileSystems.get_filesystem(beam_path(path)).metadata(beam_path(path))
+            filesystem: Any = FileSystems.get_filesystem(beam_path(path))
+            entry = filesystem.metadata(beam_path(path))
             updated = entry.last_updated_in_seconds or 0
             return Stat(entry.size_in_bytes, int(updated * 1e9), is_directory=False)
         if ObjectStoreFilesystem.isdir(path):
@@ -165,7 +166,7 @@ class ObjectStoreFilesystem(Filesystem):
     @staticmethod
     def walk(
         top: Any, topdown: bool = True, onerror: Callable[..., None] | None = None
-    ) -> Iterator[tuple[str, list[str], list[str]]]:
+    ) -> Iterator[tuple[Any, list[Any], list[Any]]]:
         """Directory, names of its directories, names of its objects, of each directory."""
         top = _text(top).rstrip("/")
         tree: dict[str, tuple[set[str], set[str]]] = {}
@@ -191,7 +192,11 @@ class _WithoutGoogle(ObjectStoreFilesystem):
     SUPPORTED_SCHEMES = ["s3://", "minio://"]
 
 
-def register(beam_args: Sequence[str] = (), google: bool = False) -> None:
+def register(
+    beam_args: Sequence[str] = (),
+    google: bool = False,
+    registry: FilesystemRegistry = DEFAULT_FILESYSTEM_REGISTRY,
+) -> None:
     """Makes it the file system of TFX for s3:// and minio://.
 
     Args:
@@ -199,11 +204,12 @@ def register(beam_args: Sequence[str] = (), google: bool = False) -> None:
             They are set here for the process: without any, Beam does not open s3:// outside a
             Beam pipeline.
         google: Whether it also takes gs:// from TensorFlow's file system.
+        registry: Where it is registered.
     """
     ObjectStoreFilesystem.beam_options = PipelineOptions(list(beam_args))
     FileSystems.set_options(ObjectStoreFilesystem.beam_options)
     filesystem = ObjectStoreFilesystem if google else _WithoutGoogle
-    DEFAULT_FILESYSTEM_REGISTRY.register(filesystem, priority=_BEFORE_TENSORFLOW)
+    registry.register(filesystem, priority=_BEFORE_TENSORFLOW)
 
 
 def delete_markers(uri: str) -> list[str]:
