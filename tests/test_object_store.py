@@ -1,3 +1,9 @@
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
@@ -28,7 +34,7 @@ def store(server, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3 = boto3.resource("s3")
+    s3: Any = boto3.resource("s3")
     bucket = s3.Bucket(BUCKET)
     bucket.create()
     bucket.objects.all().delete()
@@ -192,3 +198,49 @@ def test_google_storage_is_left_to_tensorflow_unless_asked():
             assert issubclass(filesystem, object_store.ObjectStoreFilesystem)
         assert registry.get_filesystem_for_path("/data/a") is TensorflowFilesystem
     assert found == {False: TensorflowFilesystem, True: object_store.ObjectStoreFilesystem}
+
+
+@pytest.fixture
+def google_store(monkeypatch):
+    """Keys → sizes of a bucket of an HTTP server that lists and deletes as Google's store does."""
+    sizes = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked = parse_qs(urlsplit(self.path).query)
+            items = [
+                {"name": key, "bucket": BUCKET, "size": size, "updated": "2025-01-01T00:00:00Z"}
+                for key, size in sizes.items()
+                if key.startswith(asked.get("prefix", [""])[0])
+            ]
+            self.answer(200, json.dumps({"items": items}).encode())
+
+        def do_DELETE(self):
+            del sizes[unquote(urlsplit(self.path).path.partition("/o/")[2])]
+            self.answer(204)
+
+        def answer(self, status, body=b""):
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+        object_store.register(["--no_auth"])
+        yield sizes
+        server.shutdown()
+    object_store.register()
+
+
+def test_markers_in_google_storage_are_deleted_and_nothing_else(google_store):
+    files = {"run/m/saved_model.pb": 7, "run/m/assets/empty": 0, "run/m2/": 0}
+    google_store.update(files | {"run/m/": 0, "run/m/assets/": 0})
+    outputs = {"artifacts": {"model": {"artifacts": [{"uri": f"gs://{BUCKET}/run/m"}]}}}
+    differences.delete_output_markers({"outputs": outputs})
+    assert google_store == files
