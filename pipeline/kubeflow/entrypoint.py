@@ -87,7 +87,6 @@ def run_step(arguments: argparse.Namespace, beam_args: Sequence[str]) -> None:
         output = json.loads(file.read())
     differences.restore_names(output, invocation)
     differences.restore_uris(output, uris)
-    differences.drop_null_metadata(output)
     with fileio.open(output_file, "w") as file:
         file.write(json.dumps(output))
     if remote:
