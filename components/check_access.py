@@ -36,7 +36,7 @@ def check_access(path: str) -> None:
         FileSystems.set_options(PipelineOptions([]))
     bucket, _, key = path.removeprefix("s3://").partition("/")
     try:
-        boto3.session.Session().client("s3").list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        boto3.Session().client("s3").list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
     except (BotoCoreError, ClientError, ValueError) as error:
         raise refused(path, error) from error
 

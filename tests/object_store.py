@@ -22,7 +22,7 @@ def object_store(monkeypatch):
     try:
         reset = urllib.request.Request(f"{url}/moto-api/reset", method="POST")
         urllib.request.urlopen(reset).close()
-        client = boto3.session.Session().client("s3")
+        client = boto3.Session().client("s3")
         client.create_bucket(Bucket=BUCKET)
         yield client
     finally:

@@ -27,6 +27,14 @@ class Artifacts:
     def __init__(self):
         self.clock = 1_000_000
 
+    def write(self, path, content, seconds):
+        """Writes a file as of that time."""
+        raise NotImplementedError
+
+    def seen(self, path):
+        """The path where a step sees it."""
+        raise NotImplementedError
+
     def put(self, path, content=b""):
         self.clock += 60
         self.write(f"{PIPELINE}/{path}", content, self.clock)

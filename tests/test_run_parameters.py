@@ -178,10 +178,8 @@ def evaluate(folder, evaluated, thresholds="{}", baseline=()):
 
 def as_kubeflow_hands_it_over(uri, **metadata):
     """A model as an input of a step: properties come as numbers and texts of a JSON object."""
-    listed = pipeline_spec_pb2.ArtifactList()
-    artifact = listed.artifacts.add(name="1", uri=uri)
-    artifact.type.schema_title = "tfx.Model"
-    json_format.ParseDict(metadata, artifact.metadata)
+    artifact = {"uri": uri, "type": {"schemaTitle": "tfx.Model"}, "metadata": metadata}
+    listed = json_format.ParseDict({"artifacts": [artifact]}, pipeline_spec_pb2.ArtifactList())
     return kubeflow_v2_entrypoint_utils.parse_raw_artifact_dict({"baseline": listed}, {})[
         "baseline"
     ]
