@@ -4,17 +4,19 @@
 #   docker build -t REGISTRY/branchline:1-gpu --build-arg EXTRAS="--extra gpu" .
 #   docker build -t REGISTRY/branchline:1 --build-arg PYTHON=3.12.12 .      TFX 1.21
 #
-# One base serves both lines: Python's official image brings any Python, with certificates and
-# nothing to compile with, and Debian 13 the glibc (2.41) that TFX 1.21 needs. CUDA comes from
-# uv.lock, as wheels, so the GPU image has the same base. BASE and UV may name a mirror or a digest.
+# One base serves both lines: Python's official image brings any Python, and Debian 13 the glibc
+# (2.41) that TFX 1.21 needs. The slim one has no compiler; TFDV's pyfarmhash has no wheel and needs
+# one, so what is built is built on the full one. CUDA comes from uv.lock, as wheels, so the GPU
+# image has the same base. BUILDER, BASE and UV may name a mirror or a digest.
 ARG PYTHON=3.10.19
+ARG BUILDER=python:${PYTHON}-trixie
 ARG BASE=python:${PYTHON}-slim-trixie
 ARG UV=ghcr.io/astral-sh/uv:0.13.8
 
 FROM ${UV} AS uv
 
 # What uv.lock says and nothing else, apart from the code: a layer that changes with uv.lock only.
-FROM ${BASE} AS dependencies
+FROM ${BUILDER} AS dependencies
 COPY --from=uv /uv /usr/local/bin/uv
 # By hash and unchecked: without valid bytecode TFX takes 43 s to import, and builders may set the
 # times of files anew.

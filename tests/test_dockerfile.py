@@ -110,9 +110,17 @@ def test_every_file_of_the_context_is_copied():
 
 @pytest.mark.parametrize("python", ["3.10.19", "3.12.12"])
 def test_base_images_are_pinned_by_version(python):
-    uv, *bases = dockerfile.images(INSTRUCTIONS, {"PYTHON": python})
+    uv, builder, base = dockerfile.images(INSTRUCTIONS, {"PYTHON": python})
     assert re.fullmatch(r"[\w./-]+/uv:\d+\.\d+\.\d+", uv)
-    assert set(bases) == {f"python:{python}-slim-trixie"}
+    assert (builder, base) == (f"python:{python}-trixie", f"python:{python}-slim-trixie")
+
+
+def test_what_has_no_wheel_is_built_where_a_compiler_is():
+    packages = (ROOT / "uv.lock").read_text().split("[[package]]")[1:]
+    from_source = [each for each in packages if "registry" in each and "wheels = [" not in each]
+    assert any('name = "pyfarmhash"' in each for each in from_source)
+    _, builder, _ = dockerfile.images(INSTRUCTIONS, {})
+    assert "slim" not in builder
 
 
 def test_without_arguments_the_base_line_is_built():
