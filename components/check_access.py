@@ -1,5 +1,8 @@
 """Asks an object store whether it lets us in, before Beam does, which would ask for ten minutes."""
 
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+
 from branchline.schemas import BranchlineError
 
 _S3_ADVICE = (
@@ -12,8 +15,9 @@ _S3_ADVICE = (
 def check_access(path: str) -> None:
     """Lists one object of an `s3://` path's bucket; other paths pass.
 
-    Beam takes missing credentials and refused connections for failures that pass, and a bucket
-    that does not exist for an empty one.
+    Where the store is, and who asks, says the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …),
+    to Beam as well. Beam takes missing credentials and refused connections for failures that pass,
+    and a bucket that does not exist for an empty one.
 
     Raises:
         BranchlineError: boto3 is not installed, there are no credentials, the store cannot be
@@ -28,10 +32,11 @@ def check_access(path: str) -> None:
         raise BranchlineError(
             f"{path}: reading s3:// and minio:// needs boto3; install branchline[kubeflow]"
         ) from error
+    if FileSystems._pipeline_options is None:  # no pipeline made yet; Beam's S3 does not do without
+        FileSystems.set_options(PipelineOptions([]))
     bucket, _, key = path.removeprefix("s3://").partition("/")
     try:
-        # Where to ask is in the environment, as Beam reads it too.
-        boto3.session.Session().client("s3").list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        boto3.Session().client("s3").list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
     except (BotoCoreError, ClientError, ValueError) as error:
         raise refused(path, error) from error
 

@@ -1,15 +1,12 @@
 """Wires the components into one pipeline."""
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import tensorflow_data_validation as tfdv
-from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components import Pusher, StatisticsGen, Transform
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.base.base_component import BaseComponent
@@ -38,7 +35,8 @@ from branchline.components.branch_evaluator.read_thresholds import plain_thresho
 from branchline.components.code_version import code_version, file_hash
 from branchline.components.transform import preprocessing
 from branchline.components.transform.declared_schema import declared_schema
-from branchline.schemas import Recipe, RecipeError, split_name, to_json
+from branchline.pipeline.schema_file import write_schema
+from branchline.schemas import Recipe, split_name, to_json
 
 CHECKPOINTS = "checkpoints"
 
@@ -126,7 +124,7 @@ def create_pipeline(
         data_paths=data_paths,
         serving_dir=str(output_dir / "serving" / recipe.name),
         checkpoint_dir=str(output_dir / CHECKPOINTS),
-        schema_file=_write_schema(recipe, recipe_file, output_dir / "schemas"),
+        schema_file=write_schema(recipe, recipe_file, output_dir / "schemas"),
     )
     return Pipeline(
         pipeline_name=recipe.name,
@@ -276,38 +274,3 @@ def needs_file(recipe: Recipe, module: ModuleType) -> bool:
     """Whether training calls functions of the recipe file."""
     own = ("preprocessing_fn", "build_model", "configure_trainer")
     return any(hasattr(module, name) for name in own) or callable(recipe.training.schedule)
-
-
-def schema_text(recipe: Recipe, recipe_file: Path) -> tuple[str, str]:
-    """The recipe's schema, or else the declared one, and a file name that changes with it.
-
-    ImportSchemaGen's cache key holds the name alone.
-
-    Raises:
-        RecipeError: The recipe's schema cannot be read.
-    """
-    if recipe.schema is not None:
-        text = _read_schema(recipe_file.parent / recipe.schema)
-    else:
-        text = text_format.MessageToString(declared_schema(recipe.routing))
-    return text, f"schema-{hashlib.sha256(text.encode()).hexdigest()[:16]}.pbtxt"
-
-
-def _write_schema(recipe: Recipe, recipe_file: Path, directory: Path) -> str:
-    text, name = schema_text(recipe, recipe_file)
-    directory.mkdir(parents=True, exist_ok=True)
-    temporary = directory / f"{name}.part"
-    temporary.write_text(text)
-    temporary.rename(directory / name)
-    return str(directory / name)
-
-
-def _read_schema(path: Path) -> str:
-    try:
-        text = path.read_text()
-        text_format.Parse(text, schema_pb2.Schema())
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise RecipeError(
-            f"Recipe.schema: {path} cannot be read as a TFDV schema: {error}"
-        ) from None
-    return text

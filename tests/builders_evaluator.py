@@ -117,13 +117,19 @@ def _signature(table, route, transform):
 
 
 def run(root, examples, model, thresholds=None, metrics=None, baseline=(), table=None):
-    """Runs the executor; gives the summary, the blessing and where TFMA's results are."""
+    """Runs the executor; gives the summary, the blessing and where TFMA's results are.
+
+    `thresholds` is route → metric → bound, or the JSON of the execution property.
+    """
     evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
     evaluation.uri, blessing.uri = str(root / "evaluation"), str(root / "blessing")
-    bounds = {
-        route: {name: bound("", name, value) for name, value in by_metric.items()}
-        for route, by_metric in (thresholds or {}).items()
-    }
+    if not isinstance(thresholds, str):
+        thresholds = to_json(
+            {
+                route: {name: bound("", name, value) for name, value in by_metric.items()}
+                for route, by_metric in (thresholds or {}).items()
+            }
+        )
     context = Executor.Context(
         make_beam_pipeline_fn=lambda: beam.Pipeline(argv=FNAPI),
         tmp_dir=str(root / "tmp"),
@@ -134,7 +140,7 @@ def run(root, examples, model, thresholds=None, metrics=None, baseline=(), table
         {"evaluation": [evaluation], "blessing": [blessing]},
         {
             "routing": to_json(table or routing()),
-            "thresholds": to_json(bounds),
+            "thresholds": thresholds,
             "metrics": to_json(metrics or {}),
             "max_regression": 0.05,
             "code_version": "0",

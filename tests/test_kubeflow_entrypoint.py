@@ -9,7 +9,7 @@ from builders_kubeflow import arguments, executor_input, input_artifact, output_
 
 from branchline.components.code_version import code_version, file_hash
 from branchline.components.run_report import component as run_report
-from branchline.pipeline.kubeflow.check_image import check_code, check_recipe
+from branchline.pipeline.kubeflow.check_step import check_code, check_recipe
 from branchline.schemas import BranchlineError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -100,8 +100,7 @@ def test_a_failing_step_ends_with_its_cause(tmp_path):
     assert ran.returncode == 1
     assert "Traceback" in ran.stderr
     last = ran.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"branchline: {REPORT} failed: ")
-    assert "evaluation.json" in last
+    assert last.startswith(f"branchline: {REPORT} failed: JSONDecodeError: ")
     assert not output_file.exists()
 
 

@@ -4,6 +4,7 @@ BranchEvaluator leaves a file BLESSED for a model that passes, with the model's 
 """
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ def own_place(uri: str, pipeline_name: str, volume: str | None = None) -> Place:
 
 def find_blessed(
     root: str, own_run: str | None = None, volume: str | None = None
-) -> list[Candidate]:
+) -> Iterator[Candidate]:
     """Lists the blessed models below `root`, newest blessing first.
 
     Args:
@@ -72,26 +73,22 @@ def find_blessed(
         own_run: What lies in it is passed over.
         volume: See `to_local`.
 
-    Returns:
+    Yields:
         Candidates, whose models may be gone.
 
     Raises:
-        BranchlineError: `root` cannot be listed.
+        BranchlineError: `root` cannot be listed, or a blessing not be read.
     """
-    blessings = sorted(
-        (
-            (each.last_updated_in_seconds, each.path)
-            for each in list_files(root)
-            if each.path.rpartition("/")[2] == _BLESSED
-            and not (own_run and each.path.startswith(f"{own_run}/"))
-        ),
-        reverse=True,
-    )
-    return [
-        Candidate(updated, uri, beam_path(to_remote(uri.rstrip("/"), volume)))
-        for updated, path in blessings
-        if (uri := _read(path))
+    blessings = [
+        (each.last_updated_in_seconds, each.path)
+        for each in list_files(root)
+        if each.path.rpartition("/")[2] == _BLESSED
+        and not (own_run and each.path.startswith(f"{own_run}/"))
     ]
+    for updated, path in sorted(blessings, reverse=True):
+        uri = _read(path)
+        if uri:
+            yield Candidate(updated, uri, beam_path(to_remote(uri.rstrip("/"), volume)))
 
 
 def copy_newest(place: Place, directory: str, volume: str | None = None) -> str | None:
@@ -118,7 +115,7 @@ def copy_model(model: str, directory: Path) -> bool:
     Raises:
         BranchlineError: It is there and cannot be read.
     """
-    if not _is_there(model):
+    if not _is_there(f"{model}/{_SAVED_MODEL}"):
         return False
     part = directory.with_name(f"{directory.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -129,8 +126,10 @@ def copy_model(model: str, directory: Path) -> bool:
             return False
         shutil.rmtree(directory, ignore_errors=True)
         part.rename(directory)
-    except BeamIOError as error:
-        if _is_there(model):
+    except BranchlineError:
+        raise
+    except Exception as error:  # file systems differ in what they raise
+        if _is_there(f"{model}/{_SAVED_MODEL}"):
             raise refused(model, error) from error
         return False
     finally:
@@ -152,11 +151,11 @@ def list_files(root: str) -> list[FileMetadata]:
     return [each for each in result.metadata_list if not each.path.endswith("/")]
 
 
-def _is_there(model: str) -> bool:
+def _is_there(path: str) -> bool:
     try:
-        return FileSystems.exists(f"{model}/{_SAVED_MODEL}")
+        return FileSystems.exists(path)
     except (BeamIOError, ValueError) as error:
-        raise refused(model, error) from error
+        raise refused(path, error) from error
 
 
 def _copy_file(source: str, target: Path) -> None:
@@ -169,8 +168,10 @@ def _read(path: str) -> str:
     try:
         with _open(path) as content:
             return content.read().decode(errors="replace").strip()
-    except (BeamIOError, OSError):  # deleted since it was listed
-        return ""
+    except Exception as error:  # as above
+        if _is_there(path):
+            raise refused(path, error) from error
+        return ""  # deleted since it was listed
 
 
 def _open(path: str):

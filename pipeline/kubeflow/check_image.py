@@ -1,84 +1,81 @@
-"""Checks that a step's image holds the code and the files that the pipeline was compiled with."""
+"""Tells whether this environment can run every step of a compiled pipeline.
+
+`python -m branchline.pipeline.kubeflow.check_image` is the last that the Dockerfile runs, so that
+an image in which something is missing is never built.
+"""
 
 import importlib
-import json
-from pathlib import Path
-from typing import Any
+import pkgutil
+import sys
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
 
-from branchline.components.code_version import code_version, file_hash
-from branchline.pipeline.load_recipe import RECIPES_DIR
+import branchline
+from branchline import components
 from branchline.schemas import BranchlineError
 
-_REBUILD = "build the image and compile the pipeline from the same version of branchline"
+# What a step loads only when it runs there; all else, TFX's executors among it, our modules import.
+ON_DEMAND = (
+    "apache_beam.io.aws.s3filesystem",
+    "apache_beam.io.gcp.gcsfilesystem",
+    "boto3",
+    "kfp.pipeline_spec.pipeline_spec_pb2",
+)
+REPORTED = ("branchline", "tensorflow", "tfx", "apache-beam", "kfp", "boto3")
 
 
-def check_recipe(recipe_file: str, recipe_hash: str) -> None:
-    """Checks the recipe file: a path, or `recipe:NAME` for a built-in one.
-
-    Raises:
-        BranchlineError: It is not in the image, or not as it was when the pipeline was compiled.
-    """
-    name = recipe_file.removeprefix("recipe:")
-    path = RECIPES_DIR / f"{name}.py" if name != recipe_file else Path(recipe_file)
-    if not path.is_file():
-        raise BranchlineError(
-            f"the image lacks the recipe {recipe_file}: build it with the recipe at that path"
-            if name == recipe_file
-            else f"the image lacks the built-in recipe {name}: {_REBUILD}"
-        )
-    found = file_hash(path)
-    if recipe_hash and found != recipe_hash:
-        raise BranchlineError(
-            f"the image's {path} is not the recipe that the pipeline was compiled with "
-            f"(hash {found}, expected {recipe_hash}): build the image anew or compile again"
-        )
+def list_modules() -> list[str]:
+    """Returns the names of ON_DEMAND, of every component and of every module of branchline."""
+    ours = [f"branchline.components.{name}" for name in components.__all__]
+    ours += _walk("branchline", branchline.__path__)
+    return [*ON_DEMAND, *ours]
 
 
-def import_executor(class_path: str) -> type:
-    """Imports the class that the step runs.
+def import_all(names: Iterable[str]) -> None:
+    """Imports modules, and attributes that a package imports on demand (`branchline.components.X`).
 
     Raises:
-        BranchlineError: The image lacks it, or something that it imports.
+        BranchlineError: Some cannot be imported; says which and why.
     """
-    module_name, _, class_name = class_path.rpartition(".")
+    failures = []
+    for name in names:
+        try:
+            pkgutil.resolve_name(name)
+        except Exception as error:  # a broken library may raise anything when it is imported
+            failures.append(f"{name} ({type(error).__name__}: {error})")
+    if failures:
+        raise BranchlineError(
+            f"{sys.prefix}: cannot import {'; '.join(failures)}. Every step of a compiled pipeline"
+            " must be able to: build the image with branchline's Dockerfile, with the extra"
+            " `kubeflow`, and install nothing over it that changes the versions of uv.lock"
+        )
+
+
+def main() -> int:
+    """Prints one line; returns 0, or 1 if something cannot be imported."""
+    started = time.monotonic()
+    names = list_modules()
     try:
-        return getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BranchlineError(
-            f"the image lacks {class_path} ({type(error).__name__}: {error}): it was built from "
-            f"another version of branchline than the pipeline was compiled with, or without the "
-            f"extra kubeflow; {_REBUILD}"
-        ) from error
+        import_all(names)
+    except BranchlineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    versions = ", ".join(f"{name} {version(name)}" for name in REPORTED)
+    python = ".".join(map(str, sys.version_info[:3]))
+    took = time.monotonic() - started
+    print(f"Python {python}, {versions}: {len(names)} imports in {took:.0f} s, all well")
+    return 0
 
 
-def check_code(class_path: str, parameters: dict[str, Any]) -> None:
-    """Checks that the component's code is that which the pipeline was compiled with.
-
-    Args:
-        class_path: Of the class that the step runs.
-        parameters: The step's execution properties. Components of branchline have `code_version`;
-            TFX's Transform has that of branchline's preprocessing in `custom_config`.
-
-    Raises:
-        BranchlineError: The image holds another version.
-    """
-    module, expected = class_path.rpartition(".")[0], parameters.get("code_version")
-    if not module.startswith("branchline."):
-        module = "branchline.components.transform.preprocessing"
-        expected = _config(parameters).get("code_version")
-    if not expected:
-        return
-    found = code_version(str(importlib.import_module(module).__file__))
-    if found != expected:
-        raise BranchlineError(
-            f"the image holds another branchline than the pipeline was compiled with: "
-            f"{module} is {found}, expected {expected}; {_REBUILD}"
-        )
+def _walk(package: str, paths: Iterable[str]) -> list[str]:
+    names = []
+    for module in pkgutil.iter_modules(paths, f"{package}."):
+        names.append(module.name)
+        if module.ispkg:
+            names += _walk(module.name, importlib.import_module(module.name).__path__)
+    return names
 
 
-def _config(parameters: dict[str, Any]) -> dict[str, Any]:
-    try:
-        config = json.loads(parameters.get("custom_config") or "{}")
-    except (TypeError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
+if __name__ == "__main__":
+    sys.exit(main())

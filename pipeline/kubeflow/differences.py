@@ -1,8 +1,8 @@
 """Cures every difference between what open-source KFP v2 gives a step and what TFX expects.
 
-Each function changes what goes into TFX's container entrypoint, the ExecutorInput, what comes out of
-it, the ExecutorOutput (both as decoded JSON), or the directories that these name. TFX stays as it is
-installed.
+Each function changes what goes into TFX's container entrypoint (the ExecutorInput), what comes out
+of it (the ExecutorOutput), both as decoded JSON, or the directories that these name. TFX itself
+stays as it is installed.
 
 Sources: tfx/orchestration/kubeflow/v2/container and tfx/orchestration/portable/outputs_utils.py;
 kubeflow/pipelines, backend/src/v2, as named by each function.
@@ -187,25 +187,13 @@ def restore_names(output: Json, invocation: Json) -> None:
                 metadata[key] = by_rounded.get(float(value), value)
 
 
-def drop_null_metadata(output: Json) -> None:
-    """Leaves out metadata without a value.
-
-    KFP does not store null: it fails the step after all is done (metadata/converter.go
-    StructValueToMLMDValue, "unknown/unsupported value type").
-    """
-    for artifact in _lists_of(output.get("artifacts")):
-        metadata = artifact.get("metadata") or {}
-        for key in [key for key, value in metadata.items() if value is None]:
-            del metadata[key]
-
-
 def delete_output_markers(invocation: Json) -> None:
     """Deletes the empty objects "<directory>/" that TensorFlow leaves in the store for outputs.
 
     KFP makes a file of each when it copies the artifact for the next step, and then cannot make the
     directory of that name: https://github.com/kubeflow/pipelines/issues/13476
     """
-    from branchline.pipeline.kubeflow.object_store import delete_markers
+    from branchline.pipeline.kubeflow.objects import delete_markers
 
     for _, artifact in _artifacts(invocation, "outputs"):
         delete_markers(artifact["uri"])

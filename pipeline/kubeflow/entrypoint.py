@@ -12,11 +12,12 @@ import runpy
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from branchline.pipeline.explain import explain
 from branchline.pipeline.kubeflow import differences
-from branchline.pipeline.kubeflow.check_image import check_code, check_recipe, import_executor
+from branchline.pipeline.kubeflow.check_step import check_code, check_recipe, import_executor
 from branchline.schemas import BranchlineError
 
 _TFX_ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         import_executor("kfp.pipeline_spec.pipeline_spec_pb2.ExecutorInput")
         parameters = arguments.invocation.get("inputs", {}).get("parameterValues", {})
         check_code(arguments.executor_class_path, parameters)
+        if arguments.carried_file:
+            _write_carried(**arguments.carried_file)
     except BranchlineError as error:
         print(f"branchline: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -84,7 +87,6 @@ def run_step(arguments: argparse.Namespace, beam_args: Sequence[str]) -> None:
         output = json.loads(file.read())
     differences.restore_names(output, invocation)
     differences.restore_uris(output, uris)
-    differences.drop_null_metadata(output)
     with fileio.open(output_file, "w") as file:
         file.write(json.dumps(output))
     if remote:
@@ -144,10 +146,17 @@ def _read_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, lis
         default="local",
         help="whether the executor works on the launcher's files, or on URIs that workers can read",
     )
+    add("--carried_file", type=_json, help='{"path": …, "text": …}, written before the step runs')
     add("--volume", help="directory on a mounted volume that takes the place of the object store")
     add("--recipe_file", help="path of the recipe in the image, or recipe:NAME")
     add("--recipe_hash", default="", help="the recipe's hash when the pipeline was compiled")
     return parser.parse_known_args(argv)
+
+
+def _write_carried(path: str, text: str) -> None:
+    """Puts a file that travels with the pipeline where the step looks for it."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
 
 
 def _json(text: str) -> dict[str, Any]:

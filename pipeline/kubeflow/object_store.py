@@ -8,15 +8,13 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
-from apache_beam.io.filesystem import CompressionTypes, FileMetadata
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 from tfx.dsl.io.filesystem import Filesystem, NotFoundError
-from tfx.dsl.io.filesystem_registry import DEFAULT_FILESYSTEM_REGISTRY
+from tfx.dsl.io.filesystem_registry import DEFAULT_FILESYSTEM_REGISTRY, FilesystemRegistry
 
 from branchline.components.artifact_paths import beam_path
+from branchline.pipeline.kubeflow import objects
 
 _BEFORE_TENSORFLOW = 5  # whose own file system registers itself for s3:// and gs:// with 10
 
@@ -34,10 +32,9 @@ class ObjectStoreFilesystem(Filesystem):
     """Files are objects; a directory is there as long as an object lies under it."""
 
     SUPPORTED_SCHEMES = ["s3://", "minio://", "gs://"]
-    beam_options = PipelineOptions([])
 
     @staticmethod
-    def open(name: Any, mode: str = "r") -> IO[Any]:
+    def open(name: Any, mode: str = "r") -> Any:
         """Opens an object to be read ("r") or written anew ("w"), as text or as bytes ("b").
 
         Raises:
@@ -49,13 +46,7 @@ class ObjectStoreFilesystem(Filesystem):
             raise ValueError(f"{name}: an object is opened with r, rb, w or wb, got mode {mode!r}")
         if kind == "r" and not _is_file(name):
             raise NotFoundError(f"{name} does not exist")
-        # Without the type Beam would take .gz apart.
-        as_it_is = CompressionTypes.UNCOMPRESSED
-        raw = (
-            FileSystems.open(beam_path(name), compression_type=as_it_is)
-            if kind == "r"
-            else (_Writer(beam_path(name)))
-        )
+        raw: Any = objects.read(name) if kind == "r" else objects.Writer(name)
         return raw if "b" in mode else io.TextIOWrapper(raw, encoding="utf-8")
 
     @staticmethod
@@ -67,7 +58,7 @@ class ObjectStoreFilesystem(Filesystem):
             OSError: `dst` exists and is not to be overwritten.
         """
         _check_pair(src, dst, overwrite)
-        FileSystems.copy([beam_path(_text(src))], [beam_path(_text(dst))])
+        objects.client(_text(src)).copy(beam_path(_text(src)), beam_path(_text(dst)))
 
     @staticmethod
     def exists(path: Any) -> bool:
@@ -75,25 +66,25 @@ class ObjectStoreFilesystem(Filesystem):
         return _is_file(_text(path)) or ObjectStoreFilesystem.isdir(path)
 
     @staticmethod
-    def glob(pattern: Any) -> list[str]:
+    def glob(pattern: Any) -> list[Any]:
         """Objects and directories that match; `*` stands for no slash, as in a directory."""
         pattern = _text(pattern)
         root = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
         wanted = _compile(pattern)
         found = set()
-        for entry in _list(root):
-            parts = entry.path.removeprefix(root).strip("/").split("/")
+        for path, _ in objects.listed(root):
+            parts = path.removeprefix(root).strip("/").split("/")
             paths = ("/".join([root, *parts[:depth]]) for depth in range(1, len(parts) + 1))
-            found.update(path for path in paths if wanted.fullmatch(path))
+            found.update(each for each in paths if wanted.fullmatch(each))
         return sorted(found)
 
     @staticmethod
     def isdir(path: Any) -> bool:
         """Whether an object lies under it."""
-        return bool(_list(_text(path), limit=1))
+        return next(objects.listed(_text(path)), None) is not None
 
     @staticmethod
-    def listdir(path: Any) -> list[str]:
+    def listdir(path: Any) -> list[Any]:
         """Names of the objects and directories in a directory.
 
         Raises:
@@ -121,7 +112,7 @@ class ObjectStoreFilesystem(Filesystem):
         path = _text(path)
         if not _is_file(path):
             raise NotFoundError(f"{path} does not exist")
-        FileSystems.delete([beam_path(path)])
+        objects.client(path).delete(beam_path(path))
 
     @staticmethod
     def rename(src: Any, dst: Any, overwrite: bool = False) -> None:
@@ -144,7 +135,7 @@ class ObjectStoreFilesystem(Filesystem):
         path = _text(path)
         if not ObjectStoreFilesystem.isdir(path):
             raise NotFoundError(f"{path} is no directory")
-        FileSystems.delete([beam_path(path).rstrip("/") + "/"])
+        objects.delete_directory(path)
 
     @staticmethod
     def stat(path: Any) -> Stat:
@@ -155,9 +146,9 @@ class ObjectStoreFilesystem(Filesystem):
         """
         path = _text(path)
         if _is_file(path):
-            entry = FileSystems.get_filesystem(beam_path(path)).metadata(beam_path(path))
-            updated = entry.last_updated_in_seconds or 0
-            return Stat(entry.size_in_bytes, int(updated * 1e9), is_directory=False)
+            client, name = objects.client(path), beam_path(path)
+            changed = int(client.last_updated(name) * 1e9)
+            return Stat(client.size(name), changed, is_directory=False)
         if ObjectStoreFilesystem.isdir(path):
             return Stat(0, 0, is_directory=True)
         raise NotFoundError(f"{path} does not exist")
@@ -165,13 +156,13 @@ class ObjectStoreFilesystem(Filesystem):
     @staticmethod
     def walk(
         top: Any, topdown: bool = True, onerror: Callable[..., None] | None = None
-    ) -> Iterator[tuple[str, list[str], list[str]]]:
+    ) -> Iterator[tuple[Any, list[Any], list[Any]]]:
         """Directory, names of its directories, names of its objects, of each directory."""
         top = _text(top).rstrip("/")
         tree: dict[str, tuple[set[str], set[str]]] = {}
-        for entry in _list(top):
+        for path, _ in objects.listed(top):
             folder = top
-            *folders, name = entry.path.removeprefix(top + "/").split("/")
+            *folders, name = path.removeprefix(top + "/").split("/")
             for each in folders:
                 tree.setdefault(folder, (set(), set()))[0].add(each)
                 folder = f"{folder}/{each}"
@@ -191,85 +182,21 @@ class _WithoutGoogle(ObjectStoreFilesystem):
     SUPPORTED_SCHEMES = ["s3://", "minio://"]
 
 
-def register(beam_args: Sequence[str] = (), google: bool = False) -> None:
+def register(
+    beam_args: Sequence[str] = (),
+    google: bool = False,
+    registry: FilesystemRegistry = DEFAULT_FILESYSTEM_REGISTRY,
+) -> None:
     """Makes it the file system of TFX for s3:// and minio://.
 
     Args:
         beam_args: Beam's own, of which its file systems read some, such as --s3_endpoint_url.
-            They are set here for the process: without any, Beam does not open s3:// outside a
-            Beam pipeline.
         google: Whether it also takes gs:// from TensorFlow's file system.
+        registry: Where it is registered.
     """
-    ObjectStoreFilesystem.beam_options = PipelineOptions(list(beam_args))
-    FileSystems.set_options(ObjectStoreFilesystem.beam_options)
+    objects.set_options(beam_args)
     filesystem = ObjectStoreFilesystem if google else _WithoutGoogle
-    DEFAULT_FILESYSTEM_REGISTRY.register(filesystem, priority=_BEFORE_TENSORFLOW)
-
-
-def delete_markers(uri: str) -> list[str]:
-    """Deletes the empty objects that stand for directories under `uri`; tells which.
-
-    Each alone, by Beam's client of the store: `FileSystems.delete(["s3://bucket/directory/"])`
-    deletes everything in the directory.
-    """
-    found = [
-        beam_path(entry.path)
-        for entry in _list(uri)
-        if entry.path.endswith("/") and not entry.size_in_bytes
-    ]
-    if found:
-        client = _client(found[0])
-        for marker in found:
-            client.delete(marker)
-    return found
-
-
-class _Writer(io.BufferedIOBase):
-    """Makes the object with the first byte, because Beam cannot write empty ones to s3://.
-
-    It uploads in parts, and a store does not accept an upload of none.
-    """
-
-    def __init__(self, path: str):
-        self._path = path
-        self._raw: Any = None
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, buffer: Any) -> int:
-        if not len(buffer):
-            return 0
-        if self._raw is None:
-            self._raw = FileSystems.create(
-                self._path, compression_type=CompressionTypes.UNCOMPRESSED
-            )
-        self._raw.write(buffer)
-        return len(buffer)
-
-    def close(self) -> None:
-        if self.closed:
-            return
-        if self._raw is not None:
-            self._raw.close()
-        elif self._path.startswith("s3://"):
-            bucket, _, key = self._path.removeprefix("s3://").partition("/")
-            _client(self._path).client.client.put_object(Bucket=bucket, Key=key, Body=b"")
-        else:
-            FileSystems.create(self._path).close()
-        super().close()
-
-
-def _client(uri: str) -> Any:
-    """Beam's own client of the store."""
-    options = ObjectStoreFilesystem.beam_options
-    if uri.startswith("gs://"):
-        from apache_beam.io.gcp.gcsio import GcsIO
-
-        return GcsIO(pipeline_options=options)
-    from apache_beam.io.aws.s3io import S3IO
-
-    return S3IO(options=options)
+    registry.register(filesystem, priority=_BEFORE_TENSORFLOW)
 
 
 def _text(path: Any) -> str:
@@ -277,25 +204,7 @@ def _text(path: Any) -> str:
 
 
 def _is_file(path: str) -> bool:
-    return not path.endswith("/") and FileSystems.exists(beam_path(path))
-
-
-def _list(path: str, limit: int | None = None) -> list[FileMetadata]:
-    """All objects under a directory, by names of the scheme that `path` has."""
-    path = path.rstrip("/")
-    root = beam_path(path)
-    pattern = re.sub(r"[\[*?]", "?", root)  # Beam has no way to take them literally
-    limits = [limit if pattern == root else None]
-    [matched] = FileSystems.match([pattern + "/**"], limits=limits)
-    return [
-        FileMetadata(
-            path + entry.path.removeprefix(root),
-            entry.size_in_bytes,
-            entry.last_updated_in_seconds,
-        )
-        for entry in matched.metadata_list
-        if entry.path.startswith(root + "/")
-    ]
+    return not path.endswith("/") and objects.client(path).exists(beam_path(path))
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

@@ -11,7 +11,7 @@ import yaml
 
 import branchline
 from branchline.components.code_version import file_hash
-from branchline.pipeline.graph import Cluster, create_pipeline, needs_file, schema_text
+from branchline.pipeline.graph import Cluster, create_pipeline, needs_file
 from branchline.pipeline.kubeflow.beam_options import (
     BEAM_STEPS,
     beam_options,
@@ -29,6 +29,7 @@ from branchline.pipeline.kubeflow.place import Place, find_place
 from branchline.pipeline.kubeflow.platform import check_vertex, platform_spec
 from branchline.pipeline.kubeflow.step_options import resources_of, with_flags
 from branchline.pipeline.load_recipe import RECIPES_DIR, load_recipe
+from branchline.pipeline.schema_file import schema_text
 from branchline.pipeline.set_fields import set_fields
 from branchline.schemas import Recipe, RecipeError, Resources
 from branchline.schemas.resources import STEPS
@@ -81,6 +82,7 @@ def write_pipeline(options: Namespace) -> Written:
         recipe_file=_in_image(recipe_file, options.recipe_in_image),
         data=_data(recipe, place),
     )
+    beam_args = beam_options(options.runner, options.beam_args, options.image)
     remote = needs_remote_artifacts(options.runner, place.root)
     pipeline = create_pipeline(
         recipe,
@@ -88,7 +90,7 @@ def write_pipeline(options: Namespace) -> Written:
         recipe_module=module,
         cluster=cluster,
         enable_cache=not options.no_cache,
-        beam_pipeline_args=beam_options(options.runner, options.beam_args, options.image),
+        beam_pipeline_args=beam_args,
     )
     spec = compile_spec(pipeline, options.image)
     never_cache(spec, "DataFingerprint", "Baseline")

@@ -1,0 +1,84 @@
+"""Checks that a step's image holds the code and the files that the pipeline was compiled with."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from branchline.components.code_version import code_version, file_hash
+from branchline.pipeline.load_recipe import RECIPES_DIR
+from branchline.schemas import BranchlineError
+
+_REBUILD = "build the image and compile the pipeline from the same version of branchline"
+
+
+def check_recipe(recipe_file: str, recipe_hash: str) -> None:
+    """Checks the recipe file: a path, or `recipe:NAME` for a built-in one.
+
+    Raises:
+        BranchlineError: It is not in the image, or not as it was when the pipeline was compiled.
+    """
+    name = recipe_file.removeprefix("recipe:")
+    path = RECIPES_DIR / f"{name}.py" if name != recipe_file else Path(recipe_file)
+    if not path.is_file():
+        raise BranchlineError(
+            f"the image lacks the recipe {recipe_file}: build it with the recipe at that path"
+            if name == recipe_file
+            else f"the image lacks the built-in recipe {name}: {_REBUILD}"
+        )
+    found = file_hash(path)
+    if recipe_hash and found != recipe_hash:
+        raise BranchlineError(
+            f"the image's {path} is not the recipe that the pipeline was compiled with "
+            f"(hash {found}, expected {recipe_hash}): build the image anew or compile again"
+        )
+
+
+def import_executor(class_path: str) -> type:
+    """Imports the class that the step runs.
+
+    Raises:
+        BranchlineError: The image lacks it, or something that it imports.
+    """
+    module_name, _, class_name = class_path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BranchlineError(
+            f"the image lacks {class_path} ({type(error).__name__}: {error}): it was built from "
+            f"another version of branchline than the pipeline was compiled with, or without the "
+            f"extra kubeflow; {_REBUILD}"
+        ) from error
+
+
+def check_code(class_path: str, parameters: dict[str, Any]) -> None:
+    """Checks that the component's code is that which the pipeline was compiled with.
+
+    Args:
+        class_path: Of the class that the step runs.
+        parameters: The step's execution properties. Components of branchline have `code_version`;
+            TFX's Transform has that of branchline's preprocessing in `custom_config`.
+
+    Raises:
+        BranchlineError: The image holds another version.
+    """
+    module, expected = class_path.rpartition(".")[0], parameters.get("code_version")
+    if not module.startswith("branchline."):
+        module = "branchline.components.transform.preprocessing"
+        expected = _config(parameters).get("code_version")
+    if not expected:
+        return
+    found = code_version(str(importlib.import_module(module).__file__))
+    if found != expected:
+        raise BranchlineError(
+            f"the image holds another branchline than the pipeline was compiled with: "
+            f"{module} is {found}, expected {expected}; {_REBUILD}"
+        )
+
+
+def _config(parameters: dict[str, Any]) -> dict[str, Any]:
+    try:
+        config = json.loads(parameters.get("custom_config") or "{}")
+    except (TypeError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
