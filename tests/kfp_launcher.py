@@ -63,6 +63,10 @@ class TfxLauncher:
         Path(task_root).mkdir(parents=True)
         yield
 
+    def path_of(self, artifact: dict) -> str | None:
+        """Where its files are."""
+        return artifact["uri"]
+
     def publish(self, run_root: str, name: str, artifact: dict) -> str:
         """Records an output; its name."""
         self._artifacts[artifact["name"]] = artifact
@@ -82,14 +86,21 @@ class KfpLauncher:
     Args:
         root: The pipeline root, s3://bucket/… or minio://bucket/….
         store: The object store.
-        scratch: Where local files go if the root of the file system cannot be written; artifacts
-            then have the `customPath` that newer releases know.
+        scratch: Where local files go if the root of the file system cannot be written.
+        custom_paths: Whether artifacts then have the `customPath` that newer releases know.
     """
 
-    def __init__(self, root: str, store: ObjectStore, scratch: Path | None = None):
+    def __init__(
+        self,
+        root: str,
+        store: ObjectStore,
+        scratch: Path | None = None,
+        custom_paths: bool = True,
+    ):
         self.root = root
         self.store = store
         self._scratch = str(scratch or "")
+        self._custom_paths = custom_paths and bool(scratch)
         self._artifacts = ArtifactStore()
         self._lock = threading.Lock()
         self._in_use: Counter[str] = Counter()
@@ -125,8 +136,13 @@ class KfpLauncher:
         """The place of a URI in this file system."""
         return f"{self._scratch}{local_path(uri)}"
 
+    def path_of(self, artifact: dict) -> str | None:
+        """Where its files are put or taken from; None if it is left alone."""
+        known = local_path(artifact["uri"])
+        return artifact.get("customPath") or (self.local(artifact["uri"]) if known else None)
+
     def _with_path(self, artifact: dict) -> dict:
-        custom = {"customPath": self.local(artifact["uri"])} if self._scratch else {}
+        custom = {"customPath": self.local(artifact["uri"])} if self._custom_paths else {}
         return artifact | custom
 
     @contextmanager
@@ -161,7 +177,7 @@ class KfpLauncher:
 
     def publish(self, run_root: str, name: str, artifact: dict) -> str:
         """Uploads an output and records it; its id."""
-        path = artifact.get("customPath") or local_path(artifact["uri"])
+        path = self.path_of(artifact)
         if path:
             if not artifact["uri"].startswith(f"{run_root}/"):
                 raise StepFailed(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kfp_launcher import Launcher, StepFailed
-from kfp_stores import go_json, local_path
+from kfp_stores import go_json
 
 ARTIFACT_FIELDS = {"name", "type", "uri", "properties", "customProperties", "metadata"}
 
@@ -77,8 +77,7 @@ def launch(
             raise StepFailed(f"{task} ended with code {done.returncode}:\n{text[-6000:]}")
         logs = executor_input["outputs"]["artifacts"].get("executor-logs")
         if logs:
-            path = logs["artifacts"][0].get("customPath") or local_path(logs["artifacts"][0]["uri"])
-            shutil.copyfile(log, path)
+            shutil.copyfile(log, str(launcher.path_of(logs["artifacts"][0])))
         written = _read_output(task, executor_input["outputs"]["outputFile"])
         parameters = _output_parameters(task, executor_input, component, written)
         names = {}
