@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
-from kfp_driver import Kubeflow, Run, load_spec
+from kfp_driver import Kubeflow, Run
 from kfp_launcher import KfpLauncher, TfxLauncher, at_root
+from kfp_spec import load_spec
 from s3_server import S3Server, s3_server
 
 from branchline.pipeline.kubeflow.main import main
