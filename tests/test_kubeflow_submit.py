@@ -171,7 +171,7 @@ def test_version_name_of_other_content_is_refused(api, pipeline):
 
 def test_host_may_come_from_the_environment_and_from_a_browser(api, pipeline, monkeypatch):
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"{api.url}/#/runs")
-    assert run(pipeline)[0] == 0
+    assert run(pipeline) == (0, f"{api.url}/#/runs/details/run_id-1\n")
 
 
 def test_kfps_own_client_sees_the_run_there(api, pipeline):
@@ -348,8 +348,12 @@ def test_lasting_5xx_ends_after_the_repetitions(api, pipeline):
     assert len(api.requests) == 3
 
 
-def test_creation_whose_fate_is_unknown_says_where_to_look(api, pipeline):
-    api.faults = [Fault("(POST|GET) .*/runs", carried_out=True, times=float("inf"))]
+@pytest.mark.parametrize("status", [401, 503])
+def test_creation_whose_fate_is_unknown_says_where_to_look(api, pipeline, status):
+    api.faults = [
+        Fault("POST .*/runs", carried_out=True),
+        Fault("GET .*/runs", status, times=float("inf")),
+    ]
     with pytest.raises(BranchlineError, match="Whether the run was created is not known: look for"):
         run(pipeline, "--host", api.url, "--retries", "2")
     assert (len(api.runs), api.sent("POST /runs")) == (1, 1)
@@ -377,6 +381,7 @@ def test_what_another_submission_just_made_is_used(api, pipeline):
             r"\(403: RBAC: access denied\); check --namesp",
         ),
         (404, "Not Found", "refused the request"),
+        (409, '{"error": "Already exist"}', r"has that already \(409: Already exist\)"),
     ],
 )
 def test_4xx_is_told_in_the_servers_words_and_not_repeated(api, pipeline, status, body, words):
@@ -410,6 +415,12 @@ def test_login_page_is_named_as_such(api, pipeline, status, redirected):
     with pytest.raises(
         BranchlineError, match="a web page instead of the API: a proxy's login page"
     ):
+        run(pipeline, "--host", api.url)
+
+
+def test_server_that_answers_anything_is_no_kubeflow(api, pipeline):
+    api.faults = [Fault(".*", 200, "ok", times=float("inf"))]
+    with pytest.raises(BranchlineError, match="something else than the JSON of Kubeflow Pipelines"):
         run(pipeline, "--host", api.url)
 
 

@@ -145,6 +145,11 @@ class Connection(kfp_server_api.ApiClient):
             raise no_answer(self.host, error) from error
         if is_page(response.data):
             raise BranchlineError(web_page(self.host, self._has_token))
+        if not response.data.lstrip().startswith(b"{"):
+            raise BranchlineError(
+                f"{self.host} answers with something else than the JSON of Kubeflow Pipelines; "
+                "check --host"
+            )
         return response
 
 
