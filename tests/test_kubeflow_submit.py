@@ -574,6 +574,13 @@ def test_timeout_without_wait_is_an_argument_error(api, pipeline):
     assert not api.requests
 
 
+@pytest.mark.parametrize("root", ["volume://claim/runs", "/data", ""])
+def test_root_that_has_to_be_compiled_in_is_an_argument_error(api, pipeline, root):
+    with pytest.raises(RecipeError, match="--pipeline-root: got .*`compile` has to know it"):
+        run(pipeline, "--host", api.url, "--pipeline-root", root)
+    assert not api.requests
+
+
 # Pipelines and parameters that are wrong
 
 
