@@ -198,7 +198,10 @@ def test_a_recipe_file_that_the_image_lacks_is_told_in_one_line(tmp_path):
     ran = run(*arguments(REPORT, {"outputs": {}}, {}, {}, recipe, "--recipe_hash=1"))
     assert ran.returncode == 2
     [line] = ran.stderr.strip().splitlines()
-    assert line.startswith(f"branchline: error: the image lacks the recipe {tmp_path}/support.py")
+    assert line.startswith(
+        f"branchline: error: {tmp_path}/support.py: there is no such recipe file"
+    )
+    assert "its image lacks the file: COPY it" in line
 
 
 def test_another_version_of_the_component_is_told_in_one_line(tmp_path):
@@ -222,7 +225,7 @@ def test_a_changed_recipe_file_is_rejected(tmp_path):
 
 def test_a_built_in_recipe_is_found_by_its_name():
     check_recipe("recipe:mixed", file_hash(ROOT / "pipeline/recipes/mixed.py"))
-    with pytest.raises(BranchlineError, match="lacks the built-in recipe mixt"):
+    with pytest.raises(BranchlineError, match="no built-in recipe 'mixt'"):
         check_recipe("recipe:mixt", "")
 
 
