@@ -151,7 +151,13 @@ def test_a_runs_own_blessing_is_passed_over(artifacts, folder):
     artifacts.judge("run-1", first)
     artifacts.judge("run-9", own)  # a step that is done again after the run was over
     assert find(artifacts, folder, "run-9")[0] == first
-    assert find(artifacts, folder, "run-90")[0] == own
+    assert find(artifacts, folder, "run-8")[0] == own
+
+
+def test_a_run_whose_name_begins_like_the_own_one_is_not_the_own_one(artifacts, folder):
+    model = artifacts.train("run-90")
+    artifacts.judge("run-90", model)
+    assert find(artifacts, folder, "run-9")[0] == model
 
 
 @pytest.mark.parametrize("left", ["nothing", "a part"])

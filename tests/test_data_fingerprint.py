@@ -113,6 +113,10 @@ def test_files_in_a_bucket_are_found_as_on_disk(store):
     assert everything == [*inside, f"s3://{BUCKET}/da.csv"]
     assert [file.path for file in find_files([f"s3://{BUCKET}/d/*.jsonl"])[0]] == inside[:1]
     assert [file.path for file in find_files(inside[:1])[0]] == inside[:1]
+    hidden = f"s3://{BUCKET}/.hidden/a.jsonl"  # passed over, unless it is asked for
+    store.put_object(Bucket=BUCKET, Key=".hidden/a.jsonl", Body=b"")
+    assert [file.path for file in find_files([f"s3://{BUCKET}/.hidden"])[0]] == [hidden]
+    assert hidden not in [file.path for file in find_files([f"s3://{BUCKET}"])[0]]
     for path in (f"s3://{BUCKET}/nothing", f"s3://{BUCKET}/d/deep/c.csv"):
         with pytest.raises(BranchlineError, match=f"{path}: there is no such file or directory"):
             find_files([path])

@@ -262,6 +262,14 @@ def test_minio_brings_the_secret_and_the_address_of_the_clusters_own(compile_):
     assert variable["value"].startswith("http://minio-service")
 
 
+def test_a_roots_query_is_for_the_launcher_alone(compile_):
+    root = "s3://bucket/root?region=eu-1&endpoint=s3.example.com"
+    spec, *_ = compile_(IMAGE, f"--pipeline-root={root}")
+    assert spec["defaultPipelineRoot"] == root
+    destination = constant_of(spec, "Pusher", "push_destination")
+    assert '"s3://bucket/root/serving/mixed"' in destination
+
+
 def test_a_recipe_file_is_looked_for_in_the_image(compile_, own_recipe):
     own_recipe.write_text(RECIPE + "\n\ndef build_model(recipe, inputs):\n    return None\n")
     spec, *_ = compile_(IMAGE, ROOT, f"--recipe={own_recipe}")

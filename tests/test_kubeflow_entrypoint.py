@@ -3,9 +3,12 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
+import boto3
 import pytest
 from builders_kubeflow import arguments, executor_input, input_artifact, output_artifact, spec_of
+from moto.server import ThreadedMotoServer
 
 from branchline.components.code_version import code_version, file_hash
 from branchline.components.run_report import component as run_report
@@ -57,7 +60,7 @@ def report_step(volume, task, *, output_file, evaluation=EVALUATION, **report):
     )
 
 
-def test_a_step_runs_as_releases_to_2_15_launch_it(tmp_path):
+def test_a_step_runs_as_releases_to_2_14_launch_it(tmp_path):
     output_file = tmp_path / "kfp_outputs" / "output_metadata.json"
     invocation = report_step(tmp_path / "volume", "task", output_file=output_file)
     ran = run(*arguments(REPORT, invocation, INPUTS, OUTPUTS, f"--volume={tmp_path}/volume", *BEAM))
@@ -90,6 +93,69 @@ def test_a_step_runs_as_later_releases_launch_it(tmp_path):
         "output_metadata.json",
         ".temp",
     }
+
+
+def test_a_step_sees_what_tfx_promises_and_kfp_gets_back_what_it_knows(tmp_path):
+    volume = tmp_path / "volume"
+    outputs = {"blessing": "tfx.ModelBlessing", "verdict": "tfx.String"}
+    invocation = executor_input(
+        inputs={"model": input_artifact("s3://bucket/root/model", "17", tags=["a"])},
+        parameters={"not_given": None, "steps": 3.0},
+        outputs={n: output_artifact(n, f"s3://bucket/root/t/{n}", t) for n, t in outputs.items()},
+        output_file=tmp_path / "task" / "output_metadata.json",
+    )
+    invocation["outputs"]["parameters"] = {"verdict": {"outputFile": "/tmp/kfp/outputs/verdict"}}
+    inputs_spec, outputs_spec = spec_of(model="tfx.Model"), spec_of(**outputs)
+    inputs_spec["parameters"] = {"steps": {"parameterType": "NUMBER_INTEGER"}}
+    ran = run(
+        *arguments("steps.Bless", invocation, inputs_spec, outputs_spec, f"--volume={volume}"),
+        PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}",
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert "0 files" in ran.stdout.splitlines()
+    assert (volume / "bucket/root/t/blessing/BLESSED").read_text() == str(volume)
+    output = json.loads((tmp_path / "task" / "output_metadata.json").read_text())
+    [blessing] = output["artifacts"]["blessing"]["artifacts"]
+    assert blessing["uri"] == "s3://bucket/root/t/blessing"
+    metadata = blessing["metadata"]
+    assert metadata["current_model_id"] == "17"
+    assert metadata["current_model"] == "s3://bucket/root/model"
+    assert (metadata["parameters"], metadata["tags"]) == ('{"steps": 3}', '["a"]')
+    assert output["parameterValues"] == {"verdict": "passed"}
+
+
+def test_a_step_on_remote_artifacts_leaves_no_markers_of_directories(tmp_path):
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    access = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    session = boto3.Session("key", "secret", region_name="us-east-1")
+    s3: Any = session.client("s3", endpoint_url=address)
+    s3.create_bucket(Bucket="bucket")
+    s3.put_object(Bucket="bucket", Key="root/t/schema/", Body=b"")
+    (tmp_path / "schema.pbtxt").write_text('feature { name: "a" }')
+    invocation = executor_input(
+        outputs={"schema": output_artifact("schema", "s3://bucket/root/t/schema", "tfx.Schema")},
+        parameters={"schema_file": str(tmp_path / "schema.pbtxt")},
+        output_file=tmp_path / "output_metadata.json",
+    )
+    step = "tfx.components.schema_gen.import_schema_gen.executor.Executor"
+    spec = spec_of(schema="tfx.Schema")
+    try:
+        ran = run(
+            *arguments(step, invocation, {"parameters": {}}, spec, "--artifacts=remote"),
+            AWS_ENDPOINT_URL=address,
+            AWS_DEFAULT_REGION="us-east-1",
+            **access,
+        )
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        keys = [each["Key"] for each in s3.list_objects_v2(Bucket="bucket")["Contents"]]
+    finally:
+        server.stop()
+    assert keys == ["root/t/schema/schema.pbtxt"]
+    output = json.loads((tmp_path / "output_metadata.json").read_text())
+    [schema] = output["artifacts"]["schema"]["artifacts"]
+    assert schema["uri"] == "s3://bucket/root/t/schema"
 
 
 def test_a_failing_step_ends_with_its_cause(tmp_path):
@@ -132,7 +198,10 @@ def test_a_recipe_file_that_the_image_lacks_is_told_in_one_line(tmp_path):
     ran = run(*arguments(REPORT, {"outputs": {}}, {}, {}, recipe, "--recipe_hash=1"))
     assert ran.returncode == 2
     [line] = ran.stderr.strip().splitlines()
-    assert line.startswith(f"branchline: error: the image lacks the recipe {tmp_path}/support.py")
+    assert line.startswith(
+        f"branchline: error: {tmp_path}/support.py: there is no such recipe file"
+    )
+    assert "its image lacks the file: COPY it" in line
 
 
 def test_another_version_of_the_component_is_told_in_one_line(tmp_path):
@@ -156,7 +225,7 @@ def test_a_changed_recipe_file_is_rejected(tmp_path):
 
 def test_a_built_in_recipe_is_found_by_its_name():
     check_recipe("recipe:mixed", file_hash(ROOT / "pipeline/recipes/mixed.py"))
-    with pytest.raises(BranchlineError, match="lacks the built-in recipe mixt"):
+    with pytest.raises(BranchlineError, match="no built-in recipe 'mixt'"):
         check_recipe("recipe:mixt", "")
 
 

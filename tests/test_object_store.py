@@ -201,7 +201,7 @@ def test_google_storage_is_left_to_tensorflow_unless_asked():
 
 
 @pytest.fixture
-def google_store(monkeypatch):
+def google_store(monkeypatch, tmp_path):
     """Keys → sizes of a bucket of an HTTP server that lists and deletes as Google's store does."""
     sizes = {}
 
@@ -232,10 +232,17 @@ def google_store(monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
-        object_store.register(["--no_auth"])
+        # Beam tries for 20 seconds to find credentials where there are none.
+        user = dict.fromkeys(["client_id", "client_secret", "refresh_token", "token"], "any")
+        credentials = tmp_path / "credentials.json"
+        credentials.write_text(
+            json.dumps(user | {"type": "authorized_user", "expiry": "2999-01-01T00:00:00Z"})
+        )
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
+        monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "project")
+        object_store.register()
         yield sizes
         server.shutdown()
-    object_store.register()
 
 
 def test_markers_in_google_storage_are_deleted_and_nothing_else(google_store):

@@ -115,19 +115,16 @@ def copy_model(model: str, directory: Path) -> bool:
     Raises:
         BranchlineError: It is there and cannot be read.
     """
-    if not _is_there(f"{model}/{_SAVED_MODEL}"):
+    files = [each.path for each in list_files(model)]
+    if f"{model}/{_SAVED_MODEL}" not in files:
         return False
     part = directory.with_name(f"{directory.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        for each in list_files(model):
-            _copy_file(each.path, part / each.path.removeprefix(f"{model}/"))
-        if not (part / _SAVED_MODEL).is_file():
-            return False
+        for path in files:
+            _copy_file(path, part / path.removeprefix(f"{model}/"))
         shutil.rmtree(directory, ignore_errors=True)
         part.rename(directory)
-    except BranchlineError:
-        raise
     except Exception as error:  # file systems differ in what they raise
         if _is_there(f"{model}/{_SAVED_MODEL}"):
             raise refused(model, error) from error

@@ -2,11 +2,10 @@
 
 import importlib
 import json
-from pathlib import Path
 from typing import Any
 
 from branchline.components.code_version import code_version, file_hash
-from branchline.pipeline.load_recipe import RECIPES_DIR
+from branchline.components.user_code import recipe_path
 from branchline.schemas import BranchlineError
 
 _REBUILD = "build the image and compile the pipeline from the same version of branchline"
@@ -18,14 +17,7 @@ def check_recipe(recipe_file: str, recipe_hash: str) -> None:
     Raises:
         BranchlineError: It is not in the image, or not as it was when the pipeline was compiled.
     """
-    name = recipe_file.removeprefix("recipe:")
-    path = RECIPES_DIR / f"{name}.py" if name != recipe_file else Path(recipe_file)
-    if not path.is_file():
-        raise BranchlineError(
-            f"the image lacks the recipe {recipe_file}: build it with the recipe at that path"
-            if name == recipe_file
-            else f"the image lacks the built-in recipe {name}: {_REBUILD}"
-        )
+    path = recipe_path(recipe_file)
     found = file_hash(path)
     if recipe_hash and found != recipe_hash:
         raise BranchlineError(

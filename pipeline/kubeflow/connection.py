@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import kfp_server_api
 import urllib3
 from kfp_server_api.rest import RESTResponse
+from urllib3.util import Retry
 
 from branchline.pipeline.kubeflow.server_errors import (
     Conflict,
@@ -26,6 +27,11 @@ _Made = TypeVar("_Made")
 
 _TIMEOUTS_S = (10, 120)  # to connect, and for the answer
 _LONGEST_PAUSE_S = 30.0
+# Otherwise urllib3 repeats requests by itself: without a pause, or as long as the server says.
+_ONLY_REDIRECTS: dict[str, Any] = {
+    **{"redirect": 5, "connect": 0, "read": 0, "status": 0, "other": 0},
+    "respect_retry_after_header": False,
+}
 
 
 class Connection(kfp_server_api.ApiClient):
@@ -56,10 +62,7 @@ class Connection(kfp_server_api.ApiClient):
     ):
         configuration: Any = kfp_server_api.Configuration(host=host)
         configuration.ssl_ca_cert = ca_cert
-        # urllib3 only follows redirects: it would repeat requests without a pause.
-        configuration.retries = urllib3.util.Retry(
-            5, connect=0, read=0, status=0, other=0, respect_retry_after_header=False
-        )
+        configuration.retries = Retry(**_ONLY_REDIRECTS)
         if read_token is not None:
             configuration.api_key = {"authorization": read_token()}
             configuration.api_key_prefix = {"authorization": "Bearer"}
@@ -142,6 +145,11 @@ class Connection(kfp_server_api.ApiClient):
             raise no_answer(self.host, error) from error
         if is_page(response.data):
             raise BranchlineError(web_page(self.host, self._has_token))
+        if not response.data.lstrip().startswith(b"{"):
+            raise BranchlineError(
+                f"{self.host} answers with something else than the JSON of Kubeflow Pipelines; "
+                "check --host"
+            )
         return response
 
 

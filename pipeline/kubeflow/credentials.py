@@ -65,6 +65,9 @@ def check_file(option: str, path: str) -> None:
 
 
 def _file_reader(option: str, path: str) -> Callable[[], str]:
+    if path.startswith("eyJ"):  # how every JSON web token begins
+        raise RecipeError(f"{option}: expected the path of a file, got what looks like a token")
+
     def read() -> str:
         check_file(option, path)
         return _check_token(f"{option} {path}", Path(path).read_text(errors="replace"))

@@ -125,14 +125,17 @@ def make_run(
     )
 
     def find() -> Any:
-        answer = call(
-            service,
-            "list_runs",
-            experiment_id=experiment_id,
-            filter=named(name),
-            sort_by="created_at desc",
-            page_size=100,
-        )
+        try:
+            answer = call(
+                service,
+                "list_runs",
+                experiment_id=experiment_id,
+                filter=named(name),
+                sort_by="created_at desc",
+                page_size=100,
+            )
+        except BranchlineError as error:
+            raise Unavailable(str(error)) from error  # so whether the run is there is not known
         return next((run for run in answer.runs or () if run.description == description), None)
 
     try:

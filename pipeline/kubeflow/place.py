@@ -90,7 +90,8 @@ def find_place(
     place = Place(
         root=root,
         volume=volume,
-        serving_dir=serving_dir or f"{volume or root}/serving/{recipe_name}",
+        # A root may have a query, such as ?endpoint=…, for KFP's launcher.
+        serving_dir=serving_dir or f"{volume or root.partition('?')[0]}/serving/{recipe_name}",
         checkpoint_dir=f"{volume}/checkpoints/{recipe_name}" if volume else "",
         mounts=mounts,
         data=data[0] if len(data) == 1 else json.dumps(list(data)) if data else "",

@@ -42,6 +42,12 @@ def submit(options: Namespace, out: TextIO, *, backoff_s: float = 1.0, poll_s: f
     parameters = type_parameters(options.parameters, pipeline.parameters)
     if options.timeout is not None and not options.wait:
         raise RecipeError("--timeout says how long to --wait; give both")
+    root = options.pipeline_root
+    if root is not None and not root.startswith(("s3://", "gs://", "minio://")):
+        raise RecipeError(
+            f"--pipeline-root: got {root!r}, expected s3://…, gs://… or minio://…; a volume is "
+            "mounted by the steps, so `compile` has to know it"
+        )
     if options.no_cache:
         pipeline = pipeline.without_cache()
     name = options.run_name or f"{pipeline.name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -61,7 +67,7 @@ def submit(options: Namespace, out: TextIO, *, backoff_s: float = 1.0, poll_s: f
         experiment_id=experiment_id,
         pipeline_version_reference=version,
         runtime_config=kfp_server_api.V2beta1RuntimeConfig(
-            parameters=parameters, pipeline_root=options.pipeline_root
+            parameters=parameters, pipeline_root=root
         ),
         service_account=options.service_account,
     )

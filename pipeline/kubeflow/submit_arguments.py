@@ -69,7 +69,9 @@ def add_submit_arguments(parser: argparse.ArgumentParser) -> None:
         "--service-account", metavar="NAME", help="Kubernetes service account of the run's pods"
     )
     run.add_argument(
-        "--pipeline-root", metavar="URI", help="where artifacts go, instead of the compiled place"
+        "--pipeline-root",
+        metavar="URI",
+        help="where artifacts of this run go; models are pushed where they were compiled to go",
     )
     run.add_argument(
         "--no-cache", action="store_true", help="runs every step, also what has not changed"

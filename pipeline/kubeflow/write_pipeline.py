@@ -11,6 +11,7 @@ import yaml
 
 import branchline
 from branchline.components.code_version import file_hash
+from branchline.components.user_code import BUILT_IN
 from branchline.pipeline.graph import Cluster, create_pipeline, needs_file
 from branchline.pipeline.kubeflow.beam_options import (
     BEAM_STEPS,
@@ -134,7 +135,7 @@ def _in_image(recipe_file: Path, given: str | None) -> str:
             raise RecipeError(f"--recipe-in-image {given}: expected an absolute path")
         return given
     if recipe_file.parent == RECIPES_DIR:
-        return f"recipe:{recipe_file.stem}"
+        return f"{BUILT_IN}{recipe_file.stem}"
     return f"/recipes/{recipe_file.name}"
 
 
