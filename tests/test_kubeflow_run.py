@@ -24,13 +24,12 @@ from branchline.pipeline.kubeflow.main import main
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[1]
-STEPS = 300  # of 1500
-LEAST = {"reviews": {"auc": 0.93}, "digits": {"accuracy": 0.85}, "tumours": {"auc": 0.98}}
 # TFMA adds up in 32 bits, in an order that differs between runs.
 ROUNDING = 1e-6
 # tf.Transform too, for the mean and variance that it scales by, in batches as large as time allows:
-# its outputs differ by 1e-6 between two runs anywhere, and training multiplies that.
-TRAINED = 1e-4
+# its outputs differ by 1e-6 between two runs anywhere. Training makes up to 9e-4 of that in an
+# error, and one or two examples more or less in an accuracy (300 to 1500 steps, seven runs).
+TRAINED = 2e-3
 
 
 class Place(NamedTuple):
@@ -122,22 +121,20 @@ def local_run(tmp_path_factory):
     output = tmp_path_factory.mktemp("local")
     command = [sys.executable, str(ROOT / "run_local.py"), "--output", str(output)]
     with (output / "said").open("w") as said:
-        changes = [f"--set=training.steps={STEPS}", f"--set=thresholds={json.dumps(LEAST)}"]
-        process = subprocess.Popen([*command, *changes], stdout=said, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
         yield process, output
         process.kill()
 
 
 @pytest.fixture(scope="module")
 def first(local_run, kubeflow, compile_recipe) -> Run:
-    parameters = {"steps": STEPS, "thresholds": json.dumps(LEAST)}
-    return kubeflow.run(compile_recipe("mixed"), parameters)
+    return kubeflow.run(compile_recipe("mixed"))
 
 
 @pytest.fixture(scope="module")
 def second(first, kubeflow, compile_recipe) -> Run:
-    parameters = {"steps": STEPS + 50, "thresholds": json.dumps(LEAST)}
-    return kubeflow.run(compile_recipe("mixed"), parameters)
+    least = json.dumps({"reviews": {"auc": 0.5}})
+    return kubeflow.run(compile_recipe("mixed"), {"steps": 600, "thresholds": least})
 
 
 def evaluation_of(run: Run, fetch) -> dict:
@@ -199,8 +196,8 @@ def test_metrics_and_predictions_are_those_of_a_local_run(first, local_run, fetc
     found = evaluation_of(first, fetch)["routes"]
     assert found.keys() == expected.keys()
     for route, figures in expected.items():
-        one = 1 / figures["examples"]  # may be on the other side
-        metrics = pytest.approx(figures["metrics"], rel=TRAINED, abs=one)
+        two = 2 / figures["examples"]
+        metrics = pytest.approx(figures["metrics"], rel=TRAINED, abs=two)
         assert found[route]["metrics"] == metrics, route
         assert found[route]["examples"] == figures["examples"]
 
@@ -208,7 +205,7 @@ def test_metrics_and_predictions_are_those_of_a_local_run(first, local_run, fetc
     here, there = predict(version), predict(pushed)
     assert here["route"].tolist() == there["route"].tolist() == [b"reviews", b"reviews", b"tumours"]
     for name in here.keys() - {"route"}:
-        np.testing.assert_allclose(there[name], here[name], rtol=1e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(there[name], here[name], atol=0.02, err_msg=name)
 
 
 def test_examples_are_those_of_a_local_run_to_the_byte(first, local_run, fetch):
@@ -231,7 +228,9 @@ def test_a_second_run_compares_with_the_first_ones_model(first, second, fetch):
     assert baseline.keys() == before.keys()
     for route, metrics in before.items():
         assert baseline[route] == pytest.approx(metrics, rel=ROUNDING), route
-    assert metrics_of(evaluation) != before
+    assert metrics_of(evaluation) != before  # of fewer steps
+    checks = evaluation["routes"]["reviews"]["checks"]
+    assert {c["least"] for c in checks if c["kind"] == "threshold"} == {0.5}  # as the run said
 
 
 def test_a_second_run_executes_what_its_parameter_changes_and_no_more(second):
