@@ -311,6 +311,8 @@ def test_beam_workers_elsewhere_read_artifacts_where_they_lie(compile_, argument
     assert "--sdk_container_image=reg/branchline:1" in router
     assert "--artifacts=remote" in router
     assert "--artifacts=local" in trainer
+    # What the recipe writes itself would lie on the disk of the ingestion step alone.
+    assert "defaultValue" not in spec["root"]["inputDefinitions"]["parameters"]["data"]
 
 
 def test_beam_runs_within_the_step_unless_told_otherwise(compile_):

@@ -81,7 +81,7 @@ def write_pipeline(options: Namespace) -> Written:
         checkpoint_dir=place.checkpoint_dir,
         schema_file=f"{_CARRIED}/{name}",
         recipe_file=_in_image(recipe_file, options.recipe_in_image),
-        data=_data(recipe, place),
+        data=_data(recipe, place, options.runner),
     )
     beam_args = beam_options(options.runner, options.beam_args, options.image)
     remote = needs_remote_artifacts(options.runner, place.root)
@@ -139,9 +139,11 @@ def _in_image(recipe_file: Path, given: str | None) -> str:
     return f"/recipes/{recipe_file.name}"
 
 
-def _data(recipe: Recipe, place: Place) -> str | None:
-    if place.data or callable(recipe.data):
+def _data(recipe: Recipe, place: Place, runner: str) -> str | None:
+    if place.data:
         return place.data
+    if callable(recipe.data):  # writes on the step's own disk, which no worker elsewhere reads
+        return "" if runner == "direct" else None
     if recipe.data is None:
         return None
     raise RecipeError(
