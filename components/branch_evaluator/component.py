@@ -15,6 +15,7 @@ from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils, path_utils
 
+from branchline.components.artifact_paths import to_remote
 from branchline.components.baseline_finder.find_baseline import ABSENT, COPIED_FROM
 from branchline.components.branch_evaluator.evaluate_routes import evaluate_routes
 from branchline.components.branch_evaluator.metric_configs import metric_names
@@ -65,9 +66,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             evaluations,
             thresholds,
             exec_properties["max_regression"],
-            (baseline.get_string_custom_property(COPIED_FROM) or baseline.uri)
-            if baseline
-            else None,
+            _place_of(baseline) if baseline else None,
         )
         write_summary(summary, os.path.join(output_dir, "evaluation.json"))
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
@@ -190,6 +189,11 @@ def _baseline(found: Iterable[Artifact], model: Artifact) -> Artifact | None:
     if model.uri in (baseline.uri, baseline.get_string_custom_property(COPIED_FROM)):
         return None  # nothing was trained since the last blessing
     return baseline
+
+
+def _place_of(baseline: Artifact) -> str:
+    """Where a person finds the baseline."""
+    return to_remote(baseline.get_string_custom_property(COPIED_FROM) or baseline.uri)
 
 
 def _bless(blessing: Artifact, model: Artifact, baseline: Artifact | None, blessed: bool) -> None:
