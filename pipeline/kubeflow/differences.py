@@ -4,8 +4,9 @@ Each function changes what goes into TFX's container entrypoint (the ExecutorInp
 of it (the ExecutorOutput), both as decoded JSON, or the directories that these name. TFX itself
 stays as it is installed.
 
-Sources: tfx/orchestration/kubeflow/v2/container and tfx/orchestration/portable/outputs_utils.py;
-kubeflow/pipelines, backend/src/v2, as named by each function.
+Sources: https://github.com/tensorflow/tfx/tree/master/tfx/orchestration (kubeflow/v2/container and
+portable/outputs_utils.py) and https://github.com/kubeflow/pipelines/tree/master/backend/src/v2, with
+the files that each function names. Where there is an issue upstream, the function has its address.
 """
 
 import re
