@@ -5,7 +5,7 @@ of it (the ExecutorOutput), both as decoded JSON, or the directories that these 
 stays as it is installed.
 
 Sources: https://github.com/tensorflow/tfx/tree/master/tfx/orchestration (kubeflow/v2/container and
-portable/outputs_utils.py) and https://github.com/kubeflow/pipelines/tree/master/backend/src/v2, with
+portable/outputs_utils.py); https://github.com/kubeflow/pipelines/tree/master/backend/src/v2, with
 the files that each function names. Where there is an issue upstream, the function has its address.
 """
 
