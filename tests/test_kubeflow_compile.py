@@ -370,6 +370,16 @@ def test_a_recipes_path_of_records_is_not_on_the_cluster(compile_, own_recipe):
         compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
 
 
+def test_settings_that_no_container_can_be_started_with_are_refused(compile_, own_recipe):
+    """Linux has 128 KiB for an argument; the launcher puts all inputs of a step into one."""
+    isin = 'when.isin("x", [f"value {i}" for i in range(%d)])'
+    own_recipe.write_text(RECIPE.replace('when.present("x")', isin % 1_000))
+    compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
+    own_recipe.write_text(RECIPE.replace('when.present("x")', isin % 10_000))
+    with pytest.raises(RecipeError, match=r"settings of 1\d\d,\d{3} bytes; a container's argument"):
+        compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
+
+
 def test_errors_are_one_line_and_exit_code_2(capfd):
     assert main(["compile", IMAGE, "--pipeline-root=runs"]) == 2
     error = capfd.readouterr().err

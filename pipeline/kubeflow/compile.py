@@ -15,9 +15,12 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
 from tfx.orchestration.pipeline import Pipeline
 
 from branchline.pipeline.kubeflow.step_options import accelerator_type
-from branchline.schemas import Resources
+from branchline.schemas import RecipeError, Resources
 
 Spec = dict[str, Any]
+
+# Of Linux's 131 072 bytes, what remains beside the artifacts among a step's inputs.
+_LONGEST_ARGUMENT = 110_000
 
 _ENTRYPOINT = "branchline.pipeline.kubeflow.entrypoint"
 _NO_PACKAGE = (
@@ -94,6 +97,26 @@ def add_arguments(spec: Spec, arguments: Mapping[str, list[str]]) -> None:
         own = [f"--outputs_spec={json.dumps(outputs, sort_keys=True)}", *arguments.get(step, [])]
         # After TFX's: --executor_class_path, the invocation and the types of the inputs.
         container["args"][6:6] = own
+
+
+def check_sizes(spec: Spec) -> None:
+    """Rejects a pipeline of which a step's container could not start.
+
+    A launcher puts all inputs of a step into one argument, for which Linux has 128 KiB
+    (MAX_ARG_STRLEN in https://man7.org/linux/man-pages/man2/execve.2.html).
+
+    Raises:
+        RecipeError: What the recipe gives a step is longer.
+    """
+    for step, container in containers(spec).items():
+        parameters = spec["root"]["dag"]["tasks"][step].get("inputs", {}).get("parameters", {})
+        for text in (json.dumps(parameters), *container["args"]):
+            if len(text.encode()) > _LONGEST_ARGUMENT:
+                raise RecipeError(
+                    f"the recipe gives the step {step} settings of {len(text.encode()):,} bytes; "
+                    f"a container's argument holds {_LONGEST_ARGUMENT:,} at most. Shorten lists of "
+                    "values in the routes' conditions, or the schema"
+                )
 
 
 def add_resources(spec: Spec, resources: Mapping[str, Resources], backend: str) -> None:

@@ -22,6 +22,7 @@ from branchline.pipeline.kubeflow.compile import (
     Spec,
     add_arguments,
     add_resources,
+    check_sizes,
     compile_spec,
     containers,
     never_cache,
@@ -103,6 +104,7 @@ def write_pipeline(options: Namespace) -> Written:
     carried = json.dumps({"path": cluster.schema_file, "text": text})
     arguments["ImportSchemaGen"].append(f"--carried_file={carried}")
     add_arguments(spec, arguments)
+    check_sizes(spec)
     if place.root:
         spec["defaultPipelineRoot"] = place.root
     labels = {step: spec["components"][step]["executorLabel"] for step in containers(spec)}
