@@ -181,10 +181,10 @@ def test_uris_become_the_paths_of_the_launcher(uri, volume, local):
 
 
 def test_a_custom_path_stands_before_every_other():
-    artifact = output_artifact("model", "s3://b/m", "tfx.Model", customPath="/work/m")
+    artifact = output_artifact("model", "s3://b/m", "tfx.Model", customPath="/own/m")
     invocation = step(outputs={"model": artifact})
-    assert differences.use_local_paths(invocation, "/volume") == {"/work/m": "s3://b/m"}
-    assert read_by_tfx(invocation, "outputs")["model"].uri == "/work/m"
+    assert differences.use_local_paths(invocation, "/volume") == {"/own/m": "s3://b/m"}
+    assert read_by_tfx(invocation, "outputs")["model"].uri == "/own/m"
 
 
 def test_uris_come_back_in_outputs_and_in_their_metadata():
