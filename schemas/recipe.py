@@ -11,6 +11,8 @@ from branchline.schemas.resources import Resources, read_resources
 from branchline.schemas.routes import RoutingTable
 from branchline.schemas.training import Training
 
+_LONGEST_NAME = 63  # of a TFX pipeline, as of an Argo workflow
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -54,6 +56,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_name("Recipe.name", self.name)
+        if len(self.name) > _LONGEST_NAME:
+            reject("Recipe.name", self.name, f"a name of at most {_LONGEST_NAME} characters")
         if not isinstance(self.routing, RoutingTable):
             reject("Recipe.routing", self.routing, "a RoutingTable")
         if not isinstance(self.training, Training):

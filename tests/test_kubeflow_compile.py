@@ -380,6 +380,13 @@ def test_settings_that_no_container_can_be_started_with_are_refused(compile_, ow
         compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
 
 
+def test_an_output_that_is_a_directory_leaves_nothing_beside_it(tmp_path):
+    (tmp_path / "pipelines").mkdir()
+    with pytest.raises(RecipeError, match="cannot write to --output .*: Is a directory"):
+        write_pipeline(read_arguments(["compile", IMAGE, ROOT, f"--output={tmp_path}/pipelines"]))
+    assert [path.name for path in tmp_path.iterdir()] == ["pipelines"]
+
+
 def test_errors_are_one_line_and_exit_code_2(capfd):
     assert main(["compile", IMAGE, "--pipeline-root=runs"]) == 2
     error = capfd.readouterr().err

@@ -173,6 +173,7 @@ WRONG = {
         "at least 1",
     ),
     "recipe-name": (lambda: recipe(name="a/b"), "Recipe.name", "'a/b'", "letters, digits"),
+    "long-name": (lambda: recipe(name="a" * 64), "Recipe.name", "'aaa", "at most 63 characters"),
     "recipe-routing": (lambda: recipe(routing=[]), "Recipe.routing", "[]", "a RoutingTable"),
     "recipe-training": (lambda: recipe(training={}), "Recipe.training", "{}", "Training"),
     "recipe-path": (

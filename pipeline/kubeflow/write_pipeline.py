@@ -123,7 +123,7 @@ def pipeline_name(recipe_name: str) -> str:
     >>> pipeline_name("My_recipe")
     'my-recipe'
     """
-    return re.sub(r"[^a-z0-9]+", "-", recipe_name.lower()).strip("-")[:128] or "branchline"
+    return re.sub(r"[^a-z0-9]+", "-", recipe_name.lower()).strip("-") or "branchline"
 
 
 def _resources(recipe: Recipe, place: Place) -> dict[str, Resources]:
@@ -176,4 +176,6 @@ def _write(path: Path, spec: Spec, platforms: dict[str, Any]) -> None:
         unfinished.write_text(comment + yaml.safe_dump_all(documents, sort_keys=True, width=1000))
         os.replace(unfinished, path)
     except OSError as error:
+        if unfinished.exists():
+            unfinished.unlink()
         raise RecipeError(f"cannot write to --output {path}: {error.strerror or error}") from error
