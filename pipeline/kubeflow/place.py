@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -11,7 +11,9 @@ from branchline.schemas import RecipeError
 
 VOLUME_MOUNT = "/branchline-volume"
 _STORES = ("s3", "gs", "minio")
-_CLAIM = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_BUCKET = re.compile(r"[\w.-]+", re.ASCII)
+# No dots: KFP's driver (driver/k8s.go makeVolumeMountPatch) names the pod's volume like the claim.
+_CLAIM = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 # Of an installation of Kubeflow Pipelines that brings its own object store.
 _MINIO_ENDPOINT = "http://minio-service.kubeflow:9000"
 _MINIO_SECRETS = {
@@ -80,13 +82,15 @@ def find_place(
             f"--pipeline-root {pipeline_root} {_not_there(scheme)}; expected s3://BUCKET/PATH, "
             "gs://…, minio://… or volume://CLAIM/PATH"
         )
-    mounts = dict(_read_volume(each) for each in volumes)
+    _check_path("--pipeline-root", pipeline_root)
+    mounts = _read_volumes(volumes)
     root, volume = pipeline_root.rstrip("/"), ""
     if scheme == "volume":
         claim, _, path = root.removeprefix("volume://").partition("/")
         _check_claim(f"--pipeline-root {pipeline_root}", claim)
         mounts = {claim: VOLUME_MOUNT} | mounts
         root, volume = "", str(PurePosixPath(mounts[claim], path))
+    _check_mounts(mounts)
     place = Place(
         root=root,
         volume=volume,
@@ -103,7 +107,15 @@ def find_place(
 
 def _with_store(place: Place, paths: Sequence[str], endpoint: str | None) -> Place:
     """Adds what it takes to reach an object store that is not the cloud's own."""
-    if any(_scheme(path) == "minio" for path in paths):
+    if endpoint and not re.fullmatch(r"https?://[^\s/?#]+/?", endpoint):
+        raise RecipeError(f"--s3-endpoint: got {endpoint!r}, expected http(s)://HOST[:PORT]")
+    schemes = {_scheme(path) for path in paths}
+    if {"s3", "minio"} <= schemes and not endpoint:
+        raise RecipeError(
+            "s3:// and minio:// together: a step can reach only one of Amazon's S3 and the "
+            "cluster's MinIO; use one scheme, or --s3-endpoint for a store that has both"
+        )
+    if "minio" in schemes:
         endpoint = endpoint or _MINIO_ENDPOINT
         return dataclasses.replace(
             place, env={"AWS_ENDPOINT_URL": endpoint}, secrets=dict(_MINIO_SECRETS)
@@ -113,6 +125,7 @@ def _with_store(place: Place, paths: Sequence[str], endpoint: str | None) -> Pla
 
 def _check_reachable(what: str, path: str, backend: str, place: Place) -> None:
     scheme = _scheme(path)
+    _check_path(what, path)
     if scheme in (("gs",) if backend == "vertex" else _STORES):
         return
     mounts = place.mounts.values()
@@ -127,23 +140,47 @@ def _check_reachable(what: str, path: str, backend: str, place: Place) -> None:
     )
 
 
+def _check_path(what: str, path: str) -> None:
+    scheme, rest = _scheme(path), path.rpartition("://")[2]
+    if ".." in rest.split("/"):
+        raise RecipeError(f"{what} {path}: expected a path without ..")
+    if scheme in _STORES and not _BUCKET.fullmatch(re.split("[/?]", rest)[0]):
+        raise RecipeError(f"{what} {path} names no bucket; expected {scheme}://BUCKET/PATH")
+
+
 def _not_there(scheme: str) -> str:
     if scheme:
         return f"has the scheme {scheme}://, which no step can read"
     return "is a path on this machine, which the cluster's containers do not see"
 
 
-def _read_volume(text: str) -> tuple[str, str]:
-    claim, colon, path = text.partition(":")
-    _check_claim(f"--volume {text}", claim)
-    if not colon or not path.startswith("/"):
-        raise RecipeError(f"--volume {text}: expected CLAIM:/ABSOLUTE/PATH")
-    return claim, path.rstrip("/")
+def _read_volumes(texts: Sequence[str]) -> dict[str, str]:
+    mounts: dict[str, str] = {}
+    for text in texts:
+        claim, _, path = text.partition(":")
+        _check_claim(f"--volume {text}", claim)
+        if not re.fullmatch(r"(/[^/:]+)+/?", path) or ".." in path.split("/"):
+            raise RecipeError(f"--volume {text}: expected CLAIM:/ABSOLUTE/PATH")
+        if claim in mounts:
+            raise RecipeError(f"--volume {text}: {claim} is mounted at {mounts[claim]} already")
+        mounts[claim] = path.rstrip("/")
+    return mounts
+
+
+def _check_mounts(mounts: Mapping[str, str]) -> None:
+    if len(set(mounts.values())) < len(mounts):
+        raise RecipeError(
+            "two volumes are mounted at the same path: "
+            + ", ".join(f"{claim} at {path}" for claim, path in mounts.items())
+        )
 
 
 def _check_claim(what: str, claim: str) -> None:
     if not _CLAIM.fullmatch(claim):
-        raise RecipeError(f"{what}: got {claim!r}, expected the name of a persistent volume claim")
+        raise RecipeError(
+            f"{what}: got {claim!r}, expected the name of a persistent volume claim "
+            "(a-z, 0-9 and dashes)"
+        )
 
 
 def _scheme(path: str) -> str:
