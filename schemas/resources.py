@@ -1,5 +1,6 @@
 """What a step of the pipeline gets where each runs in a container of its own."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,10 @@ STEPS = (
     "RunReport",
 )
 EVERY_STEP = "*"
+
+IMAGE = re.compile(r"(?!\w+://)\S+")
+_VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")  # as Kubernetes has it
+_SECRET = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[-._a-zA-Z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,18 @@ class Resources:
         check_int("Resources.gpus", self.gpus, least=0)
         for name in ("node_selector", "secrets", "env"):
             _check_strings(f"Resources.{name}", getattr(self, name))
+        for variable in (*self.secrets, *self.env):
+            if not _VARIABLE.fullmatch(variable):
+                reject("Resources", variable, "the name of an environment variable")
         for variable, place in self.secrets.items():
-            secret, slash, key = place.partition("/")
-            if not (secret and slash and key):
+            if not _SECRET.fullmatch(place):
                 reject(f"Resources.secrets[{variable!r}]", place, "<secret>/<key>")
-        for name in ("gpu_type", "image"):
-            if not isinstance(getattr(self, name), str | None):
-                reject(f"Resources.{name}", getattr(self, name), "a str or None")
+            if variable in self.env:
+                reject("Resources.env", variable, "a variable that is not among the secrets, too")
+        for name, expected in (("gpu_type", "nvidia.com/gpu"), ("image", "REGISTRY/NAME:TAG")):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and IMAGE.fullmatch(value)):
+                reject(f"Resources.{name}", value, f"a str such as {expected}, or None")
 
     def over(self, common: "Resources") -> "Resources":
         """These resources, and where they say nothing, those of `common`."""
@@ -115,4 +125,4 @@ def _check_strings(where: str, value: Any) -> None:
         reject(where, value, "a dict of str to str")
     for key, text in value.items():
         if not isinstance(key, str) or not key or not isinstance(text, str):
-            reject(f"{where}[{key!r}]", text, "a str under a str")
+            reject(f"{where}[{key!r}]", text, 'a str under a str, as in {"pool": "1"}')

@@ -200,7 +200,7 @@ def test_steps_get_resources_of_the_recipe_and_of_flags(compile_):
         "--set=resources.*.memory=4",
         '--set=resources.BranchTrainer.node_selector={"pool": "gpu"}',
         "--step-image=Pusher=reg/pusher:2",
-        "--env=BranchTrainer:LEVEL=1",
+        "--env=BranchTrainer:LEVEL=",
         "--secret=KEY=store/key",
         "--secret=Pusher:OTHER=store/other",
     )
@@ -209,7 +209,7 @@ def test_steps_get_resources_of_the_recipe_and_of_flags(compile_):
         "memoryLimit": 4.0,
         "accelerator": {"type": "nvidia.com/gpu", "count": "2"},
     }
-    assert container_of(spec, "BranchTrainer")["env"] == [{"name": "LEVEL", "value": "1"}]
+    assert container_of(spec, "BranchTrainer")["env"] == [{"name": "LEVEL", "value": ""}]
     assert container_of(spec, "Router")["resources"] == {"memoryLimit": 4.0}
     images = {step: container_of(spec, step)["image"] for step in STEPS}
     assert images.pop("Pusher") == "reg/pusher:2"
@@ -362,6 +362,27 @@ def test_beam_runs_within_the_step_unless_told_otherwise(compile_):
         (["--secret=A=b"], "expected <secret>/<key>"),
         (["--secret=A"], "--secret A: expected [STEP:]VARIABLE="),
         (["--gpus=-1"], "Resources.gpus: got -1"),
+        (["--gpu-type=amd.com/gpu"], "--gpu-type amd.com/gpu: no GPU is asked for; add --gpus N"),
+        (["--gpus=1", "--gpu-type=NVIDIA_TESLA_T4"], "such as --gpu-type nvidia.com/gpu"),
+        (
+            ["--backend=vertex", "--pipeline-root=gs://b/r", "--gpus=1", "--gpu-type=amd.com/gpu"],
+            "amd.com/gpu is not of --backend vertex",
+        ),
+        (
+            [
+                "--backend=vertex",
+                "--pipeline-root=gs://b/r",
+                '--set=resources.Router.node_selector={"a": "b"}',
+            ],
+            "Vertex AI has none; --set 'resources.Router.node_selector={}' leaves it out",
+        ),
+        (["--set=resources.Router.node_selector.pool=1"], 'as in {"pool": "1"}'),
+        (["--image="], "--image: got '', expected REGISTRY/NAME:TAG"),
+        (["--image=reg/a b"], "--image: got 'reg/a b'"),
+        (["--step-image=Router=https://reg/a:1"], "Resources.image: got 'https://reg/a:1'"),
+        (["--secret=A B=c/d"], "got 'A B', expected the name of an environment variable"),
+        (["--secret=A=b_c/d"], "got 'b_c/d', expected <secret>/<key>"),
+        (["--secret=A=b/c", "--env=A=1"], "not among the secrets, too"),
         (["--recipe-in-image=recipes/x.py"], "expected an absolute path"),
         (["--runner=flink"], "needs --beam-arg=--flink_master="),
         (

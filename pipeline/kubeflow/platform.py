@@ -53,11 +53,18 @@ def check_vertex(resources: Mapping[str, Resources]) -> None:
         RecipeError: A step asks for it.
     """
     for step, given in resources.items():
-        for what, wanted in (("secrets", given.secrets), ("node_selector", given.node_selector)):
+        for what, wanted, instead in (
+            ("secrets", given.secrets, "give the run's service account the rights instead"),
+            (
+                "node_selector",
+                given.node_selector,
+                f"--set 'resources.{step}.node_selector={{}}' leaves it out, or resources.* where "
+                "all have it",
+            ),
+        ):
             if wanted:
                 raise RecipeError(
-                    f"resources of {step}: {what} is of Kubernetes, Vertex AI has none; "
-                    "give the run's service account the rights instead"
+                    f"resources of {step}: {what} is of Kubernetes, Vertex AI has none; {instead}"
                 )
 
 

@@ -31,7 +31,7 @@ def with_flags(
         env: `[STEP:]VARIABLE=VALUE` each.
 
     Raises:
-        RecipeError: A flag is not of its form, or names no step.
+        RecipeError: A flag is not of its form, names no step, or the type of no GPU.
     """
     changes: list[tuple[str, dict[str, Any]]] = []
     if gpus is not None:
@@ -41,15 +41,19 @@ def with_flags(
     for text in step_images:
         step, image = _pair("--step-image", text, "STEP=IMAGE")
         changes.append((_step("--step-image", step), {"image": image}))
-    for flag, field, texts in (("--secret", "secrets", secrets), ("--env", "env", env)):
+    variables = (("--secret", "secrets", secrets, "SECRET/KEY"), ("--env", "env", env, "VALUE"))
+    for flag, field, texts, form in variables:
         for text in texts:
-            name, value = _pair(flag, text, "[STEP:]VARIABLE=…")
+            name, value = _pair(flag, text, f"[STEP:]VARIABLE={form}")
             step, colon, variable = name.rpartition(":")
             changes.append((_step(flag, step) if colon else EVERY_STEP, {field: {variable: value}}))
     resources = dict(recipe.resources)
     for step, fields in changes:
         resources[step] = _merged(resources.get(step, Resources()), fields)
-    return dataclasses.replace(recipe, resources=resources)
+    recipe = dataclasses.replace(recipe, resources=resources)
+    if gpu_type is not None and not any(resources_of(recipe, step).gpus for step in GPU_STEPS):
+        raise RecipeError(f"--gpu-type {gpu_type}: no GPU is asked for; add --gpus N")
+    return recipe
 
 
 def resources_of(recipe: Recipe, step: str) -> Resources:
@@ -59,8 +63,18 @@ def resources_of(recipe: Recipe, step: str) -> Resources:
 
 
 def accelerator_type(resources: Resources, backend: str) -> str:
-    """The name of the accelerator as the backend wants it."""
-    return resources.gpu_type or _GPU_TYPES[backend]
+    """The name of the accelerator as the backend wants it.
+
+    Raises:
+        RecipeError: It is named as on the other backend.
+    """
+    kind = resources.gpu_type or _GPU_TYPES[backend]
+    if ("/" in kind) != ("/" in _GPU_TYPES[backend]):
+        raise RecipeError(
+            f"gpu_type {kind} is not of --backend {backend}: expected one such as "
+            f"--gpu-type {_GPU_TYPES[backend]}"
+        )
+    return kind
 
 
 def _merged(old: Resources, fields: Mapping[str, Any]) -> Resources:
@@ -73,7 +87,7 @@ def _merged(old: Resources, fields: Mapping[str, Any]) -> Resources:
 
 def _pair(flag: str, text: str, form: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not (name and equals and value):
+    if not (name and equals and (value or flag == "--env")):
         raise RecipeError(f"{flag} {text}: expected {form}")
     return name, value
 

@@ -34,7 +34,7 @@ from branchline.pipeline.load_recipe import RECIPES_DIR, load_recipe
 from branchline.pipeline.schema_file import schema_text
 from branchline.pipeline.set_fields import set_fields
 from branchline.schemas import Recipe, RecipeError, Resources
-from branchline.schemas.resources import STEPS
+from branchline.schemas.resources import IMAGE, STEPS
 
 _CARRIED = "/tmp/branchline"
 
@@ -52,6 +52,8 @@ def write_pipeline(options: Namespace) -> Written:
     Raises:
         RecipeError: Something in it is wrong, or cannot be on the cluster.
     """
+    if not IMAGE.fullmatch(options.image):
+        raise RecipeError(f"--image: got {options.image!r}, expected REGISTRY/NAME:TAG")
     recipe, recipe_file, module = load_recipe(options.recipe)
     recipe = with_flags(
         set_fields(recipe, options.assignments),
