@@ -408,6 +408,13 @@ def test_a_recipes_path_of_records_is_not_on_the_cluster(compile_, own_recipe):
         compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
 
 
+def test_a_recipes_records_in_a_store_are_the_default(compile_, own_recipe):
+    own_recipe.write_text(RECIPE.replace("routing=", 'data="s3://bucket/records", routing='))
+    spec, *_ = compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
+    declared = spec["root"]["inputDefinitions"]["parameters"]
+    assert declared["data"]["defaultValue"] == "s3://bucket/records"
+
+
 def test_settings_that_no_container_can_be_started_with_are_refused(compile_, own_recipe):
     """Linux has 128 KiB for an argument; the launcher puts all inputs of a step into one."""
     isin = 'when.isin("x", [f"value {i}" for i in range(%d)])'

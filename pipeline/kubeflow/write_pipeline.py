@@ -69,7 +69,7 @@ def write_pipeline(options: Namespace) -> Written:
         pipeline_root=options.pipeline_root,
         serving_dir=options.serving_dir,
         volumes=options.volumes,
-        data=options.data or (),
+        data=options.data or _of_recipe(recipe),
         s3_endpoint=options.s3_endpoint,
     )
     resources = _resources(recipe, place)
@@ -141,6 +141,12 @@ def _in_image(recipe_file: Path, given: str | None) -> str:
     if recipe_file.parent == RECIPES_DIR:
         return f"{BUILT_IN}{recipe_file.stem}"
     return f"/recipes/{recipe_file.name}"
+
+
+def _of_recipe(recipe: Recipe) -> list[str]:
+    if isinstance(recipe.data, str) and "://" in recipe.data:
+        return [recipe.data]
+    return []
 
 
 def _data(recipe: Recipe, place: Place, runner: str) -> str | None:
