@@ -1,4 +1,6 @@
 import argparse
+import copy
+import datetime
 import io
 import subprocess
 import sys
@@ -8,9 +10,19 @@ import pytest
 import yaml
 from kfp_api import API, Fault, KfpApi, served
 
+from branchline.pipeline.kubeflow.main import main
+from branchline.pipeline.kubeflow.run_values import check_values
 from branchline.pipeline.kubeflow.submit import submit
 from branchline.pipeline.kubeflow.submit_arguments import add_submit_arguments
-from branchline.schemas import BranchlineError, RecipeError
+from branchline.schemas import (
+    BranchlineError,
+    Numeric,
+    RecipeError,
+    Route,
+    RoutingTable,
+    to_json,
+    when,
+)
 
 SPEC = {
     "schemaVersion": "2.1.0",
@@ -74,6 +86,16 @@ def run(pipeline, *arguments):
     out = io.StringIO()
     options = parser.parse_args([str(pipeline), *map(str, arguments)])
     return submit(options, out, backoff_s=0.001, poll_s=0.001), out.getvalue()
+
+
+def edited(*names, **fields):
+    """The pipeline's YAML with other fields at a place."""
+    spec = copy.deepcopy(SPEC)
+    place = spec
+    for name in names:
+        place = place[name]
+    place.update(fields)
+    return yaml.safe_dump(spec)
 
 
 def only(table):
@@ -149,6 +171,13 @@ def test_no_cache_uploads_a_version_that_differs_in_nothing_else(api, pipeline):
         assert one.pop("cachingOptions") == {"enableCache": True}
     assert cached == uncached
     assert len({v["display_name"] for v in api.versions.values()}) == 2
+
+
+def test_no_cache_takes_a_pipeline_with_any_values(api, tmp_path):
+    path = tmp_path / "mixed.yaml"
+    path.write_text(edited("pipelineInfo", since=datetime.date(2020, 1, 1)))
+    assert run(path, "--host", api.url, "--no-cache")[0] == 0
+    assert b"since: 2020-01-01" in only(api.files)
 
 
 def test_unchanged_pipeline_is_not_uploaded_again(api, pipeline):
@@ -581,6 +610,42 @@ def test_root_that_has_to_be_compiled_in_is_an_argument_error(api, pipeline, roo
     assert not api.requests
 
 
+@pytest.mark.parametrize(
+    "arguments, compiled_for",
+    [([], "minio"), (["--volume=/branchline-volume"], "volume")],
+    ids=["store", "volume"],
+)
+def test_root_in_a_store_that_the_steps_cannot_reach_is_an_argument_error(
+    api, tmp_path, arguments, compiled_for
+):
+    command = ["-c", "exec python -m branchline.pipeline.kubeflow.entrypoint"]
+    container = {"image": "branchline:1", "command": command, "args": arguments}
+    executors = {"executors": {"run": {"container": container}}}
+    path = write(
+        tmp_path / "mixed.yaml",
+        SPEC | {"deploymentSpec": executors, "defaultPipelineRoot": "minio://bucket/a"},
+    )
+    with pytest.raises(RecipeError, match=f"compiled for {compiled_for}://…, and its steps"):
+        run(path, "--host", api.url, "--pipeline-root", "s3://bucket/b")
+    assert not api.requests
+    if compiled_for == "minio":
+        assert run(path, "--host", api.url, "--pipeline-root", "minio://bucket/b")[0] == 0
+
+
+def test_interrupted_wait_says_that_the_run_goes_on(api, pipeline, monkeypatch, capfd):
+    api.states = [{"state": "RUNNING"}]
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("branchline.pipeline.kubeflow.follow_run.time.sleep", interrupt)
+    assert main(["submit", str(pipeline), "--host", api.url, "--wait"]) == 130
+    address = f"{api.url}/#/runs/details/run_id-1"
+    assert capfd.readouterr().err == (
+        f"run_kubeflow: interrupted; waiting stops, the run goes on: {address}\n"
+    )
+
+
 # Pipelines and parameters that are wrong
 
 
@@ -594,6 +659,15 @@ def test_root_that_has_to_be_compiled_in_is_an_argument_error(api, pipeline, roo
         ('{"pipelineSpec": {}}', "is a job with a pipeline inside"),
         (yaml.safe_dump_all([SPEC, {"kind": "Workflow"}]), "only one with `platforms`"),
         (b"\xff\xfe\x00\xd8", "is no YAML"),
+        (edited("pipelineInfo", name=7), "pipelineInfo.name is no text"),
+        (edited("root", "dag", tasks=["Router"]), "root.dag.tasks is no table of tables"),
+        (edited("root", "dag", "tasks", Router=None), "root.dag.tasks is no table of tables"),
+        (edited(components=None), "it has no components"),
+        (edited("components", step=None), "components is no table of tables"),
+        (edited("components", "step", dag={"tasks": [1]}), "components.step.dag.tasks is no"),
+        (edited("root", "inputDefinitions", parameters=[1]), "parameters is no table of tables"),
+        (edited("root", "inputDefinitions", "parameters", steps=None), "is no table of tables"),
+        (edited("deploymentSpec", "executors", run={"resolver": {}}), "with --backend vertex"),
     ],
 )
 def test_file_that_is_no_pipeline_is_an_argument_error(api, tmp_path, text, words):
@@ -601,8 +675,17 @@ def test_file_that_is_no_pipeline_is_an_argument_error(api, tmp_path, text, word
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(RecipeError, match=words) as caught:
         run(path, "--host", api.url)
-    assert str(path) in str(caught.value) and "run_kubeflow.py compile" in str(caught.value)
+    assert str(path) in str(caught.value) and "compile" in str(caught.value)
     assert not api.requests
+
+
+@pytest.mark.parametrize("definitions", [None, []], ids=["null", "list"])
+def test_pipeline_without_parameters_has_none(api, tmp_path, definitions):
+    path = tmp_path / "mixed.yaml"
+    path.write_text(edited("root", inputDefinitions=definitions))
+    assert run(path, "--host", api.url)[0] == 0
+    with pytest.raises(RecipeError, match="it has: none"):
+        run(path, "--host", api.url, "--parameter", "steps=3")
 
 
 def test_missing_files_are_argument_errors(api, pipeline, tmp_path):
@@ -632,6 +715,53 @@ def test_wrong_parameter_is_an_argument_error(api, pipeline, assignment, words):
     with pytest.raises(RecipeError, match=words):
         run(pipeline, "--host", api.url, "--parameter", assignment)
     assert not api.requests
+
+
+ROUTING = to_json(
+    RoutingTable(Route("a", when.present("x"), features={"x": Numeric()}, label="y", task="binary"))
+)
+
+
+def recipe_tasks(recipe_file="", routing=ROUTING):
+    constants = {
+        "DataFingerprint": {},
+        "MixedExampleGen": {"recipe_file": recipe_file},
+        "BranchTrainer": {},
+        "BranchEvaluator": {"routing": routing},
+    }
+    return {
+        step: {
+            "inputs": {"parameters": {n: {"runtimeValue": {"constant": v}} for n, v in of.items()}}
+        }
+        for step, of in constants.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"data": "records/"}, "--parameter data: got 'records/', a path on this machine"),
+        ({"data": ""}, "the recipe writes no records of its own"),
+        ({"steps": 0}, "--parameter steps: got 0, expected an int of at least 1"),
+        ({"thresholds": "0.9"}, "thresholds: got 0.9, expected an object"),
+        ({"thresholds": "{'a'"}, "expected JSON such as"),
+        ({"thresholds": '{"b": {"auc": 0.9}}'}, "got 'b', expected one of the routes a"),
+        ({"thresholds": '{"a": {"auc": "high"}}'}, "got 'high', expected a finite number"),
+    ],
+)
+def test_value_that_a_step_would_fail_on_is_an_argument_error(values, words):
+    with pytest.raises(RecipeError, match=words):
+        check_values(values, recipe_tasks())
+    check_values(values, {"Another": {}})
+
+
+@pytest.mark.parametrize("routing", [None, 7, "{", "[]", '{"type": "Unknown"}'])
+def test_values_that_can_be_right_are_let_through(routing):
+    values = {"data": '["s3://b/x"]', "steps": 3, "thresholds": '{"a": {"auc": 0.9}}'}
+    check_values(values, recipe_tasks())
+    check_values({"data": "/data/records"}, recipe_tasks())
+    check_values({"data": ""}, recipe_tasks("recipe:mixed"))
+    check_values({"thresholds": "{}"}, recipe_tasks(routing=routing))
 
 
 def test_parameter_without_default_must_be_given_once(api, tmp_path):

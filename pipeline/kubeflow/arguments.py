@@ -20,7 +20,7 @@ examples:
   python run_kubeflow.py submit mixed.yaml --host https://kubeflow.example.com/pipeline --wait
 
 exit codes:
-  0 done   1 failed   2 wrong arguments, recipe or pipeline
+  0 done   1 failed   2 wrong arguments, recipe or pipeline   130 interrupted
 """
 
 

@@ -22,8 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     except BranchlineError as error:
         print(f"run_kubeflow: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, RecipeError) else 1
-    except KeyboardInterrupt:
-        print("run_kubeflow: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print("; ".join(["run_kubeflow: interrupted", *map(str, stop.args)]), file=sys.stderr)
         return 130
 
 

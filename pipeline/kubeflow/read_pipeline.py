@@ -1,5 +1,6 @@
 """Reads a compiled pipeline and types the values given to its parameters."""
 
+import copy
 import hashlib
 import json
 import math
@@ -10,6 +11,11 @@ from typing import Any
 
 from branchline.pipeline.load_recipe import suggest
 from branchline.schemas import RecipeError
+
+_TASKS = ("root", "dag", "tasks")
+_EXECUTORS = ("deploymentSpec", "executors")
+_TABLES = (_TASKS, ("components",), _EXECUTORS)
+_PARAMETERS = ("root", "inputDefinitions", "parameters")
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,16 @@ class CompiledPipeline:
     @property
     def parameters(self) -> dict[str, dict[str, Any]]:
         """Name → type and default of the pipeline's parameters."""
-        return self.documents[0]["root"].get("inputDefinitions", {}).get("parameters", {})
+        return at(self.documents[0], *_PARAMETERS) or {}
+
+    @property
+    def root_scheme(self) -> str:
+        """Scheme of the pipeline roots that its steps can reach; "" where any will do."""
+        if b"branchline.pipeline.kubeflow.entrypoint" not in self.content:
+            return ""
+        if b"--volume=/" in self.content:
+            return "volume"
+        return str(self.documents[0].get("defaultPipelineRoot", "")).partition("://")[0]
 
     @property
     def digest(self) -> str:
@@ -48,9 +63,9 @@ class CompiledPipeline:
         """
         import yaml
 
-        documents = json.loads(json.dumps(self.documents))
-        for component in (documents[0]["root"], *documents[0].get("components", {}).values()):
-            for task in component.get("dag", {}).get("tasks", {}).values():
+        documents = copy.deepcopy(self.documents)
+        for component in (documents[0]["root"], *documents[0]["components"].values()):
+            for task in (at(component, "dag", "tasks") or {}).values():
                 task["cachingOptions"] = {}
         content = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True)
         return CompiledPipeline(self.name, content.encode(), documents)
@@ -60,7 +75,7 @@ def read_pipeline(path: str | Path) -> CompiledPipeline:
     """Reads what `compile` or kfp's compiler wrote.
 
     Raises:
-        RecipeError: There is no such file, or it is no pipeline in kfp's YAML.
+        RecipeError: There is no such file, or it is no pipeline in kfp's YAML, or one for Vertex.
     """
     import yaml
 
@@ -79,11 +94,21 @@ def read_pipeline(path: str | Path) -> CompiledPipeline:
     if "pipelineSpec" in documents[0]:
         raise RecipeError(f"{path} is a job with a pipeline inside, as Vertex takes it; {expected}")
     spec = documents[0]
-    for names in (("pipelineInfo", "name"), ("root", "dag", "tasks"), ("deploymentSpec",)):
-        if not _has(spec, names):
+    for names in (("pipelineInfo", "name"), *_TABLES):
+        if not at(spec, *names):
             raise RecipeError(f"{path} is no pipeline: it has no {'.'.join(names)}; {expected}")
+    if not isinstance(spec["pipelineInfo"]["name"], str):
+        raise RecipeError(f"{path} is no pipeline: pipelineInfo.name is no text; {expected}")
+    inner = [(("components", name, "dag", "tasks")) for name in spec["components"]]
+    for names in (*_TABLES, _PARAMETERS, *inner):
+        _check_table(path, names, at(spec, *names), expected)
+    if any("resolver" in executor for executor in at(spec, *_EXECUTORS).values()):
+        raise RecipeError(
+            f"{path} has resolvers, which Kubeflow Pipelines does not run: it was compiled with "
+            "--backend vertex; compile it with --backend kfp"
+        )
     others = documents[1:]
-    if len(others) > 1 or not all(_has(document, ("platforms",)) for document in others):
+    if len(others) > 1 or not all(at(document, "platforms") for document in others):
         raise RecipeError(
             f"{path} is no pipeline: after the first document only one with `platforms` may "
             f"come; {expected}"
@@ -124,7 +149,7 @@ def type_parameters(
         optional = "defaultValue" in declaration or declaration.get("isOptional")
         if name not in values and not optional:
             raise RecipeError(
-                f"the pipeline's parameter {name} has no default: --parameter {name}="
+                f"the pipeline's parameter {name} has no default: give --parameter {name}=VALUE"
             )
     return values
 
@@ -157,12 +182,23 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def _has(tree: Any, names: tuple[str, ...]) -> bool:
+def at(tree: Any, *names: str) -> Any:
+    """What lies in nested dicts under `names`, None where there is nothing.
+
+    >>> at({"a": {"b": 1}}, "a", "b"), at({"a": [1]}, "a", "b")
+    (1, None)
+    """
     for name in names:
-        if not isinstance(tree, dict) or not tree.get(name):
-            return False
-        tree = tree[name]
-    return True
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree
+
+
+def _check_table(path: str | Path, names: tuple[str, ...], table: Any, expected: str) -> None:
+    entries = table.values() if isinstance(table, dict) else [table]
+    if table is not None and not all(isinstance(entry, dict) for entry in entries):
+        raise RecipeError(
+            f"{path} is no pipeline: {'.'.join(map(str, names))} is no table of tables; {expected}"
+        )
 
 
 def _loader() -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from branchline.pipeline.kubeflow.credentials import check_file, find_host, token_reader
 from branchline.pipeline.kubeflow.follow_run import follow_run, why_failed
 from branchline.pipeline.kubeflow.read_pipeline import read_pipeline, type_parameters
+from branchline.pipeline.kubeflow.run_values import check_values
 from branchline.schemas import BranchlineError, RecipeError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def submit(options: Namespace, out: TextIO, *, backoff_s: float = 1.0, poll_s: f
     """
     pipeline = read_pipeline(options.pipeline)
     parameters = type_parameters(options.parameters, pipeline.parameters)
+    check_values(parameters, pipeline.documents[0]["root"]["dag"]["tasks"])
     if options.timeout is not None and not options.wait:
         raise RecipeError("--timeout says how long to --wait; give both")
     root = options.pipeline_root
@@ -47,6 +49,12 @@ def submit(options: Namespace, out: TextIO, *, backoff_s: float = 1.0, poll_s: f
         raise RecipeError(
             f"--pipeline-root: got {root!r}, expected s3://…, gs://… or minio://…; a volume is "
             "mounted by the steps, so `compile` has to know it"
+        )
+    compiled_for = pipeline.root_scheme
+    if root is not None and compiled_for and not root.startswith(f"{compiled_for}://"):
+        raise RecipeError(
+            f"--pipeline-root: got {root!r}, but the pipeline was compiled for {compiled_for}://…, "
+            "and its steps are not set up to reach another store; compile it for that root"
         )
     if options.no_cache:
         pipeline = pipeline.without_cache()
@@ -79,6 +87,8 @@ def submit(options: Namespace, out: TextIO, *, backoff_s: float = 1.0, poll_s: f
         return _wait(connection, run_id, pipeline.tasks, options.timeout, poll_s, out)
     except BranchlineError as error:
         raise BranchlineError(f"{error}. The run: {address}") from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"waiting stops, the run goes on: {address}") from None
 
 
 def _connect(options: Namespace, backoff_s: float) -> "Connection":
