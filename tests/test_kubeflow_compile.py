@@ -211,6 +211,7 @@ def test_steps_get_resources_of_the_recipe_and_of_flags(compile_):
     }
     assert container_of(spec, "BranchTrainer")["env"] == [{"name": "LEVEL", "value": ""}]
     assert container_of(spec, "Router")["resources"] == {"memoryLimit": 4.0}
+    assert {s for s in STEPS if "--gpus=2" in container_of(spec, s)["args"]} == {"BranchTrainer"}
     images = {step: container_of(spec, step)["image"] for step in STEPS}
     assert images.pop("Pusher") == "reg/pusher:2"
     assert set(images.values()) == {"reg/branchline:1"}

@@ -223,6 +223,30 @@ def test_a_changed_recipe_file_is_rejected(tmp_path):
         check_recipe(str(recipe), compiled_with)
 
 
+def test_a_recipe_file_that_the_user_cannot_read_is_told(tmp_path, monkeypatch):
+    recipe = tmp_path / "support.py"
+    recipe.write_text("a = 1")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("branchline.pipeline.kubeflow.check_step.file_hash", refuse)
+    with pytest.raises(
+        BranchlineError, match=r"read by user \d+ \(Permission denied\): COPY --chmo"
+    ):
+        check_recipe(str(recipe), "1")
+
+
+def test_a_step_that_holds_a_gpu_it_cannot_use_is_told(tmp_path):
+    ran = run(*arguments(REPORT, {"outputs": {}}, {}, {}, "--gpus=2"), CUDA_VISIBLE_DEVICES="")
+    assert ran.returncode == 2
+    line = ran.stderr.strip().splitlines()[-1]
+    assert line.startswith(
+        "branchline: error: the step holds 2 accelerator(s), of which TensorFlow"
+    )
+    assert '--build-arg EXTRAS="--extra gpu"' in line and "Traceback" not in ran.stderr
+
+
 def test_a_built_in_recipe_is_found_by_its_name():
     check_recipe("recipe:mixed", file_hash(ROOT / "pipeline/recipes/mixed.py"))
     with pytest.raises(BranchlineError, match="no built-in recipe 'mixt'"):

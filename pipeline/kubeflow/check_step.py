@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from typing import Any
 
 from branchline.components.code_version import code_version, file_hash
@@ -15,10 +16,17 @@ def check_recipe(recipe_file: str, recipe_hash: str) -> None:
     """Checks the recipe file: a path, or `recipe:NAME` for a built-in one.
 
     Raises:
-        BranchlineError: It is not in the image, or not as it was when the pipeline was compiled.
+        BranchlineError: It is not in the image, cannot be read, or is not as it was when the
+            pipeline was compiled.
     """
-    path = recipe_path(recipe_file)
-    found = file_hash(path)
+    try:
+        path = recipe_path(recipe_file)
+        found = file_hash(path)
+    except OSError as error:  # COPY keeps the mode that a file has where the image is built
+        raise BranchlineError(
+            f"the image's {recipe_file} cannot be read by user {os.getuid()} ({error.strerror}): "
+            "COPY --chmod=644 it in the Dockerfile"
+        ) from error
     if recipe_hash and found != recipe_hash:
         raise BranchlineError(
             f"the image's {path} is not the recipe that the pipeline was compiled with "
@@ -65,6 +73,21 @@ def check_code(class_path: str, parameters: dict[str, Any]) -> None:
         raise BranchlineError(
             f"the image holds another branchline than the pipeline was compiled with: "
             f"{module} is {found}, expected {expected}; {_REBUILD}"
+        )
+
+
+def check_gpus(asked: int) -> None:
+    """Checks that a step which holds accelerators can use one.
+
+    Raises:
+        BranchlineError: TensorFlow sees none, and would train on the CPU.
+    """
+    import tensorflow as tf
+
+    if all(each.device_type == "CPU" for each in tf.config.list_physical_devices()):
+        raise BranchlineError(
+            f"the step holds {asked} accelerator(s), of which TensorFlow sees none: build its "
+            'image with --build-arg EXTRAS="--extra gpu", or compile without --gpus'
         )
 
 

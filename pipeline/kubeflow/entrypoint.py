@@ -17,7 +17,12 @@ from typing import Any
 
 from branchline.pipeline.explain import explain
 from branchline.pipeline.kubeflow import differences
-from branchline.pipeline.kubeflow.check_step import check_code, check_recipe, import_executor
+from branchline.pipeline.kubeflow.check_step import (
+    check_code,
+    check_gpus,
+    check_recipe,
+    import_executor,
+)
 from branchline.schemas import BranchlineError
 
 _TFX_ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
@@ -44,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         import_executor("kfp.pipeline_spec.pipeline_spec_pb2.ExecutorInput")
         parameters = arguments.invocation.get("inputs", {}).get("parameterValues", {})
         check_code(arguments.executor_class_path, parameters)
+        if arguments.gpus:
+            check_gpus(arguments.gpus)
         if arguments.carried_file:
             _write_carried(**arguments.carried_file)
     except BranchlineError as error:
@@ -148,6 +155,7 @@ def _read_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, lis
     )
     add("--carried_file", type=_json, help='{"path": …, "text": …}, written before the step runs')
     add("--volume", help="directory on a mounted volume that takes the place of the object store")
+    add("--gpus", type=int, default=0, help="how many accelerators the step holds")
     add("--recipe_file", help="path of the recipe in the image, or recipe:NAME")
     add("--recipe_hash", default="", help="the recipe's hash when the pipeline was compiled")
     return parser.parse_known_args(argv)

@@ -99,7 +99,7 @@ def write_pipeline(options: Namespace) -> Written:
     spec = compile_spec(pipeline, options.image)
     never_cache(spec, "DataFingerprint", "Baseline")
     add_resources(spec, resources, options.backend)
-    arguments = {step: _arguments(step, place, remote) for step in STEPS}
+    arguments = {step: _arguments(step, place, remote, resources[step].gpus) for step in STEPS}
     if needs_file(recipe, module) or callable(recipe.data):
         for step in STEPS:
             arguments[step] += _of_file(cluster.recipe_file, recipe_file)
@@ -162,10 +162,10 @@ def _data(recipe: Recipe, place: Place, runner: str) -> str | None:
     )
 
 
-def _arguments(step: str, place: Place, remote: bool) -> list[str]:
+def _arguments(step: str, place: Place, remote: bool, gpus: int) -> list[str]:
     artifacts = "remote" if remote and step in BEAM_STEPS else "local"
     volume = [f"--volume={place.volume}"] if place.volume else []
-    return [f"--artifacts={artifacts}", *volume]
+    return [f"--artifacts={artifacts}", *volume, *([f"--gpus={gpus}"] if gpus else [])]
 
 
 def _of_file(in_image: str, recipe_file: Path) -> list[str]:
