@@ -5,9 +5,11 @@ backend/src/v2/component/launcher_v2.go of https://github.com/kubeflow/pipelines
 """
 
 import json
+import re
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +64,8 @@ def launch(
     inputs = with_defaults(executor_input["inputs"], component)
     given = go_json({"inputs": inputs, "outputs": executor_input["outputs"]})
     command = [
-        part.replace("{{$}}", given) for part in container["command"] + container.get("args", [])
+        expanded(part.replace("{{$}}", given), environment)
+        for part in container["command"] + container.get("args", [])
     ]
     work_dir.mkdir(parents=True)
     log = work_dir.with_suffix(".log")
@@ -88,6 +91,15 @@ def launch(
                 _merge(own[0], artifact)
             names[name] = launcher.publish(run_root, name, artifact)
     return Step(task, True, inputs, names, parameters, time.monotonic() - begin, text)
+
+
+def expanded(text: str, environment: Mapping[str, str]) -> str:
+    """A part of a container's command as Kubernetes changes it (Expand in package expansion)."""
+    return re.sub(
+        r"\$\$|\$\(([\w.-]+)\)",
+        lambda found: environment.get(found[1], found[0]) if found[1] else "$",
+        text,
+    )
 
 
 def with_defaults(inputs: dict, component: dict) -> dict:

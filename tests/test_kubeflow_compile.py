@@ -1,5 +1,6 @@
 """Compiling for Kubeflow: what is in the YAML, and what is refused before there is one."""
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -12,12 +13,13 @@ import yaml
 from google.protobuf import json_format
 from kfp import components
 from kfp.pipeline_spec import pipeline_spec_pb2
+from kfp_step import expanded
 
 from branchline.components.code_version import file_hash
 from branchline.pipeline.kubeflow.arguments import read_arguments
 from branchline.pipeline.kubeflow.main import main
 from branchline.pipeline.kubeflow.write_pipeline import write_pipeline
-from branchline.schemas import RecipeError
+from branchline.schemas import RecipeError, from_json, when
 from branchline.schemas.resources import STEPS
 
 REPO = Path(__file__).parent.parent
@@ -414,6 +416,19 @@ def test_a_recipes_records_in_a_store_are_the_default(compile_, own_recipe):
     spec, *_ = compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
     declared = spec["root"]["inputDefinitions"]["parameters"]
     assert declared["data"]["defaultValue"] == "s3://bucket/records"
+
+
+def test_settings_come_through_a_containers_command_as_they_are(compile_, own_recipe):
+    """Where Kubernetes expands variables, and makes one dollar of two."""
+    own_recipe.write_text(
+        RECIPE.replace('when.present("x")', r'when.equals("p", "$$ $(LEVEL) \\$$")')
+    )
+    spec, *_ = compile_(IMAGE, ROOT, f"--recipe={own_recipe}", "--env=LEVEL=1")
+    for step in ("Router", "BranchTrainer", "BranchEvaluator", "Transform"):
+        inputs = json.dumps(tasks_of(spec)[step]["inputs"])
+        assert "u0024" in inputs and expanded(inputs, {"LEVEL": "1"}) == inputs
+    routing = from_json(constant_of(spec, "Router", "routing"))
+    assert routing.routes[0].condition == when.equals("p", r"$$ $(LEVEL) \$$")
 
 
 def test_settings_that_no_container_can_be_started_with_are_refused(compile_, own_recipe):

@@ -99,6 +99,29 @@ def add_arguments(spec: Spec, arguments: Mapping[str, list[str]]) -> None:
         container["args"][6:6] = own
 
 
+def escape_dollars(spec: Spec) -> None:
+    r"""Writes `$` as `\u0024` in the steps' inputs that are JSON, as most settings are.
+
+    KFP's driver puts a step's inputs into its container's command, in which Kubernetes makes `$` of
+    `$$` and a variable's value of `$(NAME)`: https://github.com/kubeflow/pipelines/issues/10370
+    """
+    for task in spec["root"]["dag"]["tasks"].values():
+        for parameter in task.get("inputs", {}).get("parameters", {}).values():
+            value = parameter.get("runtimeValue", {})
+            text = value.get("constant")
+            if isinstance(text, str) and text.startswith(("{", "[")):
+                value["constant"] = escaped(text)
+
+
+def escaped(text: str) -> str:
+    r"""JSON that says the same without a `$`.
+
+    >>> print(escaped('{"price": "$$"}'))
+    {"price": "\u0024\u0024"}
+    """
+    return text.replace("$", r"\u0024")
+
+
 def check_sizes(spec: Spec) -> None:
     """Rejects a pipeline of which a step's container could not start.
 

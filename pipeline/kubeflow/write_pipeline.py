@@ -25,6 +25,8 @@ from branchline.pipeline.kubeflow.compile import (
     check_sizes,
     compile_spec,
     containers,
+    escape_dollars,
+    escaped,
     never_cache,
 )
 from branchline.pipeline.kubeflow.place import Place, find_place
@@ -103,9 +105,10 @@ def write_pipeline(options: Namespace) -> Written:
     if needs_file(recipe, module) or callable(recipe.data):
         for step in STEPS:
             arguments[step] += _of_file(cluster.recipe_file, recipe_file)
-    carried = json.dumps({"path": cluster.schema_file, "text": text})
+    carried = escaped(json.dumps({"path": cluster.schema_file, "text": text}))
     arguments["ImportSchemaGen"].append(f"--carried_file={carried}")
     add_arguments(spec, arguments)
+    escape_dollars(spec)
     check_sizes(spec)
     if place.root:
         spec["defaultPipelineRoot"] = place.root
