@@ -2,6 +2,8 @@ import argparse
 import copy
 import datetime
 import io
+import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -24,6 +26,7 @@ from branchline.schemas import (
     when,
 )
 
+ROOT = pathlib.Path(__file__).parent.parent
 SPEC = {
     "schemaVersion": "2.1.0",
     "pipelineInfo": {"name": "mixed"},
@@ -644,6 +647,18 @@ def test_interrupted_wait_says_that_the_run_goes_on(api, pipeline, monkeypatch, 
     assert capfd.readouterr().err == (
         f"run_kubeflow: interrupted; waiting stops, the run goes on: {address}\n"
     )
+
+
+def test_reader_that_has_enough_of_the_output_is_no_traceback(api, pipeline):
+    command = [sys.executable, str(ROOT / "run_kubeflow.py"), "submit", str(pipeline)]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*command, "--host", api.url], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert len(api.runs) == 1
 
 
 # Pipelines and parameters that are wrong

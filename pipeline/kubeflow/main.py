@@ -1,5 +1,6 @@
 """Compiles a recipe's pipeline for a cluster or submits one: what run_kubeflow.py does."""
 
+import os
 import sys
 from argparse import Namespace
 
@@ -25,6 +26,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print("; ".join(["run_kubeflow: interrupted", *map(str, stop.args)]), file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who read the output has enough of it, as `head -1` has
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for what is flushed at the end
+        return 1
 
 
 def _compile(arguments: Namespace) -> int:
