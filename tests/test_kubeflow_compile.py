@@ -199,6 +199,8 @@ def test_steps_get_resources_of_the_recipe_and_of_flags(compile_):
         "--set=resources.BranchTrainer.cpu=7.5",
         "--set=resources.*.memory=4",
         '--set=resources.BranchTrainer.node_selector={"pool": "gpu"}',
+        '--set=resources.BranchTrainer.tolerations=["nvidia.com/gpu:NoSchedule"]',
+        '--set=resources.*.tolerations=["pool=ml:NoExecute"]',
         "--step-image=Pusher=reg/pusher:2",
         "--env=BranchTrainer:LEVEL=1",
         "--secret=KEY=store/key",
@@ -216,6 +218,10 @@ def test_steps_get_resources_of_the_recipe_and_of_flags(compile_):
     assert set(images.values()) == {"reg/branchline:1"}
     of = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert of["BranchTrainer_executor"]["nodeSelector"] == {"labels": {"pool": "gpu"}}
+    ml = {"operator": "Equal", "key": "pool", "value": "ml", "effect": "NoExecute"}
+    gpu = {"operator": "Exists", "key": "nvidia.com/gpu", "effect": "NoSchedule"}
+    assert of["BranchTrainer_executor"]["tolerations"] == [ml, gpu]
+    assert of["Router_executor"]["tolerations"] == [ml]
     assert all(each["secretAsEnv"][0]["secretName"] == "store" for each in of.values())
     assert of["Router_executor"]["secretAsEnv"][0]["keyToEnv"] == [
         {"envVar": "KEY", "secretKey": "key"}
@@ -341,6 +347,8 @@ def test_beam_runs_within_the_step_unless_told_otherwise(compile_):
         (["--serving-dir=serving"], "--serving-dir serving is a path on this machine"),
         (["--volume=c"], "expected CLAIM:/ABSOLUTE/PATH"),
         (["--set=resources.Router.gpus=1"], "only BranchTrainer can use one"),
+        (['--set=resources.*.tolerations=["gpu"]'], "expected <key>:<effect>"),
+        (['--set=resources.*.tolerations="gpu:NoSchedule"'], "expected a list of str"),
         (["--step-image=Ruter=x"], "no step 'Ruter'"),
         (["--secret=A=b"], "expected <secret>/<key>"),
         (["--secret=A"], "--secret A: expected [STEP:]VARIABLE="),
