@@ -258,14 +258,20 @@ def test_a_volume_is_mounted_in_every_step_and_holds_what_outlives_them(compile_
     assert "/branchline-volume/a/b/serving/mixed" in destination
 
 
-def test_minio_brings_the_secret_and_the_address_of_the_clusters_own(compile_):
-    spec, platform = compile_(IMAGE, "--pipeline-root=minio://mlpipeline/v2/artifacts")
+def test_minio_brings_the_secret_and_the_search_for_the_clusters_own(compile_):
+    root = "--pipeline-root=minio://mlpipeline/v2/artifacts"
+    spec, platform = compile_(IMAGE, root)
     of = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     secret = of["Pusher_executor"]["secretAsEnv"][0]
     assert secret["secretName"] == "mlpipeline-minio-artifact"
-    (variable,) = container_of(spec, "Pusher")["env"]
-    assert variable["name"] == "AWS_ENDPOINT_URL"
-    assert variable["value"].startswith("http://minio-service")
+    assert "env" not in container_of(spec, "Pusher")
+    assert "--cluster_store" in container_of(spec, "Pusher")["args"]
+    named, _ = compile_(IMAGE, root, "--s3-endpoint=http://minio.store:9000")
+    [variable] = container_of(named, "Pusher")["env"]
+    assert variable == {"name": "AWS_ENDPOINT_URL", "value": "http://minio.store:9000"}
+    assert "--cluster_store" not in container_of(named, "Pusher")["args"]
+    amazon, *_ = compile_(IMAGE, ROOT)
+    assert "--cluster_store" not in container_of(amazon, "Pusher")["args"]
 
 
 def test_a_roots_query_is_for_the_launcher_alone(compile_):

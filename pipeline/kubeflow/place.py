@@ -13,7 +13,6 @@ VOLUME_MOUNT = "/branchline-volume"
 _STORES = ("s3", "gs", "minio")
 _CLAIM = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 # Of an installation of Kubeflow Pipelines that brings its own object store.
-_MINIO_ENDPOINT = "http://minio-service.kubeflow:9000"
 _MINIO_SECRETS = {
     "AWS_ACCESS_KEY_ID": "mlpipeline-minio-artifact/accesskey",
     "AWS_SECRET_ACCESS_KEY": "mlpipeline-minio-artifact/secretkey",
@@ -33,6 +32,7 @@ class Place:
         data: Paths of records, or "".
         env: Environment variables that steps need to reach the object store.
         secrets: The same, each as `<secret>/<key>`.
+        cluster_store: Whether steps look for the store that Kubeflow Pipelines brought.
     """
 
     root: str
@@ -43,6 +43,7 @@ class Place:
     data: str = ""
     env: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    cluster_store: bool = False
 
 
 def find_place(
@@ -103,12 +104,13 @@ def find_place(
 
 def _with_store(place: Place, paths: Sequence[str], endpoint: str | None) -> Place:
     """Adds what it takes to reach an object store that is not the cloud's own."""
-    if any(_scheme(path) == "minio" for path in paths):
-        endpoint = endpoint or _MINIO_ENDPOINT
-        return dataclasses.replace(
-            place, env={"AWS_ENDPOINT_URL": endpoint}, secrets=dict(_MINIO_SECRETS)
-        )
-    return dataclasses.replace(place, env={"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
+    minio = any(_scheme(path) == "minio" for path in paths)
+    return dataclasses.replace(
+        place,
+        env={"AWS_ENDPOINT_URL": endpoint} if endpoint else {},
+        secrets=dict(_MINIO_SECRETS) if minio else {},
+        cluster_store=minio and not endpoint,
+    )
 
 
 def _check_reachable(what: str, path: str, backend: str, place: Place) -> None:

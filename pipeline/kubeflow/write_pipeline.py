@@ -157,7 +157,8 @@ def _data(recipe: Recipe, place: Place, runner: str) -> str | None:
 def _arguments(step: str, place: Place, remote: bool) -> list[str]:
     artifacts = "remote" if remote and step in BEAM_STEPS else "local"
     volume = [f"--volume={place.volume}"] if place.volume else []
-    return [f"--artifacts={artifacts}", *volume]
+    store = ["--cluster_store"] if place.cluster_store else []
+    return [f"--artifacts={artifacts}", *volume, *store]
 
 
 def _of_file(in_image: str, recipe_file: Path) -> list[str]:
