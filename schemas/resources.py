@@ -1,7 +1,7 @@
 """What a step of the pipeline gets where each runs in a container of its own."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,10 @@ STEPS = (
     "RunReport",
 )
 EVERY_STEP = "*"
+TAINT = re.compile(
+    r"(?P<key>[\w./-]+)(=(?P<value>[\w.-]+))?:(?P<effect>NoSchedule|PreferNoSchedule|NoExecute)",
+    re.ASCII,
+)
 
 IMAGE = re.compile(r"(?!\w+://)\S+")
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")  # as Kubernetes has it
@@ -41,6 +45,8 @@ class Resources:
         gpu_type: The Kubernetes resource (`nvidia.com/gpu`, the default there) or Vertex's type
             (`NVIDIA_TESLA_T4`, the default there).
         node_selector: Labels that the node must have.
+        tolerations: Taints that the node may have, as `kubectl taint` writes them:
+            `nvidia.com/gpu:NoSchedule` (whatever its value) or `pool=gpu:NoSchedule`.
         secrets: Environment variable → `<secret>/<key>` of a Kubernetes secret.
         env: Environment variable → value. Not for what must stay secret.
         image: Container image, where it is another one than the pipeline's.
@@ -54,6 +60,7 @@ class Resources:
     gpus: int = 0
     gpu_type: str | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: Sequence[str] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     image: str | None = None
@@ -68,6 +75,16 @@ class Resources:
         for variable in (*self.secrets, *self.env):
             if not _VARIABLE.fullmatch(variable):
                 reject("Resources", variable, "the name of an environment variable")
+        if not isinstance(self.tolerations, list | tuple):
+            reject("Resources.tolerations", self.tolerations, "a list of str")
+        for taint in self.tolerations:
+            if not isinstance(taint, str) or not TAINT.fullmatch(taint):
+                reject(
+                    "Resources.tolerations",
+                    taint,
+                    "<key>:<effect> or <key>=<value>:<effect>, "
+                    "the effect NoSchedule, PreferNoSchedule or NoExecute",
+                )
         for variable, place in self.secrets.items():
             if not _SECRET.fullmatch(place):
                 reject(f"Resources.secrets[{variable!r}]", place, "<secret>/<key>")
@@ -86,6 +103,7 @@ class Resources:
             gpus=self.gpus or common.gpus,
             gpu_type=self.gpu_type or common.gpu_type,
             node_selector={**common.node_selector, **self.node_selector},
+            tolerations=tuple(dict.fromkeys([*common.tolerations, *self.tolerations])),
             secrets={**common.secrets, **self.secrets},
             env={**common.env, **self.env},
             image=self.image or common.image,

@@ -25,6 +25,7 @@ PIPELINES = {
         "--gpus=2",
         "--set=resources.BranchTrainer.memory=32",
         '--set=resources.BranchTrainer.node_selector={"pool": "gpu"}',
+        '--set=resources.BranchTrainer.tolerations=["nvidia.com/gpu:NoSchedule"]',
         "--set=resources.*.cpu=2",
         "--step-image=RunReport=registry.example.com/branchline:1-report",
         "--secret=MixedExampleGen:TOKEN=records/token",

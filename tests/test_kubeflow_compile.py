@@ -201,6 +201,8 @@ def test_steps_get_resources_of_the_recipe_and_of_flags(compile_):
         "--set=resources.BranchTrainer.cpu=7.5",
         "--set=resources.*.memory=4",
         '--set=resources.BranchTrainer.node_selector={"pool": "gpu"}',
+        '--set=resources.BranchTrainer.tolerations=["nvidia.com/gpu:NoSchedule"]',
+        '--set=resources.*.tolerations=["pool=ml:NoExecute"]',
         "--step-image=Pusher=reg/pusher:2",
         "--env=BranchTrainer:LEVEL=",
         "--secret=KEY=store/key",
@@ -219,6 +221,10 @@ def test_steps_get_resources_of_the_recipe_and_of_flags(compile_):
     assert set(images.values()) == {"reg/branchline:1"}
     of = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert of["BranchTrainer_executor"]["nodeSelector"] == {"labels": {"pool": "gpu"}}
+    ml = {"operator": "Equal", "key": "pool", "value": "ml", "effect": "NoExecute"}
+    gpu = {"operator": "Exists", "key": "nvidia.com/gpu", "effect": "NoSchedule"}
+    assert of["BranchTrainer_executor"]["tolerations"] == [ml, gpu]
+    assert of["Router_executor"]["tolerations"] == [ml]
     assert all(each["secretAsEnv"][0]["secretName"] == "store" for each in of.values())
     assert of["Router_executor"]["secretAsEnv"][0]["keyToEnv"] == [
         {"envVar": "KEY", "secretKey": "key"}
@@ -255,14 +261,20 @@ def test_a_volume_is_mounted_in_every_step_and_holds_what_outlives_them(compile_
     assert "/branchline-volume/a/b/serving/mixed" in destination
 
 
-def test_minio_brings_the_secret_and_the_address_of_the_clusters_own(compile_):
-    spec, platform = compile_(IMAGE, "--pipeline-root=minio://mlpipeline/v2/artifacts")
+def test_minio_brings_the_secret_and_the_search_for_the_clusters_own(compile_):
+    root = "--pipeline-root=minio://mlpipeline/v2/artifacts"
+    spec, platform = compile_(IMAGE, root)
     of = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     secret = of["Pusher_executor"]["secretAsEnv"][0]
     assert secret["secretName"] == "mlpipeline-minio-artifact"
-    (variable,) = container_of(spec, "Pusher")["env"]
-    assert variable["name"] == "AWS_ENDPOINT_URL"
-    assert variable["value"].startswith("http://minio-service")
+    assert "env" not in container_of(spec, "Pusher")
+    assert "--cluster_store" in container_of(spec, "Pusher")["args"]
+    named, _ = compile_(IMAGE, root, "--s3-endpoint=http://minio.store:9000")
+    [variable] = container_of(named, "Pusher")["env"]
+    assert variable == {"name": "AWS_ENDPOINT_URL", "value": "http://minio.store:9000"}
+    assert "--cluster_store" not in container_of(named, "Pusher")["args"]
+    amazon, *_ = compile_(IMAGE, ROOT)
+    assert "--cluster_store" not in container_of(amazon, "Pusher")["args"]
 
 
 def test_a_roots_query_is_for_the_launcher_alone(compile_):
@@ -361,6 +373,8 @@ def test_beam_runs_within_the_step_unless_told_otherwise(compile_):
         (["--s3-endpoint=seaweed:8333"], "got 'seaweed:8333', expected http(s)://HOST[:PORT]"),
         (["--data=minio://b/x"], "s3:// and minio:// together"),
         (["--set=resources.Router.gpus=1"], "only BranchTrainer can use one"),
+        (['--set=resources.*.tolerations=["gpu"]'], "expected <key>:<effect>"),
+        (['--set=resources.*.tolerations="gpu:NoSchedule"'], "expected a list of str"),
         (["--step-image=Ruter=x"], "no step 'Ruter'"),
         (["--secret=A=b"], "expected <secret>/<key>"),
         (["--secret=A"], "--secret A: expected [STEP:]VARIABLE="),
@@ -377,7 +391,7 @@ def test_beam_runs_within_the_step_unless_told_otherwise(compile_):
                 "--pipeline-root=gs://b/r",
                 '--set=resources.Router.node_selector={"a": "b"}',
             ],
-            "Vertex AI has none; --set 'resources.Router.node_selector={}' leaves it out",
+            "Vertex AI has none; leave it out with --set 'resources.Router.node_selector={}', or",
         ),
         (["--set=resources.Router.node_selector.pool=1"], 'as in {"pool": "1"}'),
         (["--image="], "--image: got '', expected REGISTRY/NAME:TAG"),

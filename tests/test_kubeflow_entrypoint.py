@@ -193,6 +193,20 @@ def test_an_image_without_the_executor_is_told_in_one_line(tmp_path):
     assert "another version of branchline" in line
 
 
+def test_a_cluster_without_the_store_is_told_in_one_line(tmp_path):
+    ran = run(*arguments(REPORT, {"outputs": {}}, {}, {}, "--cluster_store"))
+    assert ran.returncode == 2
+    [line] = ran.stderr.strip().splitlines()
+    assert line.startswith("branchline: error: no object store of Kubeflow Pipelines answers at ")
+    named = report_step(tmp_path / "volume", "task", output_file=tmp_path / "output_metadata.json")
+    volume = f"--volume={tmp_path}/volume"
+    ran = run(
+        *arguments(REPORT, named, INPUTS, OUTPUTS, volume, "--cluster_store"),
+        AWS_ENDPOINT_URL="http://named.invalid",
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+
+
 def test_a_recipe_file_that_the_image_lacks_is_told_in_one_line(tmp_path):
     recipe = f"--recipe_file={tmp_path}/support.py"
     ran = run(*arguments(REPORT, {"outputs": {}}, {}, {}, recipe, "--recipe_hash=1"))

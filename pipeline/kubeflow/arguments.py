@@ -117,7 +117,7 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--s3-endpoint",
         metavar="URL",
-        help="of an S3 that is not Amazon's (default with minio://: the cluster's own MinIO)",
+        help="of an S3 that is not Amazon's (default with minio://: the one Kubeflow brought)",
     )
 
 

@@ -23,10 +23,12 @@ from branchline.pipeline.kubeflow.check_step import (
     check_recipe,
     import_executor,
 )
+from branchline.pipeline.kubeflow.cluster_store import find_cluster_store
 from branchline.schemas import BranchlineError
 
 _TFX_ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
 VOLUME_VARIABLE = "BRANCHLINE_ARTIFACTS_VOLUME"
+_STORE_VARIABLE = "AWS_ENDPOINT_URL"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_code(arguments.executor_class_path, parameters)
         if arguments.gpus:
             check_gpus(arguments.gpus)
+        if arguments.cluster_store:
+            _set_store()
         if arguments.carried_file:
             _write_carried(**arguments.carried_file)
     except BranchlineError as error:
@@ -156,6 +160,11 @@ def _read_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, lis
     add("--carried_file", type=_json, help='{"path": …, "text": …}, written before the step runs')
     add("--volume", help="directory on a mounted volume that takes the place of the object store")
     add("--gpus", type=int, default=0, help="how many accelerators the step holds")
+    add(
+        "--cluster_store",
+        action="store_true",
+        help=f"look for the object store of Kubeflow Pipelines, unless {_STORE_VARIABLE} names one",
+    )
     add("--recipe_file", help="path of the recipe in the image, or recipe:NAME")
     add("--recipe_hash", default="", help="the recipe's hash when the pipeline was compiled")
     return parser.parse_known_args(argv)
@@ -165,6 +174,11 @@ def _write_carried(path: str, text: str) -> None:
     """Puts a file that travels with the pipeline where the step looks for it."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text)
+
+
+def _set_store() -> None:
+    if not os.environ.get(_STORE_VARIABLE):
+        os.environ[_STORE_VARIABLE] = find_cluster_store()
 
 
 def _json(text: str) -> dict[str, Any]:

@@ -15,7 +15,6 @@ _BUCKET = re.compile(r"[\w.-]+", re.ASCII)
 # No dots: KFP's driver (driver/k8s.go makeVolumeMountPatch) names the pod's volume like the claim.
 _CLAIM = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 # Of an installation of Kubeflow Pipelines that brings its own object store.
-_MINIO_ENDPOINT = "http://minio-service.kubeflow:9000"
 _MINIO_SECRETS = {
     "AWS_ACCESS_KEY_ID": "mlpipeline-minio-artifact/accesskey",
     "AWS_SECRET_ACCESS_KEY": "mlpipeline-minio-artifact/secretkey",
@@ -35,6 +34,7 @@ class Place:
         data: Paths of records, or "".
         env: Environment variables that steps need to reach the object store.
         secrets: The same, each as `<secret>/<key>`.
+        cluster_store: Whether steps look for the store that Kubeflow Pipelines brought.
     """
 
     root: str
@@ -45,6 +45,7 @@ class Place:
     data: str = ""
     env: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    cluster_store: bool = False
 
 
 def find_place(
@@ -113,14 +114,15 @@ def _with_store(place: Place, paths: Sequence[str], endpoint: str | None) -> Pla
     if {"s3", "minio"} <= schemes and not endpoint:
         raise RecipeError(
             "s3:// and minio:// together: a step can reach only one of Amazon's S3 and the "
-            "cluster's MinIO; use one scheme, or --s3-endpoint for a store that has both"
+            "cluster's own store; use one scheme, or --s3-endpoint for a store that has both"
         )
-    if "minio" in schemes:
-        endpoint = endpoint or _MINIO_ENDPOINT
-        return dataclasses.replace(
-            place, env={"AWS_ENDPOINT_URL": endpoint}, secrets=dict(_MINIO_SECRETS)
-        )
-    return dataclasses.replace(place, env={"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
+    minio = "minio" in schemes
+    return dataclasses.replace(
+        place,
+        env={"AWS_ENDPOINT_URL": endpoint} if endpoint else {},
+        secrets=dict(_MINIO_SECRETS) if minio else {},
+        cluster_store=minio and not endpoint,
+    )
 
 
 def _check_reachable(what: str, path: str, backend: str, place: Place) -> None:

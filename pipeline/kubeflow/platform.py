@@ -1,9 +1,10 @@
-"""What Kubernetes alone has: secrets, node selectors and volumes, as the spec's `platforms`."""
+"""What Kubernetes alone has: secrets, nodes to run on and volumes, as the spec's `platforms`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from branchline.schemas import RecipeError, Resources
+from branchline.schemas.resources import TAINT
 
 
 def platform_spec(
@@ -39,6 +40,8 @@ def platform_spec(
             ]
         if resources[step].node_selector:
             config["nodeSelector"] = {"labels": dict(resources[step].node_selector)}
+        if resources[step].tolerations:
+            config["tolerations"] = [_toleration(taint) for taint in resources[step].tolerations]
         if config:
             executors[label] = config
     if not executors:
@@ -53,19 +56,25 @@ def check_vertex(resources: Mapping[str, Resources]) -> None:
         RecipeError: A step asks for it.
     """
     for step, given in resources.items():
-        for what, wanted, instead in (
-            ("secrets", given.secrets, "give the run's service account the rights instead"),
-            (
-                "node_selector",
-                given.node_selector,
-                f"--set 'resources.{step}.node_selector={{}}' leaves it out, or resources.* where "
-                "all have it",
-            ),
+        leave_out = (
+            f"leave it out with --set 'resources.{step}.%s', or resources.* where all have it"
+        )
+        for what, instead in (
+            ("secrets", "give the run's service account the rights instead"),
+            ("node_selector", leave_out % "node_selector={}"),
+            ("tolerations", leave_out % "tolerations=[]"),
         ):
-            if wanted:
+            if getattr(given, what):
                 raise RecipeError(
                     f"resources of {step}: {what} is of Kubernetes, Vertex AI has none; {instead}"
                 )
+
+
+def _toleration(taint: str) -> dict[str, str]:
+    parts = TAINT.fullmatch(taint)
+    assert parts is not None  # Resources takes no other
+    given = {name: text for name, text in parts.groupdict().items() if text is not None}
+    return {"operator": "Equal" if "value" in given else "Exists", **given}
 
 
 def _named(old: str, new: str, value: str) -> dict[str, Any]:

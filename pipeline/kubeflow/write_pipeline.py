@@ -168,7 +168,9 @@ def _data(recipe: Recipe, place: Place, runner: str) -> str | None:
 def _arguments(step: str, place: Place, remote: bool, gpus: int) -> list[str]:
     artifacts = "remote" if remote and step in BEAM_STEPS else "local"
     volume = [f"--volume={place.volume}"] if place.volume else []
-    return [f"--artifacts={artifacts}", *volume, *([f"--gpus={gpus}"] if gpus else [])]
+    store = ["--cluster_store"] if place.cluster_store else []
+    held = [f"--gpus={gpus}"] if gpus else []
+    return [f"--artifacts={artifacts}", *volume, *store, *held]
 
 
 def _of_file(in_image: str, recipe_file: Path) -> list[str]:
