@@ -89,7 +89,7 @@ class Resources:
             if not _SECRET.fullmatch(place):
                 reject(f"Resources.secrets[{variable!r}]", place, "<secret>/<key>")
             if variable in self.env:
-                reject("Resources.env", variable, "a variable that is not among the secrets, too")
+                reject("Resources.env", variable, f"one that is not from the secret {place}, too")
         for name, expected in (("gpu_type", "nvidia.com/gpu"), ("image", "REGISTRY/NAME:TAG")):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and IMAGE.fullmatch(value)):

@@ -278,7 +278,7 @@ def test_minio_brings_the_secret_and_the_search_for_the_clusters_own(compile_):
 
 
 def test_a_roots_query_is_for_the_launcher_alone(compile_):
-    root = "s3://bucket/root?region=eu-1&endpoint=s3.example.com"
+    root = "s3://bucket/root?region=eu-1&endpoint=http://s3.example.com/x"
     spec, *_ = compile_(IMAGE, f"--pipeline-root={root}")
     assert spec["defaultPipelineRoot"] == root
     destination = constant_of(spec, "Pusher", "push_destination")
@@ -399,7 +399,10 @@ def test_beam_runs_within_the_step_unless_told_otherwise(compile_):
         (["--step-image=Router=https://reg/a:1"], "Resources.image: got 'https://reg/a:1'"),
         (["--secret=A B=c/d"], "got 'A B', expected the name of an environment variable"),
         (["--secret=A=b_c/d"], "got 'b_c/d', expected <secret>/<key>"),
-        (["--secret=A=b/c", "--env=A=1"], "not among the secrets, too"),
+        (
+            ["--secret=A=b/c", "--env=A=1"],
+            "got 'A', expected one that is not from the secret b/c, too",
+        ),
         (["--recipe-in-image=recipes/x.py"], "expected an absolute path"),
         (["--runner=flink"], "needs --beam-arg=--flink_master="),
         (

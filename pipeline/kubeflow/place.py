@@ -143,10 +143,11 @@ def _check_reachable(what: str, path: str, backend: str, place: Place) -> None:
 
 
 def _check_path(what: str, path: str) -> None:
-    scheme, rest = _scheme(path), path.rpartition("://")[2]
+    scheme = _scheme(path)
+    rest = path.removeprefix(f"{scheme}://").partition("?")[0]
     if ".." in rest.split("/"):
         raise RecipeError(f"{what} {path}: expected a path without ..")
-    if scheme in _STORES and not _BUCKET.fullmatch(re.split("[/?]", rest)[0]):
+    if scheme in _STORES and not _BUCKET.fullmatch(rest.partition("/")[0]):
         raise RecipeError(f"{what} {path} names no bucket; expected {scheme}://BUCKET/PATH")
 
 
