@@ -18,6 +18,7 @@ from kfp_step import expanded
 from branchline.components.code_version import file_hash
 from branchline.pipeline.kubeflow.arguments import read_arguments
 from branchline.pipeline.kubeflow.main import main
+from branchline.pipeline.kubeflow.packing import unpack
 from branchline.pipeline.kubeflow.write_pipeline import write_pipeline
 from branchline.schemas import RecipeError, from_json, when
 from branchline.schemas.resources import STEPS
@@ -31,6 +32,25 @@ recipe = Recipe(
     name="Own_Recipe",
     routing=RoutingTable(
         Route("a", when.present("x"), features={"x": Numeric()}, label="y", task="regression")
+    ),
+)
+"""
+MANY_ROUTES = """
+from branchline.schemas import Numeric, Recipe, Route, RoutingTable, when
+
+recipe = Recipe(
+    name="many",
+    routing=RoutingTable(
+        *[
+            Route(
+                f"route{i}",
+                when.present(f"x{i}_0"),
+                features={f"x{i}_{k}": Numeric() for k in range(8)},
+                label=f"label{i}",
+                task="regression",
+            )
+            for i in range(24)
+        ]
     ),
 )
 """
@@ -55,6 +75,10 @@ def own_recipe(tmp_path):
 
 def tasks_of(spec):
     return spec["root"]["dag"]["tasks"]
+
+
+def argument_of(arguments, name):
+    return next(a for a in arguments if a.startswith(f"{name}=")).partition("=")[2]
 
 
 def container_of(spec, step):
@@ -448,12 +472,30 @@ def test_settings_come_through_a_containers_command_as_they_are(compile_, own_re
     assert routing.routes[0].condition == when.equals("p", r"$$ $(LEVEL) \$$")
 
 
+def test_a_pipeline_of_many_routes_fits_into_arguments(compile_, own_recipe):
+    """Linux has 128 KiB for one; Kubeflow starts a run with all tasks and their settings in one."""
+    own_recipe.write_text(MANY_ROUTES)
+    spec, *_ = compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
+    arguments = {step: container_of(spec, step)["args"] for step in spec["components"]}
+    texts = [json.dumps(spec["root"]), *(a for given in arguments.values() for a in given)]
+    assert max(len(text) for text in texts) < 128 * 1024
+
+    def packed(step):
+        return unpack(argument_of(arguments[step], "--packed_parameters"))
+
+    assert len(json.loads(packed("Router")["routing"])["routes"]) == 24
+    for step in ("Router", "StatisticsGen"):
+        assert not packed(step).keys() & tasks_of(spec)[step]["inputs"]["parameters"].keys()
+        assert not packed(step).keys() & spec["components"][step]["inputDefinitions"]["parameters"]
+    carried = json.loads(argument_of(arguments["ImportSchemaGen"], "--carried_file"))
+    assert unpack(carried["packed"]).count("feature {") == 24 * 9 + 1
+
+
 def test_settings_that_no_container_can_be_started_with_are_refused(compile_, own_recipe):
-    """Linux has 128 KiB for an argument; the launcher puts all inputs of a step into one."""
-    isin = 'when.isin("x", [f"value {i}" for i in range(%d)])'
+    isin = 'when.isin("x", [hex(i * 0x9E3779B97F4A7C15 %% 2**64) for i in range(%d)])'
     own_recipe.write_text(RECIPE.replace('when.present("x")', isin % 1_000))
     compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
-    own_recipe.write_text(RECIPE.replace('when.present("x")', isin % 10_000))
+    own_recipe.write_text(RECIPE.replace('when.present("x")', isin % 9_000))
     with pytest.raises(RecipeError, match=r"settings of 1\d\d,\d{3} bytes; a container's argument"):
         compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
 

@@ -13,6 +13,7 @@ from moto.server import ThreadedMotoServer
 from branchline.components.code_version import code_version, file_hash
 from branchline.components.run_report import component as run_report
 from branchline.pipeline.kubeflow.check_step import check_code, check_recipe
+from branchline.pipeline.kubeflow.packing import pack
 from branchline.schemas import BranchlineError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -82,9 +83,12 @@ def test_a_step_runs_as_later_releases_launch_it(tmp_path):
         output_file=task_root / "output_metadata.json",
         customPath=str(task_root / "report"),
     )
-    ran = run(*arguments(REPORT, invocation, INPUTS, OUTPUTS, f"--volume={tmp_path}/volume", *BEAM))
+    carried = json.dumps({"path": str(tmp_path / "carried"), "packed": pack("its text")})
+    more = [f"--volume={tmp_path}/volume", f"--carried_file={carried}", *BEAM]
+    ran = run(*arguments(REPORT, invocation, INPUTS, OUTPUTS, *more))
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert (task_root / "report" / "metrics.json").is_file()
+    assert (tmp_path / "carried").read_text() == "its text"
     output = json.loads((task_root / "output_metadata.json").read_text())
     assert output["artifacts"]["report"]["artifacts"][0]["uri"] == "minio://bucket/root/task/report"
     # Beam's temporary files would lie in task_root/.temp: beside what is uploaded.
@@ -218,9 +222,12 @@ def test_a_recipe_file_that_the_image_lacks_is_told_in_one_line(tmp_path):
     assert "its image lacks the file: COPY it" in line
 
 
-def test_another_version_of_the_component_is_told_in_one_line(tmp_path):
-    invocation = {"inputs": {"parameterValues": {"code_version": "0.0.1+0"}}, "outputs": {}}
-    ran = run(*arguments(REPORT, invocation, {}, {}))
+@pytest.mark.parametrize("packed", [False, True], ids=["readable", "packed"])
+def test_another_version_of_the_component_is_told_in_one_line(packed):
+    version = {"code_version": "0.0.1+0"}
+    invocation = {"inputs": {} if packed else {"parameterValues": version}, "outputs": {}}
+    more = [f"--packed_parameters={pack(version)}"] if packed else []
+    ran = run(*arguments(REPORT, invocation, {}, {}, *more))
     assert ran.returncode == 2
     line = ran.stderr.strip().splitlines()[-1]
     assert line.startswith("branchline: error: the image holds another branchline than")

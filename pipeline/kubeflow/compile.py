@@ -123,13 +123,10 @@ def escaped(text: str) -> str:
 
 
 def check_sizes(spec: Spec) -> None:
-    """Rejects a pipeline of which a step's container could not start.
-
-    A launcher puts all inputs of a step into one argument, for which Linux has 128 KiB
-    (MAX_ARG_STRLEN in https://man7.org/linux/man-pages/man2/execve.2.html).
+    """Rejects a pipeline of which a container could not start, for reasons that packing.py gives.
 
     Raises:
-        RecipeError: What the recipe gives a step is longer.
+        RecipeError: What the recipe gives a step, or all steps together, is longer.
     """
     for step, container in containers(spec).items():
         parameters = spec["root"]["dag"]["tasks"][step].get("inputs", {}).get("parameters", {})
@@ -140,6 +137,13 @@ def check_sizes(spec: Spec) -> None:
                     f"a container's argument holds {_LONGEST_ARGUMENT:,} at most. Shorten lists of "
                     "values in the routes' conditions, or the schema"
                 )
+    size = len(json.dumps(spec["root"]).encode())
+    if size > _LONGEST_ARGUMENT:
+        raise RecipeError(
+            f"the recipe gives all steps together settings of {size:,} bytes; the argument with "
+            f"which Kubeflow starts a run holds {_LONGEST_ARGUMENT:,} at most. Shorten names, or "
+            "make fewer routes"
+        )
 
 
 def add_resources(spec: Spec, resources: Mapping[str, Resources], backend: str) -> None:

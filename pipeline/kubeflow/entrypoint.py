@@ -24,6 +24,7 @@ from branchline.pipeline.kubeflow.check_step import (
     import_executor,
 )
 from branchline.pipeline.kubeflow.cluster_store import find_cluster_store
+from branchline.pipeline.kubeflow.packing import unpack
 from branchline.schemas import BranchlineError
 
 _TFX_ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
@@ -49,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_recipe(arguments.recipe_file, arguments.recipe_hash)
         import_executor(arguments.executor_class_path)
         import_executor("kfp.pipeline_spec.pipeline_spec_pb2.ExecutorInput")
-        parameters = arguments.invocation.get("inputs", {}).get("parameterValues", {})
+        inputs = arguments.invocation.setdefault("inputs", {})
+        parameters = inputs.setdefault("parameterValues", {})
+        parameters |= arguments.packed_parameters
         check_code(arguments.executor_class_path, parameters)
         if arguments.gpus:
             check_gpus(arguments.gpus)
@@ -157,7 +160,17 @@ def _read_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, lis
         default="local",
         help="whether the executor works on the launcher's files, or on URIs that workers can read",
     )
-    add("--carried_file", type=_json, help='{"path": …, "text": …}, written before the step runs')
+    add(
+        "--carried_file",
+        type=_json,
+        help='{"path": …, "text": …} or {"path": …, "packed": …}, written before the step runs',
+    )
+    add(
+        "--packed_parameters",
+        type=unpack,
+        default={},
+        help="more parameterValues, as pack_settings leaves them",
+    )
     add("--volume", help="directory on a mounted volume that takes the place of the object store")
     add("--gpus", type=int, default=0, help="how many accelerators the step holds")
     add(
@@ -170,10 +183,10 @@ def _read_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, lis
     return parser.parse_known_args(argv)
 
 
-def _write_carried(path: str, text: str) -> None:
+def _write_carried(path: str, text: str = "", packed: str | None = None) -> None:
     """Puts a file that travels with the pipeline where the step looks for it."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(text)
+    Path(path).write_text(text if packed is None else unpack(packed))
 
 
 def _set_store() -> None:

@@ -29,6 +29,7 @@ from branchline.pipeline.kubeflow.compile import (
     escaped,
     never_cache,
 )
+from branchline.pipeline.kubeflow.packing import LONGEST_READABLE, pack, pack_settings
 from branchline.pipeline.kubeflow.place import Place, find_place
 from branchline.pipeline.kubeflow.platform import check_vertex, platform_spec
 from branchline.pipeline.kubeflow.step_options import resources_of, with_flags
@@ -105,10 +106,14 @@ def write_pipeline(options: Namespace) -> Written:
     if needs_file(recipe, module) or callable(recipe.data):
         for step in STEPS:
             arguments[step] += _of_file(cluster.recipe_file, recipe_file)
-    carried = escaped(json.dumps({"path": cluster.schema_file, "text": text}))
-    arguments["ImportSchemaGen"].append(f"--carried_file={carried}")
+    carried = {"packed": pack(text)} if len(text) > LONGEST_READABLE else {"text": text}
+    carried["path"] = cluster.schema_file
+    arguments["ImportSchemaGen"].append(
+        f"--carried_file={escaped(json.dumps(carried, sort_keys=True))}"
+    )
     add_arguments(spec, arguments)
     escape_dollars(spec)
+    pack_settings(spec)
     check_sizes(spec)
     if place.root:
         spec["defaultPipelineRoot"] = place.root
