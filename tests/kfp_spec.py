@@ -71,12 +71,6 @@ def _checked(task: str, name: str, value, definition: dict):
     return value
 
 
-def _constant(config: dict, name: str) -> str:
-    """A setting of the platform spec in its newer or its older form."""
-    newer = config.get(f"{name}Parameter", {}).get("runtimeValue", {})
-    return newer.get("constant") or config[name]
-
-
 def fingerprint(executor_input: dict, component: dict, container: dict) -> str:
     """The key under which a cache knows a step."""
     inputs, outputs = executor_input["inputs"], executor_input["outputs"]
@@ -156,7 +150,7 @@ def secret_variables(
     """
     variables = {}
     for taken in config.get("secretAsEnv", []):
-        name = _constant(taken, "secretName")
+        name = taken["secretName"]
         if name not in secrets and not taken.get("optional"):
             raise ValueError(f"{task}: secret {name!r} not found")
         secret = secrets.get(name, {})

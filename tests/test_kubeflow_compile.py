@@ -112,6 +112,17 @@ def test_kfp_loads_them_and_they_are_valid(name):
         json_format.ParseDict(document, pipeline_spec_pb2.PlatformSpec())
 
 
+def test_what_kubernetes_is_to_add_has_only_fields_that_the_oldest_driver_knows():
+    """That of 2.0 to 2.4.0 reads it strictly (backend/src/v2/cmd/driver/main.go)."""
+    text = (golden_pipelines.GOLDEN / "kfp_volume.yaml").read_text()
+    _, platform = yaml.safe_load_all(text)
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+    mounts = [mount for each in executors for mount in each["pvcMount"]]
+    secrets = [secret for each in executors for secret in each.get("secretAsEnv", ())]
+    assert {key for mount in mounts for key in mount} == {"constant", "mountPath"}
+    assert {key for secret in secrets for key in secret} == {"secretName", "keyToEnv"}
+
+
 @pytest.mark.e2e
 def test_the_newest_kfp_loads_them_and_they_are_valid_there(tmp_path):
     """In an environment of its own, with the schema of what Kubernetes adds."""

@@ -20,14 +20,15 @@ def platform_spec(
     Returns:
         A PlatformSpec as JSON would hold it (kubernetes_platform/proto/
         kubernetes_executor_config.proto of kubeflow/pipelines); {} if there is nothing to say.
+        Names stand in the fields that every release reads. Those of 2.5, `secretNameParameter` and
+        `pvcNameParameter`, are unknown to the driver of 2.4.0 and before, which fails at them.
     """
     executors = {}
     for step, label in labels.items():
         config: dict[str, Any] = {}
         if mounts:
             config["pvcMount"] = [
-                _named("constant", "pvcNameParameter", claim) | {"mountPath": path}
-                for claim, path in mounts.items()
+                {"constant": claim, "mountPath": path} for claim, path in mounts.items()
             ]
         by_secret: dict[str, list[dict[str, str]]] = {}
         for variable, place in sorted(resources[step].secrets.items()):
@@ -35,8 +36,7 @@ def platform_spec(
             by_secret.setdefault(secret, []).append({"secretKey": key, "envVar": variable})
         if by_secret:
             config["secretAsEnv"] = [
-                _named("secretName", "secretNameParameter", secret) | {"keyToEnv": keys}
-                for secret, keys in by_secret.items()
+                {"secretName": secret, "keyToEnv": keys} for secret, keys in by_secret.items()
             ]
         if resources[step].node_selector:
             config["nodeSelector"] = {"labels": dict(resources[step].node_selector)}
@@ -75,8 +75,3 @@ def _toleration(taint: str) -> dict[str, str]:
     assert parts is not None  # Resources takes no other
     given = {name: text for name, text in parts.groupdict().items() if text is not None}
     return {"operator": "Equal" if "value" in given else "Exists", **given}
-
-
-def _named(old: str, new: str, value: str) -> dict[str, Any]:
-    """A name as releases up to 2.4 read it, and as later ones do."""
-    return {old: value, new: {"runtimeValue": {"constant": value}}}
