@@ -65,6 +65,8 @@ def _checked(task: str, name: str, value, definition: dict):
     """Anything can be text; else the type must fit."""
     kind = definition.get("parameterType", "STRING")
     if kind == "STRING":
+        if value is None:
+            return ""
         return value if isinstance(value, str) else go_json(value)
     if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "BOOLEAN"):
         raise ValueError(f"{task}: input parameter {name!r}: expect {kind}, got {value!r}")
@@ -130,9 +132,12 @@ def resolve_inputs(
         if value is not None
     }
     for name, definition in definitions.items():
-        optional = definition.get("isOptional") or "defaultValue" in definition
-        if name not in parameters and not optional:
+        if name in parameters or definition.get("isOptional"):
+            continue
+        if "defaultValue" not in definition:
             raise ValueError(f"{task}: neither value nor default value for parameter {name!r}")
+        # Then the driver converts the value that it has not, nil, to the type.
+        parameters[name] = _checked(task, name, None, definition)
     for name, source in given.get("artifacts", {}).items():
         output = source["taskOutputArtifact"]
         artifact = steps[output["producerTask"]].artifacts[output["outputArtifactKey"]]

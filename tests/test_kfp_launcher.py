@@ -85,7 +85,11 @@ def make_spec(make=MAKE, use=USE, **make_task) -> list[dict]:
                 "parameters": {
                     "hash": {"parameterType": "STRING"},
                     "number": {"parameterType": "STRING"},
-                    "absent": {"parameterType": "STRING", "defaultValue": "usual"},
+                    "absent": {
+                        "parameterType": "STRING",
+                        "defaultValue": "usual",
+                        "isOptional": True,
+                    },
                 }
             },
         },
@@ -162,6 +166,15 @@ def test_parameters_come_from_constants_outputs_and_defaults(run, kfp, tmp_path)
     assert said(run)["parameters"] == {"hash": "h2", "number": "500", "absent": "usual"}
     again = kfp.run(tmp_path / "tiny.yaml", {"count": 7})
     assert said(again)["parameters"]["hash"] == "h7"
+
+
+def test_a_text_that_is_not_optional_has_no_default(kfp, tmp_path):
+    """Its default is only looked at before the driver makes "" of nil."""
+    documents = make_spec()
+    inputs = documents[0]["components"]["use"]["inputDefinitions"]["parameters"]
+    del inputs["absent"]["isOptional"]
+    run = kfp.run(write_spec(tmp_path / "tiny.yaml", documents))
+    assert said(run)["parameters"]["absent"] == ""
 
 
 def test_a_step_has_a_fresh_environment_and_its_secrets(run, monkeypatch):
