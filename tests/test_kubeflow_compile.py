@@ -19,6 +19,7 @@ from branchline.components.code_version import file_hash
 from branchline.pipeline.kubeflow.arguments import read_arguments
 from branchline.pipeline.kubeflow.main import main
 from branchline.pipeline.kubeflow.packing import unpack
+from branchline.pipeline.kubeflow.run_values import check_values
 from branchline.pipeline.kubeflow.write_pipeline import write_pipeline
 from branchline.schemas import RecipeError, from_json, when
 from branchline.schemas.resources import STEPS
@@ -471,16 +472,17 @@ def test_a_recipes_records_in_a_store_are_the_default(compile_, own_recipe):
 
 
 def test_settings_come_through_a_containers_command_as_they_are(compile_, own_recipe):
-    """Where Kubernetes expands variables, and makes one dollar of two."""
+    """Where Kubernetes expands variables and makes one dollar of two, and Argo fills in names."""
     own_recipe.write_text(
-        RECIPE.replace('when.present("x")', r'when.equals("p", "$$ $(LEVEL) \\$$")')
+        RECIPE.replace('when.present("x")', r'when.equals("p", "$$ $(LEVEL) \\$$ {{x}} {{{")')
     )
     spec, *_ = compile_(IMAGE, ROOT, f"--recipe={own_recipe}", "--env=LEVEL=1")
     for step in ("Router", "BranchTrainer", "BranchEvaluator", "Transform"):
         inputs = json.dumps(tasks_of(spec)[step]["inputs"])
         assert "u0024" in inputs and expanded(inputs, {"LEVEL": "1"}) == inputs
+        assert "u007b" in inputs and "{{" not in inputs
     routing = from_json(constant_of(spec, "Router", "routing"))
-    assert routing.routes[0].condition == when.equals("p", r"$$ $(LEVEL) \$$")
+    assert routing.routes[0].condition == when.equals("p", r"$$ $(LEVEL) \$$ {{x}} {{{")
 
 
 def test_a_pipeline_of_many_routes_fits_into_arguments(compile_, own_recipe):
@@ -498,6 +500,8 @@ def test_a_pipeline_of_many_routes_fits_into_arguments(compile_, own_recipe):
     for step in ("Router", "StatisticsGen"):
         assert not packed(step).keys() & tasks_of(spec)[step]["inputs"]["parameters"].keys()
         assert not packed(step).keys() & spec["components"][step]["inputDefinitions"]["parameters"]
+    with pytest.raises(RecipeError, match="expected one of the routes route0"):
+        check_values({"thresholds": '{"b": {"auc": 1}}'}, spec)
     carried = json.loads(argument_of(arguments["ImportSchemaGen"], "--carried_file"))
     assert unpack(carried["packed"]).count("feature {") == 24 * 9 + 1
 

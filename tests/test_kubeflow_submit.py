@@ -737,19 +737,20 @@ ROUTING = to_json(
 )
 
 
-def recipe_tasks(recipe_file="", routing=ROUTING):
+def recipe_spec(recipe_file="", routing=ROUTING):
     constants = {
         "DataFingerprint": {},
         "MixedExampleGen": {"recipe_file": recipe_file},
         "BranchTrainer": {},
         "BranchEvaluator": {"routing": routing},
     }
-    return {
+    steps = {
         step: {
             "inputs": {"parameters": {n: {"runtimeValue": {"constant": v}} for n, v in of.items()}}
         }
         for step, of in constants.items()
     }
+    return {"root": {"dag": {"tasks": steps}}}
 
 
 @pytest.mark.parametrize(
@@ -766,17 +767,17 @@ def recipe_tasks(recipe_file="", routing=ROUTING):
 )
 def test_value_that_a_step_would_fail_on_is_an_argument_error(values, words):
     with pytest.raises(RecipeError, match=words):
-        check_values(values, recipe_tasks())
-    check_values(values, {"Another": {}})
+        check_values(values, recipe_spec())
+    check_values(values, {"root": {"dag": {"tasks": {"Another": {}}}}})
 
 
 @pytest.mark.parametrize("routing", [None, 7, "{", "[]", '{"type": "Unknown"}'])
 def test_values_that_can_be_right_are_let_through(routing):
     values = {"data": '["s3://b/x"]', "steps": 3, "thresholds": '{"a": {"auc": 0.9}}'}
-    check_values(values, recipe_tasks())
-    check_values({"data": "/data/records"}, recipe_tasks())
-    check_values({"data": ""}, recipe_tasks("recipe:mixed"))
-    check_values({"thresholds": "{}"}, recipe_tasks(routing=routing))
+    check_values(values, recipe_spec())
+    check_values({"data": "/data/records"}, recipe_spec())
+    check_values({"data": ""}, recipe_spec("recipe:mixed"))
+    check_values({"thresholds": "{}"}, recipe_spec(routing=routing))
 
 
 def test_parameter_without_default_must_be_given_once(api, tmp_path):

@@ -99,11 +99,12 @@ def add_arguments(spec: Spec, arguments: Mapping[str, list[str]]) -> None:
         container["args"][6:6] = own
 
 
-def escape_dollars(spec: Spec) -> None:
-    r"""Writes `$` as `\u0024` in the steps' inputs that are JSON, as most settings are.
+def escape_settings(spec: Spec) -> None:
+    """Writes the steps' inputs that are JSON, as most settings are, as nothing on the way changes.
 
     KFP's driver puts a step's inputs into its container's command, in which Kubernetes makes `$` of
     `$$` and a variable's value of `$(NAME)`: https://github.com/kubeflow/pipelines/issues/10370
+    Argo, through whose workflow they come, fills in `{{workflow.name}}` and evaluates `{{=…}}`.
     """
     for task in spec["root"]["dag"]["tasks"].values():
         for parameter in task.get("inputs", {}).get("parameters", {}).values():
@@ -114,12 +115,12 @@ def escape_dollars(spec: Spec) -> None:
 
 
 def escaped(text: str) -> str:
-    r"""JSON that says the same without a `$`.
+    r"""JSON that says the same without `$` and `{{`, which it has in strings only.
 
-    >>> print(escaped('{"price": "$$"}'))
-    {"price": "\u0024\u0024"}
+    >>> print(escaped('{"price": "$$", "name": "{{x}}"}'))
+    {"price": "\u0024\u0024", "name": "{\u007bx}}"}
     """
-    return text.replace("$", r"\u0024")
+    return text.replace("$", r"\u0024").replace("{{", r"{\u007b")
 
 
 def check_sizes(spec: Spec) -> None:

@@ -12,6 +12,9 @@ import json
 import zlib
 from typing import Any
 
+from branchline.pipeline.kubeflow.read_pipeline import at
+
+_FLAG = "--packed_parameters="
 LONGEST_READABLE = 8_000  # characters; what is shorter can be read in Kubeflow's pages
 
 
@@ -48,4 +51,15 @@ def pack_settings(spec: dict[str, Any]) -> None:
             continue
         for name in long:
             del parameters[name], component["inputDefinitions"]["parameters"][name]
-        container["args"][6:6] = [f"--packed_parameters={pack(long)}"]
+        container["args"][6:6] = [f"{_FLAG}{pack(long)}"]
+
+
+def settings_of(spec: dict[str, Any], step: str) -> dict[str, Any]:
+    """The constants among a step's inputs, packed ones too; of a file that may have been edited."""
+    parameters = at(spec, "root", "dag", "tasks", step, "inputs", "parameters") or {}
+    found = {name: at(parameters, name, "runtimeValue", "constant") for name in parameters}
+    label = at(spec, "components", step, "executorLabel")
+    for argument in at(spec, "deploymentSpec", "executors", label, "container", "args") or []:
+        if argument.startswith(_FLAG):
+            found |= unpack(argument.removeprefix(_FLAG))
+    return found

@@ -4,28 +4,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from branchline.components.branch_evaluator.read_thresholds import read_thresholds
-from branchline.pipeline.kubeflow.read_pipeline import at
+from branchline.pipeline.kubeflow.packing import settings_of
 from branchline.schemas import RecipeError, RoutingTable, from_json
 from branchline.schemas.errors import check_int
 
 
-def check_values(values: Mapping[str, Any], tasks: Mapping[str, Any]) -> None:
+def check_values(values: Mapping[str, Any], spec: dict[str, Any]) -> None:
     """Rejects values that a step would fail on, hours later where it comes after the training.
 
     Args:
         values: Of parameters, each of its type.
-        tasks: Of the pipeline; those of another one than a recipe's take any values.
+        spec: Of the pipeline; one of another kind than a recipe's takes any values.
 
     Raises:
         RecipeError: `data` is a path that no container has, `steps` no number of steps, or
             `thresholds` are not those of the pipeline's routes.
     """
+    tasks = spec["root"]["dag"]["tasks"]
     if "data" in values and "DataFingerprint" in tasks:
-        _check_data(values["data"], bool(_constant(tasks, "MixedExampleGen", "recipe_file")))
+        _check_data(values["data"], bool(settings_of(spec, "MixedExampleGen").get("recipe_file")))
     if "steps" in values and "BranchTrainer" in tasks:
         check_int("--parameter steps", values["steps"])
     if "thresholds" in values and "BranchEvaluator" in tasks:
-        routing = _routing(_constant(tasks, "BranchEvaluator", "routing"))
+        routing = _routing(settings_of(spec, "BranchEvaluator").get("routing"))
         if routing is not None:
             read_thresholds(values["thresholds"], routing)
 
@@ -46,7 +47,3 @@ def _routing(text: Any) -> RoutingTable | None:
     except (TypeError, KeyError, ValueError):  # edited, or of another version of branchline
         return None
     return routing if isinstance(routing, RoutingTable) else None
-
-
-def _constant(tasks: Mapping[str, Any], step: str, name: str) -> Any:
-    return at(tasks[step], "inputs", "parameters", name, "runtimeValue", "constant")

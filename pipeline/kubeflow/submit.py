@@ -41,7 +41,7 @@ def submit(options: Namespace, out: TextIO, *, backoff_s: float = 1.0, poll_s: f
     """
     pipeline = read_pipeline(options.pipeline)
     parameters = type_parameters(options.parameters, pipeline.parameters)
-    check_values(parameters, pipeline.documents[0]["root"]["dag"]["tasks"])
+    check_values(parameters, pipeline.documents[0])
     if options.timeout is not None and not options.wait:
         raise RecipeError("--timeout says how long to --wait; give both")
     root = options.pipeline_root

@@ -25,7 +25,7 @@ from branchline.pipeline.kubeflow.compile import (
     check_sizes,
     compile_spec,
     containers,
-    escape_dollars,
+    escape_settings,
     escaped,
     never_cache,
 )
@@ -112,7 +112,7 @@ def write_pipeline(options: Namespace) -> Written:
         f"--carried_file={escaped(json.dumps(carried, sort_keys=True))}"
     )
     add_arguments(spec, arguments)
-    escape_dollars(spec)
+    escape_settings(spec)
     pack_settings(spec)
     check_sizes(spec)
     if place.root:
