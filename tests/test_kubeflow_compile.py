@@ -1,41 +1,25 @@
-"""Compiling for Kubeflow: what is in the YAML, and what is refused before there is one."""
+"""Compiling for Kubeflow: what is in the YAML."""
 
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-import golden_pipelines
 import pytest
 import yaml
-from google.protobuf import json_format
-from kfp import components
-from kfp.pipeline_spec import pipeline_spec_pb2
+from builders_compile import IMAGE, RECIPE, ROOT, constant_of, container_of, tasks_of
+from builders_compile import compile_ as compile_
+from builders_compile import own_recipe as own_recipe
 from kfp_step import expanded
 
 from branchline.components.code_version import file_hash
-from branchline.pipeline.kubeflow.arguments import read_arguments
-from branchline.pipeline.kubeflow.main import main
 from branchline.pipeline.kubeflow.packing import unpack
 from branchline.pipeline.kubeflow.run_values import check_values
-from branchline.pipeline.kubeflow.write_pipeline import write_pipeline
 from branchline.schemas import RecipeError, from_json, when
 from branchline.schemas.resources import STEPS
 
 REPO = Path(__file__).parent.parent
-IMAGE, ROOT = "--image=reg/branchline:1", "--pipeline-root=s3://bucket/root"
-RECIPE = """
-from branchline.schemas import Numeric, Recipe, Route, RoutingTable, when
-
-recipe = Recipe(
-    name="Own_Recipe",
-    routing=RoutingTable(
-        Route("a", when.present("x"), features={"x": Numeric()}, label="y", task="regression")
-    ),
-)
-"""
 MANY_ROUTES = """
 from branchline.schemas import Numeric, Recipe, Route, RoutingTable, when
 
@@ -57,101 +41,8 @@ recipe = Recipe(
 """
 
 
-@pytest.fixture
-def compile_(tmp_path):
-    def compile_(*arguments):
-        path = tmp_path / "pipeline.yaml"
-        write_pipeline(read_arguments(["compile", *arguments, f"--output={path}"]))
-        return list(yaml.safe_load_all(path.read_text()))
-
-    return compile_
-
-
-@pytest.fixture
-def own_recipe(tmp_path):
-    path = tmp_path / "own.py"
-    path.write_text(RECIPE)
-    return path
-
-
-def tasks_of(spec):
-    return spec["root"]["dag"]["tasks"]
-
-
 def argument_of(arguments, name):
     return next(a for a in arguments if a.startswith(f"{name}=")).partition("=")[2]
-
-
-def container_of(spec, step):
-    return spec["deploymentSpec"]["executors"][f"{step}_executor"]["container"]
-
-
-def constant_of(spec, step, name):
-    return tasks_of(spec)[step]["inputs"]["parameters"][name]["runtimeValue"]["constant"]
-
-
-@pytest.mark.parametrize("name", golden_pipelines.PIPELINES)
-def test_pipelines_compile_to_the_golden_ones(name):
-    compiled = golden_pipelines.compile_yaml(golden_pipelines.PIPELINES[name])
-    golden = (golden_pipelines.GOLDEN / f"{name}.yaml").read_text()
-    assert compiled == golden, "if so intended: uv run python tests/golden_pipelines.py"
-
-
-@pytest.mark.parametrize("name", golden_pipelines.PIPELINES)
-def test_kfp_loads_them_and_they_are_valid(name):
-    text = (golden_pipelines.GOLDEN / f"{name}.yaml").read_text()
-    spec, *platforms = yaml.safe_load_all(text)
-    assert set(components.load_component_from_text(text).pipeline_spec.components) == set(
-        spec["components"]
-    )
-    # Strict: an unknown field is an error.
-    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
-    deployment: Any = pipeline_spec_pb2.PipelineDeploymentConfig()
-    json_format.ParseDict(spec["deploymentSpec"], deployment)
-    assert set(deployment.executors) == {c["executorLabel"] for c in spec["components"].values()}
-    for document in platforms:
-        json_format.ParseDict(document, pipeline_spec_pb2.PlatformSpec())
-
-
-def test_what_kubernetes_is_to_add_has_only_fields_that_the_oldest_driver_knows():
-    """That of 2.0 to 2.4.0 reads it strictly (backend/src/v2/cmd/driver/main.go)."""
-    text = (golden_pipelines.GOLDEN / "kfp_volume.yaml").read_text()
-    _, platform = yaml.safe_load_all(text)
-    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
-    mounts = [mount for each in executors for mount in each["pvcMount"]]
-    secrets = [secret for each in executors for secret in each.get("secretAsEnv", ())]
-    assert {key for mount in mounts for key in mount} == {"constant", "mountPath"}
-    assert {key for secret in secrets for key in secret} == {"secretName", "keyToEnv"}
-
-
-@pytest.mark.e2e
-def test_the_newest_kfp_loads_them_and_they_are_valid_there(tmp_path):
-    """In an environment of its own, with the schema of what Kubernetes adds."""
-    script = tmp_path / "check.py"
-    script.write_text("""
-import sys
-import tempfile
-import kfp, yaml
-from google.protobuf import json_format
-from kfp.kubernetes import kubernetes_executor_config_pb2
-from kfp.pipeline_spec import pipeline_spec_pb2
-
-for path in sys.argv[1:]:
-    text = open(path).read()
-    spec, *platforms = yaml.safe_load_all(text)
-    kfp.components.load_component_from_text(text)
-    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
-    json_format.ParseDict(spec["deploymentSpec"], pipeline_spec_pb2.PipelineDeploymentConfig())
-    for document in platforms:
-        for each in document["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
-            json_format.ParseDict(each, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
-    print("valid with", kfp.__version__)
-""")
-    goldens = [str(golden_pipelines.GOLDEN / f"{name}.yaml") for name in golden_pipelines.PIPELINES]
-    command = ["uv", "run", "--no-project", "--isolated", "--python", "3.11"]
-    command += ["--with", "kfp>=2.17", "--with", "kfp-kubernetes", "python", str(script), *goldens]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert ran.stdout.count("valid with 2.") == len(goldens), ran.stderr
 
 
 def test_every_step_of_the_local_pipeline_runs_on_the_cluster(compile_):
@@ -374,96 +265,6 @@ def test_beam_runs_within_the_step_unless_told_otherwise(compile_):
     assert "--artifacts=local" in arguments
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--pipeline-root=runs/x"], "runs/x is a path on this machine"),
-        (["--pipeline-root=/data/root"], "is a path on this machine"),
-        (["--pipeline-root=ftp://x/y"], "ftp://, which no step can read"),
-        (["--pipeline-root=volume://Claim/x"], "'Claim', expected the name of a persistent"),
-        (["--backend=vertex"], "Vertex AI needs gs://"),
-        (
-            ["--pipeline-root=gs://b/r", "--backend=vertex", "--volume=c:/x"],
-            "Vertex AI has neither",
-        ),
-        (["--pipeline-root=gs://b/r", "--backend=vertex", "--secret=A=b/c"], "secrets is of Kube"),
-        (["--data=records/"], "--data records/ is a path on this machine"),
-        (["--data=/elsewhere/x", "--volume=c:/data"], "mounted --volume (/data)"),
-        (["--serving-dir=serving"], "--serving-dir serving is a path on this machine"),
-        (["--volume=c"], "expected CLAIM:/ABSOLUTE/PATH"),
-        (["--pipeline-root=s3://"], "--pipeline-root s3:// names no bucket; expected s3://BUCKET"),
-        (["--pipeline-root=s3:///x"], "--pipeline-root s3:///x names no bucket"),
-        (["--pipeline-root=gs://a b/x"], "--pipeline-root gs://a b/x names no bucket"),
-        (["--pipeline-root=volume://c/../../etc"], "expected a path without .."),
-        (["--data=s3://"], "--data s3:// names no bucket"),
-        (["--data=/data/../etc", "--volume=c:/data"], "expected a path without .."),
-        (["--volume=a.b:/x"], "'a.b', expected the name of a persistent volume claim (a-z"),
-        (["--volume=c:/"], "--volume c:/: expected CLAIM:/ABSOLUTE/PATH"),
-        (["--volume=c:/x:ro"], "expected CLAIM:/ABSOLUTE/PATH"),
-        (["--volume=c:/x", "--volume=c:/y"], "--volume c:/y: c is mounted at /x already"),
-        (["--volume=c:/x", "--volume=d:/x/"], "the same path: c at /x, d at /x"),
-        (
-            ["--pipeline-root=volume://c", "--volume=d:/branchline-volume"],
-            "the same path: c at /branchline-volume, d at /branchline-volume",
-        ),
-        (["--s3-endpoint=seaweed:8333"], "got 'seaweed:8333', expected http(s)://HOST[:PORT]"),
-        (["--data=minio://b/x"], "s3:// and minio:// together"),
-        (["--set=resources.Router.gpus=1"], "only BranchTrainer can use one"),
-        (['--set=resources.*.tolerations=["gpu"]'], "expected <key>:<effect>"),
-        (['--set=resources.*.tolerations="gpu:NoSchedule"'], "expected a list of str"),
-        (["--step-image=Ruter=x"], "no step 'Ruter'"),
-        (["--secret=A=b"], "expected <secret>/<key>"),
-        (["--secret=A"], "--secret A: expected [STEP:]VARIABLE="),
-        (["--gpus=-1"], "Resources.gpus: got -1"),
-        (["--gpu-type=amd.com/gpu"], "--gpu-type amd.com/gpu: no GPU is asked for; add --gpus N"),
-        (["--gpus=1", "--gpu-type=NVIDIA_TESLA_T4"], "such as --gpu-type nvidia.com/gpu"),
-        (
-            ["--backend=vertex", "--pipeline-root=gs://b/r", "--gpus=1", "--gpu-type=amd.com/gpu"],
-            "amd.com/gpu is not of --backend vertex",
-        ),
-        (
-            [
-                "--backend=vertex",
-                "--pipeline-root=gs://b/r",
-                '--set=resources.Router.node_selector={"a": "b"}',
-            ],
-            "Vertex AI has none; leave it out with --set 'resources.Router.node_selector={}', or",
-        ),
-        (["--set=resources.Router.node_selector.pool=1"], 'as in {"pool": "1"}'),
-        (["--image="], "--image: got '', expected REGISTRY/NAME:TAG"),
-        (["--image=reg/a b"], "--image: got 'reg/a b'"),
-        (["--step-image=Router=https://reg/a:1"], "Resources.image: got 'https://reg/a:1'"),
-        (["--secret=A B=c/d"], "got 'A B', expected the name of an environment variable"),
-        (["--secret=A=b_c/d"], "got 'b_c/d', expected <secret>/<key>"),
-        (
-            ["--secret=A=b/c", "--env=A=1"],
-            "got 'A', expected one that is not from the secret b/c, too",
-        ),
-        (["--recipe-in-image=recipes/x.py"], "expected an absolute path"),
-        (["--runner=flink"], "needs --beam-arg=--flink_master="),
-        (
-            ["--runner=flink", "--beam-arg=--flink_master=f:1"],
-            "TensorFlow on its workers cannot read s3://bucket/root",
-        ),
-        (["--beam-arg=workers=3"], "expected --beam-arg=--NAME=VALUE"),
-        (["--output=/nowhere/x.yaml"], "cannot write to --output /nowhere/x.yaml"),
-    ],
-)
-def test_what_cannot_run_there_is_refused_before_it_is_compiled(tmp_path, arguments, said):
-    with pytest.raises(RecipeError) as caught:
-        write_pipeline(
-            read_arguments(["compile", IMAGE, ROOT, f"--output={tmp_path / 'x.yaml'}", *arguments])
-        )
-    assert said in str(caught.value)
-    assert not any(tmp_path.iterdir())
-
-
-def test_a_recipes_path_of_records_is_not_on_the_cluster(compile_, own_recipe):
-    own_recipe.write_text(RECIPE.replace("routing=", 'data="records", routing='))
-    with pytest.raises(RecipeError, match="a path on this machine; give --data"):
-        compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
-
-
 def test_a_recipes_records_in_a_store_are_the_default(compile_, own_recipe):
     own_recipe.write_text(RECIPE.replace("routing=", 'data="s3://bucket/records", routing='))
     spec, *_ = compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
@@ -504,29 +305,6 @@ def test_a_pipeline_of_many_routes_fits_into_arguments(compile_, own_recipe):
         check_values({"thresholds": '{"b": {"auc": 1}}'}, spec)
     carried = json.loads(argument_of(arguments["ImportSchemaGen"], "--carried_file"))
     assert unpack(carried["packed"]).count("feature {") == 24 * 9 + 1
-
-
-def test_settings_that_no_container_can_be_started_with_are_refused(compile_, own_recipe):
-    isin = 'when.isin("x", [hex(i * 0x9E3779B97F4A7C15 %% 2**64) for i in range(%d)])'
-    own_recipe.write_text(RECIPE.replace('when.present("x")', isin % 1_000))
-    compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
-    own_recipe.write_text(RECIPE.replace('when.present("x")', isin % 9_000))
-    with pytest.raises(RecipeError, match=r"settings of 1\d\d,\d{3} bytes; a container's argument"):
-        compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
-
-
-def test_an_output_that_is_a_directory_leaves_nothing_beside_it(tmp_path):
-    (tmp_path / "pipelines").mkdir()
-    with pytest.raises(RecipeError, match="cannot write to --output .*: Is a directory"):
-        write_pipeline(read_arguments(["compile", IMAGE, ROOT, f"--output={tmp_path}/pipelines"]))
-    assert [path.name for path in tmp_path.iterdir()] == ["pipelines"]
-
-
-def test_errors_are_one_line_and_exit_code_2(capfd):
-    assert main(["compile", IMAGE, "--pipeline-root=runs"]) == 2
-    error = capfd.readouterr().err
-    assert error.startswith("run_kubeflow: error: --pipeline-root runs is a path on this machine")
-    assert error.count("\n") == 1
 
 
 def test_the_command_says_what_it_wrote(tmp_path):
