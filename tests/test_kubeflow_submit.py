@@ -60,6 +60,13 @@ def test_options_of_the_run_reach_the_server(api, pipeline):
     }
 
 
+def test_run_lies_under_the_root_that_the_pipeline_was_compiled_for(api, tmp_path):
+    path = tmp_path / "mixed.yaml"
+    path.write_text(edited(defaultPipelineRoot="s3://bucket/root"))
+    run(path, "--host", api.url)
+    assert only(api.runs)["runtime_config"]["pipeline_root"] == "s3://bucket/root"
+
+
 def test_no_cache_uploads_a_version_that_differs_in_nothing_else(api, pipeline):
     run(pipeline, "--host", api.url)
     run(pipeline, "--host", api.url, "--no-cache")

@@ -43,13 +43,18 @@ class CompiledPipeline:
         return at(self.documents[0], *_PARAMETERS) or {}
 
     @property
+    def root(self) -> str:
+        """Where its artifacts should lie; "" for the cluster's own root."""
+        return str(self.documents[0].get("defaultPipelineRoot") or "")
+
+    @property
     def root_scheme(self) -> str:
         """Scheme of the pipeline roots that its steps can reach; "" where any will do."""
         if b"branchline.pipeline.kubeflow.entrypoint" not in self.content:
             return ""
         if b"--volume=/" in self.content:
             return "volume"
-        return str(self.documents[0].get("defaultPipelineRoot", "")).partition("://")[0]
+        return self.root.partition("://")[0]
 
     @property
     def digest(self) -> str:

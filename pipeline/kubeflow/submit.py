@@ -75,7 +75,9 @@ def submit(options: Namespace, out: TextIO, *, backoff_s: float = 1.0, poll_s: f
         experiment_id=experiment_id,
         pipeline_version_reference=version,
         runtime_config=kfp_server_api.V2beta1RuntimeConfig(
-            parameters=parameters, pipeline_root=root
+            parameters=parameters,
+            # KFP's API server does not read the pipeline's `defaultPipelineRoot`, only its UI does.
+            pipeline_root=root or pipeline.root or None,
         ),
         service_account=options.service_account,
     )

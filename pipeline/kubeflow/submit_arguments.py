@@ -72,7 +72,8 @@ def add_submit_arguments(parser: argparse.ArgumentParser) -> None:
         "--pipeline-root",
         metavar="URI",
         help="where artifacts of this run go, in a store of the kind that the pipeline was "
-        "compiled for; models are pushed where they were compiled to go",
+        "compiled for (default: where it was compiled to put them); models are pushed where they "
+        "were compiled to go",
     )
     run.add_argument(
         "--no-cache", action="store_true", help="runs every step, also what has not changed"
