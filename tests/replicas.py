@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from graphs import keeps_before_checking
 
 from branchline.components.branch_trainer import (
     Alternate,
@@ -264,6 +265,7 @@ def check_a_part_not_finite_stops_the_path_on_all(strategy, rows_here=slice(5, 1
     failed = trainer.failed_batch("vector")[0]["vector"]
     expected = change_fn("vector", make_columns())[0]["vector"][rows_here]
     np.testing.assert_array_equal(failed, expected)
+    assert keeps_before_checking(trainer)
 
 
 def check_an_update_waits_for_what_it_depends_on(strategy):

@@ -237,6 +237,8 @@ def test_an_interrupted_run_says_so_and_the_next_one_starts_over(tmp_path, write
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # What runs the tests in the background ignores it, and so would the process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not Path(f"{records}.lingers").exists() and running.poll() is None:

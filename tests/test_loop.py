@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from graphs import keeps_before_checking
 from tensorflow.core.util import event_pb2
 
 from branchline.components.branch_trainer import (
@@ -152,6 +153,7 @@ def test_a_loss_that_is_not_finite_stops_its_path_and_keeps_the_batch(
     np.testing.assert_array_equal(features, batches["token"][1][0])
     np.testing.assert_array_equal(labels, broken)
     assert trainer.failed_batch("vector") is None
+    assert keeps_before_checking(trainer)  # or it would now and then be a part of another batch
 
 
 def test_the_loop_is_traced_once(typed_model, typed_batches, stream_of):

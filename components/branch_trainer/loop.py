@@ -113,8 +113,9 @@ class Loop:
 
     def _step(self, i: int) -> list[tf.Tensor]:
         batch = next(self.iterators[i])
-        self._kept[i].keep(batch)
-        return [self.steps[i](batch)]
+        # First, because an error of the step ends what goes on beside it.
+        with tf.control_dependencies(self._kept[i].keep(batch)):
+            return [self.steps[i](batch)]
 
 
 def _joined(chunks: list[Chunk]) -> Chunk:
@@ -140,10 +141,10 @@ class _BatchKeeper:
             for spec in tf.nest.flatten(element_spec, expand_composites=True)
         ]
 
-    def keep(self, batch: Any) -> None:
+    def keep(self, batch: Any) -> list[tf.Operation]:
         flat = tf.nest.flatten(batch, expand_composites=True)
-        for part, tensor in zip(self.parts, flat, strict=True):
-            part.assign(tensor)
+        pairs = zip(self.parts, flat, strict=True)
+        return [part.assign(tensor, read_value=False) for part, tensor in pairs]
 
     def batch(self) -> Any:
         values = [part.value() for part in self.parts]
