@@ -62,9 +62,9 @@ ENV PATH=/opt/venv/bin:${PATH} \
     TF_CPP_MIN_LOG_LEVEL=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000:0
-RUN python -m branchline.pipeline.kubeflow.check_image
+RUN python -m branchline.pipeline.kubeflow.step.check_image
 # No ENTRYPOINT: Kubeflow says what runs.
-CMD ["python", "-m", "branchline.pipeline.kubeflow.check_image"]
+CMD ["python", "-m", "branchline.pipeline.kubeflow.step.check_image"]
 
 ARG REVISION=""
 LABEL org.opencontainers.image.title="branchline" \

@@ -14,12 +14,13 @@ def code_version(module_file: str) -> str:
     """Names the code beside `module_file`: the package's version and a hash of its sources.
 
     The hash covers the `.py` and `.jinja` files of the component's own folder, of `schemas`, and
-    the modules that lie between the components.
+    what the components share.
     """
     folder = Path(module_file).resolve().parent
+    components = folder.parent
     schemas = Path(inspect.getfile(branchline)).resolve().parent / "schemas"
     digest = hashlib.sha256()
-    for source in (folder, folder.parent, schemas):
+    for source in (folder, components, components / "routing", components / "files", schemas):
         for path in sorted([*source.glob("*.py"), *source.glob("*.jinja")]):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"{branchline.__version__}+{digest.hexdigest()[:16]}"

@@ -1,11 +1,5 @@
 """The contracts as plain typed objects; imports neither TensorFlow nor TFX."""
 
-from branchline.components.branch_trainer.schedule import (
-    Alternate,
-    Proportional,
-    Sequential,
-    Weighted,
-)
 from branchline.schemas import conditions as when
 from branchline.schemas.errors import BranchlineError, RecipeError
 from branchline.schemas.features import Categorical, Feature, Ids, Image, Numeric, Text
@@ -14,6 +8,12 @@ from branchline.schemas.metrics import Bound
 from branchline.schemas.recipe import Recipe
 from branchline.schemas.resources import Resources
 from branchline.schemas.routes import Route, RoutingTable, split_name
+from branchline.schemas.schedules import (
+    Alternate,
+    Proportional,
+    Sequential,
+    Weighted,
+)
 from branchline.schemas.targets import Target
 from branchline.schemas.training import EarlyStopping, PathTraining, Training
 

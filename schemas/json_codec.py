@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from branchline.components.branch_trainer import schedule
 from branchline.schemas import (
     conditions,
     errors,
@@ -19,6 +18,7 @@ from branchline.schemas import (
     recipe,
     resources,
     routes,
+    schedules,
     targets,
     training,
 )
@@ -32,7 +32,7 @@ _CLASSES: dict[str, Any] = {
         recipe,
         resources,
         routes,
-        schedule,
+        schedules,
         targets,
         training,
     )

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from branchline.components.branch_trainer.schedule import Proportional, as_schedule
 from branchline.schemas.errors import check_int, check_number, reject
+from branchline.schemas.schedules import Proportional, as_schedule
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion")
 DECAYS = ("constant", "cosine", "linear")

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
-from branchline.components.artifact_paths import beam_path, to_remote
-from branchline.components.check_access import check_access, refused
+from branchline.components.files.artifact_paths import beam_path, to_remote
+from branchline.components.files.check_access import check_access, refused
 from branchline.components.mixed_example_gen.find_files import literal
 from branchline.schemas import BranchlineError
 

@@ -15,13 +15,13 @@ from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils, path_utils
 
-from branchline.components.artifact_paths import to_remote
 from branchline.components.baseline_finder.find_baseline import ABSENT, COPIED_FROM
 from branchline.components.branch_evaluator.evaluate_routes import evaluate_routes
 from branchline.components.branch_evaluator.metric_configs import metric_names
 from branchline.components.branch_evaluator.read_thresholds import read_thresholds
 from branchline.components.branch_evaluator.summary import summarize, write_summary
 from branchline.components.code_version import code_version
+from branchline.components.files.artifact_paths import to_remote
 from branchline.schemas import Bound, RoutingTable, from_json, split_name, to_json
 from branchline.schemas.errors import reject
 from branchline.schemas.metrics import bound

@@ -11,7 +11,7 @@ import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
 
-from branchline.components.has_label import has_label
+from branchline.components.routing.has_label import has_label
 from branchline.schemas.targets import Target
 
 

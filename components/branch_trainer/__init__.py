@@ -8,33 +8,33 @@ if TYPE_CHECKING:
     from branchline.components.branch_trainer.history import History, Progress
     from branchline.components.branch_trainer.model import BranchedModel
     from branchline.components.branch_trainer.parts import Head, Path, Switch
-    from branchline.components.branch_trainer.schedule import (
+    from branchline.components.branch_trainer.selective import Conditional, Selective
+    from branchline.components.branch_trainer.settings import EarlyStop, PathSettings
+    from branchline.components.branch_trainer.trainer import Trainer
+    from branchline.schemas.schedules import (
         Alternate,
         Proportional,
         Sequential,
         Weighted,
     )
-    from branchline.components.branch_trainer.selective import Conditional, Selective
-    from branchline.components.branch_trainer.settings import EarlyStop, PathSettings
-    from branchline.components.branch_trainer.trainer import Trainer
 
 _MODULES = {
-    "Alternate": "schedule",
-    "BranchedModel": "model",
-    "Conditional": "selective",
-    "EarlyStop": "settings",
-    "Embedding": "embedding",
-    "Head": "parts",
-    "History": "history",
-    "Path": "parts",
-    "PathSettings": "settings",
-    "Progress": "history",
-    "Proportional": "schedule",
-    "Selective": "selective",
-    "Sequential": "schedule",
-    "Switch": "parts",
-    "Trainer": "trainer",
-    "Weighted": "schedule",
+    "Alternate": "branchline.schemas.schedules",
+    "BranchedModel": ".model",
+    "Conditional": ".selective",
+    "EarlyStop": ".settings",
+    "Embedding": ".embedding",
+    "Head": ".parts",
+    "History": ".history",
+    "Path": ".parts",
+    "PathSettings": ".settings",
+    "Progress": ".history",
+    "Proportional": "branchline.schemas.schedules",
+    "Selective": ".selective",
+    "Sequential": "branchline.schemas.schedules",
+    "Switch": ".parts",
+    "Trainer": ".trainer",
+    "Weighted": "branchline.schemas.schedules",
 }
 __all__ = [
     "Alternate",
@@ -59,4 +59,4 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(importlib.import_module(_MODULES[name], __name__), name)

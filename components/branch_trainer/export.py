@@ -16,9 +16,9 @@ from branchline.components.branch_trainer.check_heads import head_of
 from branchline.components.branch_trainer.inputs import Input, densify
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.train import Scale
-from branchline.components.router.raw_batch import ABSENT, Column, parse
-from branchline.components.router.read_fields import read_fields, widen
-from branchline.components.router.routing_fn import route_index
+from branchline.components.routing.parse_batch import ABSENT, Column, parse
+from branchline.components.routing.read_fields import read_fields, widen
+from branchline.components.routing.routing_fn import route_index
 from branchline.components.transform.preprocessing import output_name
 from branchline.schemas import Route, RoutingTable, Target
 

@@ -18,11 +18,11 @@ from branchline.components.branch_trainer.inputs import (
     read_shuffled,
 )
 from branchline.components.branch_trainer.model import BranchedModel
-from branchline.components.branch_trainer.schedule import Situation, as_schedule
 from branchline.components.branch_trainer.settings_of import path_settings
 from branchline.components.branch_trainer.trainer import History, Progress, Trainer
-from branchline.components.has_label import has_label
+from branchline.components.routing.has_label import has_label
 from branchline.schemas import BranchlineError, PathTraining, Recipe, Route, Target
+from branchline.schemas.schedules import Situation, as_schedule
 
 _progress = logging.getLogger("branchline.progress")
 _VALIDATION_BATCH = 1024

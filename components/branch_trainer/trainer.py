@@ -21,7 +21,6 @@ from branchline.components.branch_trainer.history import History, Progress
 from branchline.components.branch_trainer.loop import ENDED, NOT_FINITE, Chunk, Loop
 from branchline.components.branch_trainer.mixed_step import MixedStep
 from branchline.components.branch_trainer.model import BranchedModel
-from branchline.components.branch_trainer.schedule import Alternate, Situation, as_schedule
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step import PathStep
 from branchline.components.branch_trainer.streams import (
@@ -30,6 +29,7 @@ from branchline.components.branch_trainer.streams import (
     open_at,
 )
 from branchline.components.branch_trainer.tensorboard import TensorBoard
+from branchline.schemas.schedules import Alternate, Situation, as_schedule
 
 _NOT_FINITE = "loss or gradient not finite"
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
-from branchline.components.artifact_paths import beam_path
-from branchline.components.check_access import check_access, refused
+from branchline.components.files.artifact_paths import beam_path
+from branchline.components.files.check_access import check_access, refused
 from branchline.schemas import BranchlineError
 from branchline.schemas.errors import reject
 

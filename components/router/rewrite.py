@@ -6,8 +6,8 @@ bytes; only where it would stand in for a declared one of another type it gets t
 
 import tensorflow as tf
 
-from branchline.components.router.raw_batch import Column, decode, entries
-from branchline.components.router.read_fields import Fields
+from branchline.components.routing.parse_batch import Column, decode, entries
+from branchline.components.routing.read_fields import Fields
 from branchline.schemas import Route, RoutingTable
 from branchline.schemas.errors import RESERVED_KEYS
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from branchline.components.router.raw_batch import Column, parse
-from branchline.components.router.read_fields import Problem, read_fields
 from branchline.components.router.rewrite import rewrite
-from branchline.components.router.routing_fn import route_index
+from branchline.components.routing.parse_batch import Column, parse
+from branchline.components.routing.read_fields import Problem, read_fields
+from branchline.components.routing.routing_fn import route_index
 from branchline.schemas import RoutingTable, from_json
 from branchline.schemas.errors import RESERVED_KEYS
 

@@ -3,7 +3,7 @@
 import argparse
 
 from branchline.pipeline.arguments import Parser
-from branchline.pipeline.kubeflow.submit_arguments import add_submit_arguments
+from branchline.pipeline.kubeflow.submit.submit_arguments import add_submit_arguments
 
 RUNNERS = ("direct", "flink", "spark", "dataflow")
 

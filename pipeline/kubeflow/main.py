@@ -37,7 +37,7 @@ def _compile(arguments: Namespace) -> int:
     sys.argv = sys.argv[:1]  # TFX's Beam executors parse it for flags of their own
     with captured() as capture:  # what libraries say on import and in compiling
         try:
-            from branchline.pipeline.kubeflow.write_pipeline import write_pipeline
+            from branchline.pipeline.kubeflow.compile.write_pipeline import write_pipeline
 
             written = write_pipeline(arguments)
         except ImportError as error:
@@ -49,6 +49,6 @@ def _compile(arguments: Namespace) -> int:
 
 
 def _submit(arguments: Namespace) -> int:
-    from branchline.pipeline.kubeflow.submit import submit
+    from branchline.pipeline.kubeflow.submit.submit_pipeline import submit
 
     return submit(arguments, sys.stdout)

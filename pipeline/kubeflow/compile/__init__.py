@@ -1,0 +1,1 @@
+"""Writes a recipe's pipeline for a cluster as YAML."""

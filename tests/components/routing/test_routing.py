@@ -1,0 +1,275 @@
+import math
+
+import builders as build
+import numpy as np
+import pytest
+import strategies
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reference_routing import expected_route, expected_values, fate, kind_of
+
+from branchline.components.router.route_batch import BatchRouter
+from branchline.components.routing.parse_batch import parse
+from branchline.components.routing.routing_fn import route_index
+from branchline.schemas import (
+    Categorical,
+    Ids,
+    Image,
+    Numeric,
+    Route,
+    RoutingTable,
+    Text,
+    when,
+)
+
+
+def routes_of(table, records):
+    """What the routing function itself says."""
+    columns = parse(tf.constant([build.example(record) for record in records]), table.keys)
+    names = [*table.names, None]
+    return [names[index] for index in route_index(table, columns).numpy()]
+
+
+record_lists = st.lists(strategies.records, min_size=1, max_size=30)
+
+
+@given(strategies.tables(), record_lists)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_the_first_route_whose_condition_holds_takes_the_record(table, records):
+    assert routes_of(table, records) == [expected_route(table, record) for record in records]
+
+
+def tag_records(records):
+    return [record | {"_source": ["f"], "_offset": [i]} for i, record in enumerate(records)]
+
+
+kinds = st.one_of(
+    st.builds(Numeric, st.sampled_from([(), (2,)])),
+    st.just(Categorical()),
+    st.just(Text()),
+    st.builds(Ids, st.just(3), st.integers(1, 2)),
+    st.just(Image(1, 1, 1)),
+)
+
+
+@given(strategies.tables(kinds), record_lists)
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+def test_every_example_comes_out_once_where_the_documentation_says(table, records):
+    records = [record | {"number": [i]} for i, record in enumerate(records)]
+    routed = BatchRouter(table)([build.example(record) for record in tag_records(records)])
+    found = {row: (None, problem.reason) for row, problem in routed.aside}
+    assert len(found) == len(routed.aside)
+    for name, examples in routed.examples.items():
+        for example in map(build.read_example, examples):
+            row = example["number"][1][0]
+            assert row not in found, "an example came out twice"
+            found[row] = (name, None)
+            check_rewritten(table, name, records[row], example)
+    assert found == {row: fate(table, record) for row, record in enumerate(records)}
+
+
+def check_rewritten(table, name, record, example):
+    """The declared fields in their types, every other one as it came, and nothing else."""
+    route = table[name]
+    assert example.pop("_route") == ("string", [name.encode()])
+    for key, dtype in route.dtypes.items():
+        kind, values = example.pop(table.column(name, key), (dtype, []))
+        assert kind == dtype
+        wanted = expected_values(record.get(key, []), dtype)
+        assert wanted is None or values == wanted
+    undeclared = {key: values for key, values in record.items() if key not in route.dtypes}
+    for key, values in undeclared.items():
+        # Under its own name, or with its type where that would stand in for another column.
+        kind = kind_of(values)
+        kept = example.pop(key, None) or example.pop(f"{key}.{kind}", None)
+        stored = values if kind != "float" else [float(np.float32(value)) for value in values]
+        stored = [value.encode() for value in values] if kind == "string" else stored
+        assert kept == (kind, stored)
+    assert example == {}
+
+
+LABEL_BINARY = {"label": "y", "task": "binary"}
+TABLE = RoutingTable(
+    Route("f", when.dtype("value", "float"), features={"value": Numeric()}, **LABEL_BINARY),
+    Route("i", when.dtype("value", "int"), features={"value": Ids(5)}, **LABEL_BINARY),
+    Route(
+        "s",
+        when.dtype("value", "string"),
+        features={"value": Text(), "x/é. y": Categorical()},
+        label="amount",
+        task="regression",
+    ),
+    Route(
+        "m",
+        when.present("pixels"),
+        features={"pixels": Image(1, 2, 1), "amount": Numeric(), "pair": Ids(3, length=2)},
+        label="class",
+        task="multiclass",
+        num_classes=3,
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def router():
+    return BatchRouter(TABLE)
+
+
+def route_one(router, record):
+    """(route, what the rewritten example holds) or (None, the problem)."""
+    routed = router([build.example(record)])
+    if routed.aside:
+        assert not any(routed.examples.values())
+        return None, routed.aside[0][1]
+    (found,) = [(name, rows) for name, rows in routed.examples.items() if rows]
+    (example,) = found[1]
+    return found[0], build.read_example(example)
+
+
+def test_a_float_an_int_and_a_text_under_one_key_are_three_kinds_with_a_column_each(router):
+    records = [{"value": [v], "y": [1], "amount": [2.0]} for v in (3.0, 3, "3")]
+    found = [route_one(router, record) for record in records]
+    assert [name for name, _ in found] == ["f", "i", "s"]
+    assert found[0][1]["value.float"] == ("float", [3.0])
+    assert found[1][1]["value.int"] == ("int", [3])
+    assert found[2][1]["value.string"] == ("string", [b"3"])
+    assert not any("value" in example for _, example in found)
+
+
+def test_an_empty_batch_gives_nothing(router):
+    assert router([]) == ({name: [] for name in TABLE.names}, [])
+
+
+def test_a_batch_of_which_all_rows_take_one_route_leaves_the_others_empty(router):
+    routed = router([build.example({"value": [1.5], "y": [0]})] * 3)
+    assert {name: len(rows) for name, rows in routed.examples.items()} == {
+        "f": 3,
+        "i": 0,
+        "s": 0,
+        "m": 0,
+    }
+
+
+def test_numbers_of_another_type_are_read_as_the_declared_one(router):
+    record = {"pixels": [0, 255], "amount": [7], "pair": [0.0, 2.0], "class": [2.0]}
+    name, example = route_one(router, record)
+    assert name == "m"
+    assert example["pixels"] == ("float", [0.0, 255.0])
+    assert example["amount"] == ("float", [7.0])
+    assert example["pair"] == ("int", [0, 2])
+    assert example["class"] == ("int", [2])
+
+
+def test_numbers_are_read_as_their_decimal_text_where_a_text_is_declared(router):
+    for value, text in ((7, b"7"), (-1, b"-1"), (2.5, b"2.5"), (0.1, b"0.1")):
+        record = {"value": ["t"], "x/é. y": [value], "amount": [1]}
+        assert route_one(router, record)[1]["x/é. y"] == ("string", [text])
+
+
+GOOD_M = {"pixels": [0.0, 1.0], "amount": [1.0], "pair": [0, 2], "class": [2]}
+BAD = {
+    "label-missing": ({"value": [1.0]}, "label_missing", "y: the label is missing"),
+    "label-empty": ({"value": [1.0], "y": []}, "label_missing", "y: "),
+    "label-2": ({"value": [1.0], "y": [2]}, "label_out_of_range", "y: expected a label in [0, 2)"),
+    "label-minus-1": ({"value": [1.0], "y": [-1]}, "label_out_of_range", "y: "),
+    "label-half": ({"value": [1.0], "y": [0.5]}, "wrong_type", "y: got a fraction"),
+    "label-nan": ({"value": [1.0], "y": [math.nan]}, "wrong_type", "y: got a fraction"),
+    "label-huge": ({"value": [1.0], "y": [1e30]}, "wrong_type", "y: "),
+    "label-text": ({"value": [1.0], "y": ["1"]}, "wrong_type", "y: got a text"),
+    "label-twice": ({"value": [1.0], "y": [1, 1]}, "wrong_shape", "y: expected one label"),
+    "label-class": (GOOD_M | {"class": [3]}, "label_out_of_range", "class: expected a label in [0"),
+    "label-infinite": ({"value": ["t"], "amount": [math.inf]}, "not_finite", "amount: got NaN"),
+    "nan": ({"value": [math.nan], "y": [1]}, "not_finite", "value: got NaN or infinity"),
+    "infinity": (GOOD_M | {"pixels": [0.0, -math.inf]}, "not_finite", "pixels: "),
+    "shape-short": (GOOD_M | {"pixels": [0.0]}, "wrong_shape", "pixels: expected 2 value(s)"),
+    "shape-long": (GOOD_M | {"pixels": [0, 1, 2]}, "wrong_shape", "pixels: expected 2 value(s)"),
+    "several-numbers": (GOOD_M | {"amount": [1.0, 2.0]}, "wrong_shape", "amount: expected 1"),
+    "several-texts": ({"value": ["a", "b"], "amount": [1.0]}, "wrong_shape", "value: expected 1"),
+    "text": (GOOD_M | {"amount": ["1"]}, "wrong_type", "amount: got a text, expected a number"),
+    "ids-5": ({"value": [5], "y": [1]}, "out_of_range", "value: expected ids in [0, 5)"),
+    "ids-minus-1": ({"value": [-1], "y": [1]}, "out_of_range", "value: "),
+    "ids-second": (GOOD_M | {"pair": [0, 3]}, "out_of_range", "pair: expected ids in [0, 3)"),
+    "ids-one": (GOOD_M | {"pair": [0]}, "wrong_shape", "pair: expected 2 value(s)"),
+    "ids-half": (GOOD_M | {"pair": [0.5, 1.0]}, "wrong_type", "pair: got a fraction"),
+    "ids-missing": (GOOD_M | {"pair": []}, "feature_missing", "pair: is missing, expected Ids"),
+    "no-route": ({"other": [1]}, "no_route", "no route takes it; the routes are f, i, s, m"),
+    "nothing": ({}, "no_route", "no route takes it"),
+}
+
+
+@pytest.mark.parametrize(("record", "reason", "detail"), BAD.values(), ids=BAD)
+def test_a_record_that_its_route_cannot_use_is_set_aside_and_says_why(
+    router, record, reason, detail
+):
+    routed = router([build.example(record)])
+    assert not any(routed.examples.values())
+    (problem,) = [each for _, each in routed.aside]
+    assert problem.reason == reason and detail in problem.detail
+
+
+def test_the_good_record_behind_the_bad_ones_is_good(router):
+    assert route_one(router, GOOD_M)[0] == "m"
+
+
+def test_optional_values_may_be_missing(router):
+    name, example = route_one(router, {k: v for k, v in GOOD_M.items() if k != "amount"})
+    assert name == "m" and "amount" not in example
+    name, example = route_one(router, {"value": ["t"], "amount": [1.5]})
+    assert name == "s" and "x/é. y" not in example
+
+
+def test_a_bad_row_does_not_disturb_its_neighbours(router):
+    rows = [record for record, _, _ in BAD.values()]
+    both = [record for bad in rows for record in (GOOD_M, bad)]
+    routed = router([build.example(record) for record in both])
+    assert [row for row, _ in routed.aside] == list(range(1, len(both), 2))
+    alone = build.read_example(router([build.example(GOOD_M)]).examples["m"][0])
+    assert [build.read_example(e) for e in routed.examples["m"]] == [alone] * len(rows)
+
+
+def test_undeclared_fields_pass_byte_for_byte(router):
+    undeclared = {
+        "bytes": build.feature([b"\x00\xff", b""]),
+        "é/ü": build.feature([1.5, math.nan, -0.0]),
+        "": build.feature([-(2**63), 2**63 - 1]),
+        "class": build.feature("label of another route, as a text"),
+        "none": build.feature([]),
+        "empty": tf.train.Feature(float_list=tf.train.FloatList()),
+    }
+    example = tf.train.Example.FromString(build.example({"value": [1.0], "y": [1]}))
+    for key, feature in undeclared.items():
+        example.features.feature[key].CopyFrom(feature)
+    (routed,) = router([example.SerializeToString()]).examples["f"]
+    found = tf.train.Example.FromString(routed).features.feature
+    # "class" would stand in for a column of ints.
+    undeclared["class.string"] = undeclared.pop("class")
+    assert {key: found[key].SerializeToString() for key in undeclared} == {
+        key: feature.SerializeToString() for key, feature in undeclared.items()
+    }
+    assert set(found) == {*undeclared, "value.float", "y", "_route"}
+
+
+def test_where_a_record_came_from_and_a_route_of_its_own_do_not_pass(router):
+    record = {"value": [1.0], "y": [1], "_source": ["f"], "_offset": [3], "_route": ["i"]}
+    name, example = route_one(router, record)
+    assert (name, example["_route"]) == ("f", ("string", [b"f"]))
+    assert not {"_source", "_offset"} & set(example)
+
+
+def test_a_key_can_be_a_feature_of_one_route_and_the_label_of_another(router):
+    name, example = route_one(router, {"value": ["t"], "amount": [3]})
+    assert name == "s" and example["amount"] == ("float", [3.0])
+    name, example = route_one(router, GOOD_M)
+    assert name == "m" and example["amount"] == ("float", [1.0])
+
+
+def test_bytes_that_are_no_example_fail_loudly(router):
+    with pytest.raises(tf.errors.OpError):
+        router([b"\xff\xff"])
+
+
+def test_a_routed_example_can_be_routed_again(router):
+    (routed,) = router([build.example(GOOD_M)]).examples["m"]
+    (again,) = router([routed]).examples["m"]
+    assert build.read_example(again) == build.read_example(routed)
