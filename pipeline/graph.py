@@ -97,6 +97,7 @@ def create_pipeline(
     Raises:
         RecipeError: A metric does not exist, or the schema cannot be read.
     """
+    recipe.routing.check_reachable()
     check_metrics(recipe.routing, recipe.thresholds, recipe.metrics)
     if cluster is not None:
         return Pipeline(

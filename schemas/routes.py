@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from branchline.schemas.check_conditions import why_never
 from branchline.schemas.conditions import Condition
 from branchline.schemas.errors import RecipeError, check_key, check_name, reject
-from branchline.schemas.features import Feature
+from branchline.schemas.features import Feature, Ids
+from branchline.schemas.fields import Field
 from branchline.schemas.targets import Target, check_task
 
 _TAKEN_NAMES = ("route", "serving_default", "examples", "overall")
+MOST_ROUTES = 1000  # a table of more is refused: each is a branch of one model, traced and exported
 
 
 def split_name(split: str, route: str) -> str:
@@ -29,7 +33,7 @@ class Route:
     optional, or all of its route's labels, is quarantined: there is nothing to learn from it.
 
     Args:
-        name: Names the route's branch, head, splits and model signature.
+        name: Names the route's branch, head, files and model signature.
         condition: What a record must be like, from `when`.
         features: Key of a record's field → the kind of feature it is.
         label: Key of the field to be predicted.
@@ -110,7 +114,7 @@ class Route:
         """The name of a metric of the label `key`: as it is, or `<key>/<metric>`."""
         return f"{key}/{metric}" if self.targets else metric
 
-    @property
+    @cached_property
     def dtypes(self) -> dict[str, str]:
         """Key → the type it is stored as, for every feature and label."""
         kinds = {**self.features, **self.labels}
@@ -123,7 +127,9 @@ class RoutingTable:
     quarantined.
 
     Raises:
-        RecipeError: No route, two of one name, or two columns of one name.
+        RecipeError: No route or more than MOST_ROUTES, two of one name or two columns of one name,
+            or a condition that reads a label: when the model
+            serves there are no labels, and it would route otherwise than in training.
     """  # noqa: D205
 
     routes: tuple[Route, ...]
@@ -134,12 +140,44 @@ class RoutingTable:
                 reject("RoutingTable", route, "routes")
         if not routes:
             reject("RoutingTable", routes, "at least one Route")
+        if len(routes) > MOST_ROUTES:
+            reject("RoutingTable", f"{len(routes)} routes", f"at most {MOST_ROUTES}")
         names = [route.name for route in routes]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise RecipeError(f"RoutingTable: more than one route is named {', '.join(twice)}")
         object.__setattr__(self, "routes", tuple(routes))
         self._check_columns()
+        self._check_conditions()
+
+    def _check_conditions(self) -> None:
+        last = {key: route for route in self.routes for key in route.labels}
+        place = {name: number for number, name in enumerate(self.names)}
+        for number, route in enumerate(self.routes):
+            for key in route.condition.keys:
+                if key in last and place[last[key].name] >= number:
+                    whose = (
+                        "its own label" if last[key] is route else f"a label of {last[key].name!r}"
+                    )
+                    raise RecipeError(
+                        f"Route({route.name!r}).condition: reads {key!r}, {whose}; records have no "
+                        "labels when the model serves, so it has to decide by other keys"
+                    )
+
+    def check_reachable(self) -> None:
+        """Rejects a table with a route that no record can take, as far as conditions tell.
+
+        Raises:
+            RecipeError: There is one; names it and says why.
+        """
+        for number, route in enumerate(self.routes):
+            before = [(earlier.name, earlier.condition) for earlier in self.routes[:number]]
+            why = why_never(route.condition, before)
+            if why:
+                raise RecipeError(
+                    f"Route({route.name!r}): no record can take it: {why}; change its condition "
+                    "or the order of the routes"
+                )
 
     def _check_columns(self) -> None:
         held: dict[str, str] = {}
@@ -153,10 +191,22 @@ class RoutingTable:
                     )
 
     def __getitem__(self, name: str) -> Route:
+        if name not in self._by_name:
+            raise KeyError(f"no route {name!r}; the routes are {', '.join(self.names)}")
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Route]:
+        return {route.name: route for route in self.routes}
+
+    @cached_property
+    def _dtypes(self) -> dict[str, set[str]]:
+        """Key → the types that routes store it as."""
+        dtypes: dict[str, set[str]] = {}
         for route in self.routes:
-            if route.name == name:
-                return route
-        raise KeyError(f"no route {name!r}; the routes are {', '.join(self.names)}")
+            for key, dtype in route.dtypes.items():
+                dtypes.setdefault(key, set()).add(dtype)
+        return dtypes
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -172,11 +222,7 @@ class RoutingTable:
     @property
     def text_keys(self) -> tuple[str, ...]:
         """Keys that some route stores as a string and none as a number, sorted."""
-        dtypes: dict[str, set[str]] = {}
-        for route in self.routes:
-            for key, dtype in route.dtypes.items():
-                dtypes.setdefault(key, set()).add(dtype)
-        return tuple(sorted(key for key, found in dtypes.items() if found == {"string"}))
+        return tuple(sorted(key for key, found in self._dtypes.items() if found == {"string"}))
 
     def column(self, route: str, key: str) -> str:
         """The name under which a routed example of `route` holds its `key`.
@@ -184,9 +230,29 @@ class RoutingTable:
         One schema describes all routes and gives a name one type, so a key that routes store as
         different types is held as `key.type`; any other key keeps its name.
         """
-        dtypes = {r.dtypes[key] for r in self.routes if key in r.dtypes}
-        return key if len(dtypes) == 1 else f"{key}.{self[route].dtypes[key]}"
+        return key if len(self._dtypes[key]) == 1 else f"{key}.{self[route].dtypes[key]}"
 
     def columns(self, route: str) -> dict[str, str]:
         """Key → `column(route, key)` for every feature and label of `route`."""
         return {key: self.column(route, key) for key in self[route].dtypes}
+
+    def fields(self, route: str) -> dict[str, Field]:
+        """Key → what is known of it, for every feature and then every label of `route`.
+
+        >>> from branchline.schemas import Numeric, when
+        >>> r = Route("r", when.present("x"), features={"x": Numeric(3)}, label="y", task="binary")
+        >>> field = RoutingTable(r).fields("r")["y"]
+        >>> field.column, field.dtype, field.num_values, field.is_label, field.classes
+        ('y', 'int', 1, True, 2)
+        """
+        found = {}
+        for key, kind in self[route].features.items():
+            ids = kind.num_ids if isinstance(kind, Ids) else None
+            name = self.column(route, key)
+            found[key] = Field(key, name, kind.dtype, kind.num_values, kind.required, False, ids)
+        for key, target in self[route].labels.items():
+            name, required = self.column(route, key), not target.optional
+            found[key] = Field(
+                key, name, target.dtype, target.num_values, required, True, target.classes
+            )
+        return found

@@ -1,0 +1,40 @@
+"""Names the files of routed examples: inside an ordinary split, a set of files per route."""
+
+import os
+from collections.abc import Iterable
+
+from apache_beam.io.filesystems import FileSystems
+
+# No glob of one route matches another's files: the number of characters after the name is fixed.
+_PATTERN = "-?????-of-?????.gz"
+
+
+def file_name(route: str, shard: int, total: int) -> str:
+    """Names a file of a route's examples, TFRecords compressed by gzip.
+
+    >>> file_name("text", 0, 2)
+    'text-00000-of-00002.gz'
+    """
+    return f"{route}-{shard:05d}-of-{total:05d}.gz"
+
+
+def split_dir(uri: str, split: str) -> str:
+    """Where an Examples artifact at `uri` holds a split, as TFX lays it out.
+
+    >>> split_dir("/a/1", "train")
+    '/a/1/Split-train'
+    """
+    return os.path.join(uri, f"Split-{split}")
+
+
+def route_files(uris: Iterable[str], split: str, route: str) -> list[str]:
+    """Lists the files of a route in a split of routed examples, sorted; none if it has none.
+
+    Args:
+        uris: Of the Examples artifacts, local or of a store that Beam reads.
+        split: Such as "train".
+        route: The route.
+    """
+    patterns = [os.path.join(split_dir(uri, split), f"{route}{_PATTERN}") for uri in uris]
+    found = FileSystems.match(patterns)
+    return sorted(each.path for result in found for each in result.metadata_list)

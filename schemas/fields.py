@@ -1,0 +1,27 @@
+"""What a route's records hold under one key: the one place that knows it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Field:
+    """A feature or a label of a route, as records and routed examples hold it.
+
+    Attributes:
+        key: Of the record's field.
+        column: The name under which a routed example of the route holds it, see
+            `RoutingTable.column`.
+        dtype: The type it is stored as: "float", "int" or "string".
+        num_values: How many values a record must hold; None when any number will do.
+        required: Whether a record without it is quarantined.
+        is_label: Whether it is predicted; otherwise it is a feature.
+        classes: How many values, from 0 on, an int may take; None where there is no such bound.
+    """
+
+    key: str
+    column: str
+    dtype: str
+    num_values: int | None
+    required: bool
+    is_label: bool
+    classes: int | None = None
