@@ -5,11 +5,13 @@ from collections.abc import Callable, Hashable, Sequence
 import tensorflow as tf
 from tensorflow.python.ops import cond_v2
 
+from branchline.components.branch_trainer.alike import Alike, share_traces
+
 _FEW = 2  # up to here `tf.switch_case` is quicker, by about 20 µs a step
 
 
 def dispatcher(
-    step_fns: Sequence[Callable[[], Sequence[tf.Tensor]]],
+    step_fns: Sequence[Callable[[], Sequence[tf.Tensor]]], alike: Sequence[Alike] = ()
 ) -> Callable[[tf.Tensor], list[tf.Tensor]]:
     """Returns a function: number int32 [] → the results of `step_fns[number]`.
 
@@ -23,13 +25,22 @@ def dispatcher(
 
     Args:
         step_fns: all give tensors of the same dtypes and shapes.
+        alike: of each function, what tells with which others it may share a trace; none may
+            where nothing is given.
     """
-    if len(step_fns) <= _FEW or len(tf.config.list_logical_devices()) > 1:
+    if len(step_fns) <= _FEW:
         return lambda number: tf.nest.flatten(tf.switch_case(number, list(step_fns)))
-    graphs = [_graph_of(fn) for fn in step_fns]
-    handles = _matrix_of([_handles_of(graph) for graph in graphs])
+    shared = share_traces(
+        alike or [Alike(None, [])] * len(step_fns), lambda i: _graph_of(step_fns[i])
+    )
+    if len(tf.config.list_logical_devices()) > 1:
+        called = [lambda g=graph, given=given: _call_with(g, given) for graph, given in shared]
+        return lambda number: tf.nest.flatten(tf.switch_case(number, called))
+    graphs = [graph for graph, _ in shared]
+    handles = _matrix_of([[t for t in given if t.dtype == tf.resource] for _, given in shared])
     kinds: dict[Hashable, int] = {}
-    kind_of = [kinds.setdefault(_kind(graph), len(kinds)) for graph in graphs]
+    described = {id(graph): _kind(graph) for graph in graphs}
+    kind_of = [kinds.setdefault(described[id(graph)], len(kinds)) for graph in graphs]
     first_of = [graphs[kind_of.index(kind)] for kind in range(len(kinds))]
 
     def dispatch(number: tf.Tensor) -> list[tf.Tensor]:
@@ -79,10 +90,6 @@ def _attributes(node) -> list[tuple[str, bytes]]:
     return [(k, a.SerializeToString(deterministic=True)) for k, a in attributes.items()]
 
 
-def _handles_of(graph) -> list[tf.Tensor]:
-    return [t for t in graph.captured_inputs if t.dtype == tf.resource]
-
-
 def _matrix_of(rows: list[list[tf.Tensor]]) -> tf.Tensor:
     """Returns resource [rows, longest]; shorter rows are filled up with their first handle."""
     longest = max(len(row) for row in rows)
@@ -92,7 +99,12 @@ def _matrix_of(rows: list[list[tf.Tensor]]) -> tf.Tensor:
 
 def _call(graph, row: tf.Tensor) -> list[tf.Tensor]:
     handles = iter(tf.unstack(row))
-    args = [next(handles) if t.dtype == tf.resource else t for t in graph.captured_inputs]
+    return _call_with(
+        graph, [next(handles) if t.dtype == tf.resource else t for t in graph.captured_inputs]
+    )
+
+
+def _call_with(graph, args: list[tf.Tensor]) -> list[tf.Tensor]:
     outputs = tf.raw_ops.StatefulPartitionedCall(args=args, Tout=graph.output_dtypes, f=graph)
     for output, shape in zip(outputs, graph.output_shapes, strict=True):
         output.set_shape(shape)

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from branchline.components.branch_trainer import step
+from branchline.components.branch_trainer.alike import Alike
 from branchline.components.branch_trainer.dispatch import dispatcher
 
 STEPPED, ENDED, NOT_FINITE = 0, 1, 2
@@ -55,7 +56,10 @@ class Loop:
         self._begun: set[int] = set()
         # Of each step of a call: loss, norm, rows. A variable, so that it outlasts an error.
         self._figures = tf.Variable(tf.zeros([0, 3]), shape=[None, 3], trainable=False)
-        self._step_on_route = dispatcher([lambda i=i: self._step(i) for i in range(len(steps))])
+        self._step_on_route = dispatcher(
+            [lambda i=i: self._step(i) for i in range(len(steps))],
+            [self._alike(i, stream) for i, stream in enumerate(streams)],
+        )
         self._run = tf.function(
             self._run_routes, input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False
         )
@@ -110,6 +114,15 @@ class Loop:
             return i + 1
 
         tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)], parallel_iterations=1)
+
+    def _alike(self, i: int, stream: tf.data.Dataset) -> Alike:
+        features = getattr(stream, "element_spec", (None,))[0]
+        kind, resources = self.steps[i].alike(features)
+        iterator = tf.nest.flatten(self.iterators[i], expand_composites=True)
+        kept = [part.handle for part in self._kept[i].parts]
+        specs = [str(part.shape) + part.dtype.name for part in self._kept[i].parts]
+        mine = [*resources, *iterator, *kept, self._figures.handle]
+        return Alike(None if kind is None else (kind, *specs), mine)
 
     def _step(self, i: int) -> list[tf.Tensor]:
         batch = next(self.iterators[i])

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from branchline.components.branch_trainer.alike import Alike
 from branchline.components.branch_trainer.balance import Famo
 from branchline.components.branch_trainer.conflicts import (
     inner_products,
@@ -88,6 +89,10 @@ class MixedStep:
         slots = [v.value for optimizer in self.optimizers for v in optimizer.variables]
         balance = self.famo.state if self.famo else []
         return [*slots, *balance, self._num_steps]
+
+    def alike(self, features: Any) -> Alike:
+        """Shares its trace with no other stream's."""
+        return Alike(None, [])
 
     def __call__(self, batch: tuple) -> tf.Tensor:
         """Takes one step.

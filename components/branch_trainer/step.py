@@ -6,7 +6,9 @@ import keras
 import tensorflow as tf
 
 from branchline.components.branch_trainer.accumulator import Accumulator
+from branchline.components.branch_trainer.alike import Alike, path_likeness
 from branchline.components.branch_trainer.distribute import OneReplica
+from branchline.components.branch_trainer.learning_rate import facts_of, optimizer_config
 from branchline.components.branch_trainer.losses import example_losses, path_loss
 from branchline.components.branch_trainer.masks import Masks
 from branchline.components.branch_trainer.model import BranchedModel
@@ -121,6 +123,31 @@ class PathStep:
         """Optimizer slots and clock, and accumulated gradients."""
         accumulated = self.accumulator.variables if self.accumulator else []
         return [v.value for v in self.optimizer.variables] + accumulated
+
+    def alike(self, features: Any) -> Alike:
+        """Tells with which other paths' steps this one may share a trace.
+
+        Args:
+            features: The `tf.TypeSpec`s of its stream's features.
+        """
+        settings, optimizer = self.settings, self.optimizer
+        own_code = settings.mask_fn or settings.gate or self.conditions or self.loss_scaled
+        one_device = type(self.replicas) is OneReplica
+        if own_code or self.leaks or self.frozen or self.jit_compile or not one_device:
+            return Alike(None, [])
+        computed = path_likeness(self.model, self.path, features)
+        config = optimizer_config(optimizer)
+        if computed is None or config is None:
+            return Alike(None, [])
+        chosen = (
+            settings.loss_weight,
+            settings.clip_norm,
+            settings.clip_value,
+            settings.accumulate,
+            settings.embeddings,
+        )
+        variables = [v.value for v in (*self.model.state_of(self.path), *facts_of(optimizer))]
+        return Alike((computed, config, chosen), [v.handle for v in (*variables, *self.state)])
 
     def __call__(self, batch: tuple) -> tf.Tensor:
         """Takes one step.

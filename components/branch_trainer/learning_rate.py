@@ -1,0 +1,68 @@
+"""The learning rate of a recipe's routes, and what else of an optimizer two paths may share."""
+
+import json
+import math
+from typing import Any
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="branchline")
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises to `rate` in `warmup` updates, then stays, or falls to 0 in `decay_updates` more.
+
+    The numbers are held in a variable, so that one trace serves paths with others.
+    """
+
+    def __init__(self, rate: float, warmup: int, decay: str, decay_updates: int) -> None:
+        super().__init__()
+        self.rate, self.warmup, self.decay = rate, warmup, decay
+        self.decay_updates = decay_updates
+        self.facts = keras.Variable([rate, warmup, decay_updates], trainable=False, dtype="float32")
+
+    def __call__(self, step):
+        """Gives the learning rate of an update, counted from 0."""
+        step = keras.ops.cast(step, "float32")
+        rate, warmup, decay_updates = keras.ops.unstack(keras.ops.convert_to_tensor(self.facts))
+        # Keras' own CosineDecay starts its warm-up at 0, so its first update changes nothing.
+        if self.warmup:
+            rate = rate * keras.ops.minimum(1.0, (step + 1) / warmup)
+        done = keras.ops.clip((step - warmup) / decay_updates, 0.0, 1.0)
+        if self.decay == "cosine":
+            return rate * (1 + keras.ops.cos(math.pi * done)) / 2
+        return rate * (1 - done) if self.decay == "linear" else rate
+
+    def get_config(self) -> dict:
+        """Returns its arguments."""
+        return {
+            "rate": self.rate,
+            "warmup": self.warmup,
+            "decay": self.decay,
+            "decay_updates": self.decay_updates,
+        }
+
+
+def facts_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Returns the variables of the optimizer's learning-rate schedule, if it has some."""
+    schedule = getattr(optimizer, "_learning_rate", None)
+    return [schedule.facts] if isinstance(schedule, WarmupDecay) else []
+
+
+def optimizer_config(optimizer: keras.optimizers.Optimizer) -> str | None:
+    """Describes what an optimizer of Keras's does, but for the numbers in `facts_of`.
+
+    Returns:
+        None where its configuration need not tell, as for an optimizer of somebody's own.
+    """
+    if not type(optimizer).__module__.startswith("keras."):
+        return None
+    config: dict[str, Any] = optimizer.get_config() | {"name": type(optimizer).__name__}
+    schedule = getattr(optimizer, "_learning_rate", None)
+    if isinstance(schedule, WarmupDecay):
+        config["learning_rate"] = ["WarmupDecay", bool(schedule.warmup), schedule.decay]
+    elif isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        if not type(schedule).__module__.startswith("keras."):
+            return None
+    elif schedule is not None:
+        config["learning_rate"] = "variable"
+    return json.dumps(config, sort_keys=True, default=str)

@@ -1,0 +1,83 @@
+"""Makes the streams that a route is trained and watched on of its rows."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from branchline.components.branch_trainer.read_rows import (
+    BATCH,
+    Rows,
+    num_bytes,
+    padded,
+    serialized_rows,
+)
+
+_BLOCK = 16  # batches gathered at a time where nothing has to be padded
+_BUFFER = 256 << 20  # bytes of rows that are shuffled at a time where they do not fit in memory
+
+LabelsFn = Callable[[dict[str, Any]], Any]
+
+
+def shuffled_batches(
+    rows: Rows, *, skip: int, batch_size: int, seed: int, labels_fn: LabelsFn, cache_file: str
+) -> tf.data.Dataset:
+    """Streams a route's rows without end, each epoch in another order, in full batches.
+
+    Rows that are held in memory are gathered by their numbers: a row is never handled alone. Others
+    are transformed in the first epoch, kept on disk, and shuffled within a buffer.
+
+    Args:
+        rows: The route's.
+        skip: How many at the beginning to leave out.
+        batch_size: Rows in a batch.
+        seed: Of the orders.
+        labels_fn: Makes of the labels what the losses take.
+        cache_file: Where rows that do not fit in memory are kept.
+
+    Returns:
+        A dataset of (features, labels).
+    """
+    if rows.features is None:
+        return _from_disk(rows, skip, batch_size, seed, labels_fn, cache_file)
+    columns = (rows.features, labels_fn(rows.labels))
+    ragged = any(isinstance(each, tf.RaggedTensor) for each in tf.nest.flatten(columns))
+    size = batch_size if ragged else batch_size * _BLOCK
+    count = tf.constant(rows.count - skip, tf.int64)
+
+    def block(number: tf.Tensor) -> tuple:
+        place = number * size + tf.range(size, dtype=tf.int64)  # in all epochs one after the other
+        epoch = place // count
+        seeds = tf.stack([tf.fill([size], tf.cast(seed, tf.int64)), epoch], axis=1)
+        chosen = skip + tf.random.experimental.index_shuffle(place % count, seeds, count - 1)
+        return tf.nest.map_structure(lambda column: padded(tf.gather(column, chosen)), columns)
+
+    blocks = tf.data.Dataset.counter().map(block)
+    return blocks if ragged else blocks.rebatch(batch_size, drop_remainder=True)
+
+
+def _from_disk(
+    rows: Rows, skip: int, batch_size: int, seed: int, labels_fn: LabelsFn, cache_file: str
+) -> tf.data.Dataset:
+    def parse(serialized: tf.Tensor) -> tuple:
+        features, labels = rows.parse_fn(serialized)
+        return features, labels_fn(labels)
+
+    some = rows.parse_fn(next(iter(serialized_rows(rows.files).batch(64))))
+    one = max(1, math.ceil(num_bytes(some[0]) / len(next(iter(some[1].values())))))
+    buffer = max(4 * batch_size, _BUFFER // one)
+    kept = serialized_rows(rows.files).skip(skip).batch(min(BATCH, buffer)).map(parse)
+    shuffled = kept.cache(cache_file).unbatch().shuffle(buffer, seed=seed).repeat()
+    batches = shuffled.batch(batch_size, drop_remainder=True)
+    return batches.map(lambda *of_batch: tf.nest.map_structure(padded, of_batch))
+
+
+def first_batches(
+    rows: Rows, *, take: int, batch_size: int, labels_fn: LabelsFn
+) -> tf.data.Dataset:
+    """Streams a route's first rows once, in order, as a dataset of (features, labels)."""
+    parsed = serialized_rows(rows.files).take(take).batch(batch_size).map(rows.parse_fn)
+    return parsed.map(
+        lambda x, y: (tf.nest.map_structure(padded, x), labels_fn(y))
+    ).cache()
