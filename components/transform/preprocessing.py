@@ -1,121 +1,109 @@
-"""The preprocessing that a recipe gets when it brings none: by kind of feature, route by route.
+"""The preprocessing that a recipe gets when it brings none: by kind of feature, for all routes.
 
-What is learnt from data (means, ranges, vocabularies) is learnt from a route's own rows. The rows
-of other routes hold nothing under a route's outputs, so these are sparse.
+What is learnt from data (means, ranges, vocabularies) is learnt from a route's own rows, but of all
+routes in one pass; and routes that declare the same have one output, so that neither the passes nor
+the graph grow with the number of routes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from branchline.components.transform.groups import groups_of
+from branchline.components.transform.own_rows import OwnRows, route_places, take_rows
+from branchline.components.transform.scale import standardise, stretch
+from branchline.components.transform.vocabulary import Vocabularies
 from branchline.components.user_code import load_function
-from branchline.schemas import Categorical, Feature, Ids, Image, Numeric, Text, from_json
+from branchline.schemas import Categorical, Ids, Image, Numeric, RoutingTable, Text, from_json
 
-Inputs = dict[str, tf.Tensor | tf.SparseTensor]
-
-
-def output_name(route: str, key: str) -> str:
-    """Names what is made of the field `key` for the branch of `route`.
-
-    >>> output_name("text", "message")
-    'text/message'
-    """
-    return f"{route}/{key}"
+Columns = dict[str, tf.Tensor | tf.SparseTensor]
 
 
-def vocabulary_name(route: str, position: int) -> str:
-    """Names the vocabulary file of the feature at `position` of `route`."""
-    return f"vocabulary-{route}-{position}"
-
-
-def preprocessing_fn(inputs: Inputs, custom_config: dict[str, Any]) -> Inputs:
+def preprocessing_fn(inputs: Columns, custom_config: dict[str, Any]) -> Columns:
     """Preprocesses a batch of routed examples, for TFX's Transform.
 
     Args:
         inputs: Column of the routed examples → its values; `_route` among them.
         custom_config: "routing", a routing table as JSON; "recipe_file", the path of a recipe that
-            has a `preprocessing_fn` of its own, or "".
+            has a `preprocessing_fn` of its own, or ""; "materialize", whether training reads the
+            transformed examples and so finds `_route` and labels in them only, by default not.
 
     Returns:
-        `<route>/<feature>` → the transformed feature, and `<route>/<label>` → each label as it is.
+        `output_name` → the transformed feature, int64 or float32 [batch, values], with values in
+        the rows only whose route declares it; or what the recipe's own function makes. To
+        be materialised, also `_route` and each label's column as they are.
     """
     table = from_json(custom_config["routing"])
-    taken = tf.sparse.to_dense(_sparse(inputs["_route"]), default_value="")[:, 0]
-    outputs: Inputs = {}
     if custom_config["recipe_file"]:
         own_fn = load_function(custom_config["recipe_file"], "preprocessing_fn")
-        outputs |= own_fn({name: value for name, value in inputs.items() if name != "_route"})
-    for route in table.routes:
-        mine = tf.equal(taken, route.name)
-        for position, (key, kind) in enumerate(route.features.items()):
-            if not custom_config["recipe_file"]:
-                rows = _Rows(inputs[table.column(route.name, key)], mine)
-                name = vocabulary_name(route.name, position)
-                outputs[output_name(route.name, key)] = _transform(kind, rows, name)
-        for key in route.labels:
-            label = _Rows(inputs[table.column(route.name, key)], mine)
-            outputs.setdefault(output_name(route.name, key), label.sparse)
+        outputs = own_fn({name: value for name, value in inputs.items() if name != "_route"})
+    else:
+        outputs = _by_kind(inputs, table)
+    if custom_config.get("materialize"):
+        labels = {table.column(route.name, key) for route in table.routes for key in route.labels}
+        outputs = {name: inputs[name] for name in ("_route", *sorted(labels))} | outputs
     return outputs
 
 
-class _Rows:
-    """One column's values in the rows of one route that have some."""
+def _by_kind(inputs: Columns, table: RoutingTable) -> Columns:
+    places = route_places(table, inputs["_route"])
+    found = [
+        take_rows(group, inputs[group.column], places, len(table.routes))
+        for group in groups_of(table)
+    ]
 
-    def __init__(self, values: tf.Tensor | tf.SparseTensor, mine: tf.Tensor) -> None:
-        sparse = _sparse(values)
-        self.sparse = tf.sparse.retain(sparse, tf.gather(mine, sparse.indices[:, 0]))
-        self.batch = sparse.dense_shape[0]
+    def of_kind(kind: type) -> list[OwnRows]:
+        return [rows for rows in found if isinstance(rows.group.kind, kind)]
 
-    def dense(self, width: int) -> tf.Tensor:
-        """The values [rows, width]; the rows are those that hold some."""
-        return tf.reshape(self.sparse.values, [-1, width])
-
-    def spread(self, values: tf.Tensor, width: int) -> tf.SparseTensor:
-        """Puts values [rows, width] back into their rows of the batch."""
-        return tf.SparseTensor(
-            self.sparse.indices, tf.reshape(values, [-1]), tf.stack([self.batch, width])
-        )
-
-
-def _sparse(values: tf.Tensor | tf.SparseTensor) -> tf.SparseTensor:
-    if isinstance(values, tf.SparseTensor):
-        return values
-    flat = tf.reshape(values, [tf.shape(values)[0], -1])
-    everywhere = tf.where(tf.ones_like(flat, tf.bool))
-    shape = tf.shape(flat, out_type=tf.int64)
-    return tf.SparseTensor(everywhere, tf.reshape(flat, [-1]), shape)
+    ids = {r.group.name: r.spread(r.values, r.group.kind.num_values or 0) for r in of_kind(Ids)}
+    return {
+        **standardise(of_kind(Numeric)),
+        **stretch(of_kind(Image)),
+        **ids,
+        **_index(table, of_kind(Categorical), of_kind(Text)),
+    }
 
 
-def _transform(kind: Feature, rows: _Rows, name: str) -> tf.SparseTensor:
-    if isinstance(kind, Numeric):
-        values = rows.dense(kind.num_values)
-        return rows.spread(tft.scale_to_z_score(values, elementwise=True), kind.num_values)
-    if isinstance(kind, Image):
-        return rows.spread(tft.scale_to_0_1(rows.dense(kind.num_values)), kind.num_values)
-    if isinstance(kind, Categorical):
-        ids = tft.compute_and_apply_vocabulary(
-            rows.dense(1), top_k=kind.max_values, num_oov_buckets=1, vocab_filename=name
-        )
-        return rows.spread(ids + 1, 1)  # 0 stands for a missing value
-    if isinstance(kind, Text):
-        return _text(kind, rows, name)
-    if isinstance(kind, Ids):
-        return rows.sparse
-    raise TypeError(f"no preprocessing for {kind!r}")
+def _index(table: RoutingTable, categories: Sequence[OwnRows], texts: Sequence[OwnRows]) -> Columns:
+    """Turns categories and the words of texts into their places in their routes' vocabularies.
+
+    Returns:
+        Group's name → int64 [batch, values], 0 for no value.
+    """
+    words = [_words(rows) for rows in texts]
+    if not categories and not words:
+        return {}
+    vocabularies = Vocabularies(table, [*categories, *words])
+    outputs: Columns = {r.group.name: r.spread(vocabularies.index(r), 1) for r in categories}
+    for rows in words:
+        assert isinstance(rows.group.kind, Text)
+        length = rows.group.kind.length
+        kept = _where(rows, rows.indices[:, 1] < length)
+        outputs[rows.group.name] = kept.spread(vocabularies.index(kept), length)
+    return outputs
 
 
-def _text(kind: Text, rows: _Rows, name: str) -> tf.SparseTensor:
-    lower = tf.strings.lower(rows.sparse.values, encoding="utf-8")
-    words = tf.strings.split(tf.strings.regex_replace(lower, r"[^\p{L}\p{N}]+", " "))
+def _words(texts: OwnRows) -> OwnRows:
+    """Cuts texts into words, and runs of up to `ngrams` of them, in the order of the text."""
+    kind = texts.group.kind
+    assert isinstance(kind, Text)
+    lower = tf.strings.lower(texts.values, encoding="utf-8")
+    ragged = tf.strings.split(tf.strings.regex_replace(lower, r"[^\p{L}\p{N}]+", " "))
+    words = ragged.to_sparse()
     if kind.ngrams > 1:
-        words = tft.ngrams(words.to_sparse(), (1, kind.ngrams), separator=" ")
-    else:
-        words = words.to_sparse()
-    ids = tft.compute_and_apply_vocabulary(
-        words, top_k=kind.max_words, num_oov_buckets=1, vocab_filename=name
+        words = tft.ngrams(words, (1, kind.ngrams), separator=" ")
+    text = words.indices[:, 0]
+    indices = tf.stack([tf.gather(texts.indices[:, 0], text), words.indices[:, 1]], axis=1)
+    members = texts.members if isinstance(texts.members, int) else tf.gather(texts.members, text)
+    return texts._replace(indices=indices, values=words.values, members=members)
+
+
+def _where(rows: OwnRows, kept: tf.Tensor) -> OwnRows:
+    members = rows.members
+    return rows._replace(
+        indices=tf.boolean_mask(rows.indices, kept),
+        values=tf.boolean_mask(rows.values, kept),
+        members=members if isinstance(members, int) else tf.boolean_mask(members, kept),
     )
-    kept = tf.sparse.retain(ids, ids.indices[:, 1] < kind.length)
-    row = tf.gather(rows.sparse.indices[:, 0], kept.indices[:, 0])  # of the batch
-    indices = tf.stack([row, kept.indices[:, 1]], axis=1)
-    return tf.SparseTensor(indices, kept.values + 1, tf.stack([rows.batch, kind.length]))

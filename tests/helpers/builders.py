@@ -122,7 +122,7 @@ def route_rows(table, records):
 
 
 def transform(root, table, splits):
-    """Learns the default preprocessing from all `splits` and applies it to each.
+    """Learns the default preprocessing from all `splits`, and materialises each.
 
     Args:
         root: A folder that does not exist.
@@ -130,9 +130,9 @@ def transform(root, table, splits):
         splits: Name → routed examples.
 
     Returns:
-        The transform's output, and split → transformed examples in order.
+        The transform's output, and split → transformed examples in order, with labels and `_route`.
     """
-    config = {"routing": to_json(table), "recipe_file": ""}
+    config = {"routing": to_json(table), "recipe_file": "", "materialize": True}
     analyze = tft_beam.AnalyzeDataset(functools.partial(preprocessing_fn, custom_config=config))
     graph = str(root / "graph")
     with tft_beam.Context(temp_dir=str(root / "temporary")):
