@@ -92,6 +92,8 @@ class Training(PathTraining):
         validate_every: Steps, of all routes together, between two looks at the validation rows.
         validation_share: Share of a route's train rows held back to watch for early stopping;
             taken only from routes that stop early.
+        memory_limit: Bytes of transformed training rows that are held in memory, of all routes
+            together; rows of routes for which there is no room lie on disk.
         routes: Route → the fields of PathTraining in which it differs.
 
     Raises:
@@ -105,6 +107,7 @@ class Training(PathTraining):
     seed: int = 0
     validate_every: int = 100
     validation_share: float = 0.1
+    memory_limit: int = 2 << 30
     routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -118,6 +121,7 @@ class Training(PathTraining):
             reject("Training.schedule", self.schedule, "a schedule, or a function step → route")
         check_int("Training.seed", self.seed, least=0)
         check_int("Training.validate_every", self.validate_every)
+        check_int("Training.memory_limit", self.memory_limit, least=0)
         check_number("Training.validation_share", self.validation_share, above=0)
         if self.validation_share >= 1:
             reject("Training.validation_share", self.validation_share, "a share below 1")

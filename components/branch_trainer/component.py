@@ -2,16 +2,19 @@
 
 import dataclasses
 import hashlib
-import json
+import logging
 import os
-from pathlib import Path
+import tempfile
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
+from branchline.components.files.storage import read_json, write_json
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
+from tfx.proto import trainer_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import path_utils
@@ -19,12 +22,18 @@ from tfx.utils import path_utils
 from branchline.components.branch_trainer import default_model
 from branchline.components.branch_trainer.export import ServedModel
 from branchline.components.branch_trainer.inputs import describe_inputs
-from branchline.components.branch_trainer.train import survey_labels, train
+from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.read_rows import RowReader, Rows, num_bytes, scales_of
+from branchline.components.branch_trainer.train import train
 from branchline.components.code_version import code_version
+from branchline.components.files.routed import route_files
+from branchline.components.transform.groups import is_default
 from branchline.components.user_code import import_file
 from branchline.components.user_code import recipe_hash as hash_of
-from branchline.schemas import BranchlineError, Recipe, from_json, split_name, to_json
+from branchline.schemas import BranchlineError, Recipe, RoutingTable, from_json, to_json
 from branchline.schemas.errors import check_int, reject
+
+_progress = logging.getLogger("branchline.progress")
 
 
 class Executor(base_executor.BaseExecutor):
@@ -36,43 +45,123 @@ class Executor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Reads the transformed examples, builds, trains, exports, and writes what was done."""
+        """Reads the routed examples, builds, trains, exports, and writes what was done."""
         self._log_startup(input_dict, output_dict, exec_properties)
-        recipe = from_json(exec_properties["recipe"])
         recipe_file = exec_properties["recipe_file"]
         module = import_file(recipe_file) if recipe_file else None
-        if module is not None:
-            recipe = with_functions(recipe, module)
-        if exec_properties.get("steps") is not None:
-            recipe = with_steps(recipe, exec_properties["steps"])
-        examples = artifact_utils.get_single_instance(input_dict["transformed_examples"])
-        transform = tft.TFTransformOutput(
-            artifact_utils.get_single_uri(input_dict["transform_graph"])
-        )
-        model_run = artifact_utils.get_single_uri(output_dict["model_run"])
-        files = {name: _train_files(examples, name) for name in recipe.routing.names}
-        labels = {name: survey_labels(files[name], recipe.routing[name]) for name in files}
-        inputs = describe_inputs(recipe, transform, hasattr(module, "preprocessing_fn"))
-        build_model = getattr(module, "build_model", default_model.build_model)
-        options: dict[str, Any] = {
-            "configure_trainer": getattr(module, "configure_trainer", None),
-            "tensorboard_dir": model_run,
-        }
-        if exec_properties["checkpoint_dir"]:
-            # TFX removes a failed component's outputs, so checkpoints live in a place of their own.
-            options["checkpoint_dir"] = _checkpoint_dir(exec_properties, examples.uri)
-            options["resume"] = True
-        model, summary = train(recipe, build_model, files, inputs, labels, **options)
-        served = ServedModel(
-            recipe.routing,
-            model,
-            inputs,
-            {name: each.scales for name, each in labels.items()},
-            transform,
-        )
+        recipe = _recipe(input_dict, exec_properties, module)
+        transform_uri = artifact_utils.get_single_uri(input_dict["transform_graph"])
+        transform = tft.TFTransformOutput(transform_uri)
+        own_preprocessing = not is_default(transform, recipe.routing)
+        inputs = describe_inputs(recipe, transform, own_preprocessing)
+        uris = [artifact.uri for artifact in input_dict["examples"]]
+        with tempfile.TemporaryDirectory(prefix="branchline-rows-") as cache_dir:
+            reader = RowReader(recipe.routing, inputs, transform, own_preprocessing)
+            rows = read_all(reader, recipe, uris, exec_properties["train_split"])
+            scales = {name: scales_of(each, recipe.routing[name]) for name, each in rows.items()}
+            model_run = artifact_utils.get_single_uri(output_dict["model_run"])
+            options: dict[str, Any] = {
+                "cache_dir": cache_dir,
+                "configure_trainer": getattr(module, "configure_trainer", None),
+                "start_from": _start_from(input_dict.get("base_model")),
+                "tensorboard_dir": model_run,
+            }
+            if exec_properties["checkpoint_dir"]:
+                # TFX removes a failed component's outputs, so checkpoints have their own place.
+                options["checkpoint_dir"] = _checkpoint_dir(exec_properties, recipe, uris)
+                options["resume"] = True
+            build_model = getattr(module, "build_model", default_model.build_model)
+            model, summary = train(recipe, build_model, rows, inputs, scales, **options)
+        served = ServedModel(recipe.routing, model, inputs, scales, transform)
         model_uri = artifact_utils.get_single_uri(output_dict["model"])
         served.save(path_utils.serving_model_dir(model_uri))
-        Path(model_run, "history.json").write_text(json.dumps(summary))
+        write_json(summary, os.path.join(model_run, "history.json"))
+
+
+def read_all(reader: RowReader, recipe: Recipe, uris: list[str], split: str) -> dict[str, Rows]:
+    """Reads the training rows of all routes, as many as the recipe's budget allows into memory.
+
+    Raises:
+        BranchlineError: A route has no rows, and its recipe does not say that it may be passed over.
+    """
+    rows: dict[str, Rows] = {}
+    budget = recipe.training.memory_limit
+    for name in recipe.routing.names:
+        files = route_files(uris, split, name)
+        found = reader.read(name, files, budget)
+        if not found.count and name in recipe.skippable:
+            _progress.warning("%s has no example in %s and is not trained", name, split)
+            continue
+        if not found.count:
+            raise BranchlineError(
+                f"route {name!r} has no example in split {split!r}; it cannot be trained"
+            )
+        budget -= num_bytes(found.features) if found.features is not None else 0
+        rows[name] = found
+    if not rows:
+        raise BranchlineError(f"no route has an example in split {split!r}: nothing to train")
+    return rows
+
+
+def _recipe(
+    input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any], module: Any
+) -> Recipe:
+    """The recipe with what its file, the pipeline and a tuner say over it."""
+    recipe = from_json(exec_properties["recipe"])
+    if module is not None and hasattr(module, "recipe"):
+        recipe = with_functions(recipe, module)
+    for artifact in input_dict.get("hyperparameters") or ():
+        recipe = with_training(recipe, read_hyperparameters(artifact.uri))
+    if exec_properties.get("steps") is not None:
+        recipe = with_steps(recipe, exec_properties["steps"])
+    return recipe
+
+
+def read_hyperparameters(uri: str) -> dict[str, Any]:
+    """Reads what TFX's Tuner found best: fields of `Training` by their names.
+
+    Raises:
+        BranchlineError: There are no such values.
+    """
+    path = os.path.join(uri, "best_hyperparameters.txt")
+    found = read_json(path)
+    values = found.get("values") if isinstance(found, dict) else None
+    if not isinstance(values, dict):
+        raise BranchlineError(
+            f'{path}: got {found!r}, expected {{"values": {{…}}}} as TFX writes it'
+        )
+    return values
+
+
+def with_training(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
+    """Gives a recipe other values for some fields of its training.
+
+    Raises:
+        RecipeError: There is no such field, or it does not take the value.
+    """
+    known = [field.name for field in dataclasses.fields(recipe.training)]
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        reject("BranchTrainer.custom_config", unknown, f"fields of Training: {', '.join(known)}")
+    training = dataclasses.replace(recipe.training, **fields)
+    return dataclasses.replace(recipe, training=training)
+
+
+def _start_from(base_models: list[types.Artifact] | None) -> Callable[[BranchedModel], None]:
+    """Gives a built model the weights of an earlier one, where they have the same places."""
+    if not base_models:
+        return lambda model: None
+    base = base_models[0]
+    serving = path_utils.serving_model_path(base.uri, path_utils.is_old_model_artifact(base))
+
+    def restore(model: BranchedModel) -> None:
+        weights = tf.train.Checkpoint(model=model).read(
+            os.path.join(serving, "variables/variables")
+        )
+        weights.expect_partial()
+        _progress.info("training starts from the weights of %s", serving)
+
+    return restore
 
 
 def with_functions(recipe: Recipe, module: Any) -> Recipe:
@@ -95,24 +184,15 @@ def with_steps(recipe: Recipe, steps: int) -> Recipe:
     return dataclasses.replace(recipe, training=training)
 
 
-def _train_files(examples: types.Artifact, route: str) -> list[str]:
-    split = split_name("train", route)
-    if split not in artifact_utils.decode_split_names(examples.split_names):
-        raise BranchlineError(
-            f"the examples have the splits {examples.split_names}, expected {split} for the route"
-        )
-    return tf.io.gfile.glob(os.path.join(artifact_utils.get_split_uri([examples], split), "*"))
-
-
-def _checkpoint_dir(exec_properties: dict[str, Any], examples_uri: str) -> str:
-    parts = [exec_properties[key] for key in ("recipe", "recipe_hash", "code_version")]
-    parts.append(str(exec_properties.get("steps")))
-    name = hashlib.sha256("\0".join([*parts, examples_uri]).encode()).hexdigest()[:16]
+def _checkpoint_dir(exec_properties: dict[str, Any], recipe: Recipe, uris: list[str]) -> str:
+    parts = [exec_properties[key] for key in ("recipe_hash", "code_version", "train_split")]
+    text = "\0".join([*parts, to_json(recipe), *uris])
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
     return os.path.join(exec_properties["checkpoint_dir"], name)
 
 
 class BranchTrainerSpec(ComponentSpec):
-    """Transformed examples in, a model out."""
+    """Routed examples and a transform graph in, a model out."""
 
     PARAMETERS = {
         "recipe": ExecutionParameter(type=str),
@@ -120,11 +200,14 @@ class BranchTrainerSpec(ComponentSpec):
         "recipe_hash": ExecutionParameter(type=str),
         "checkpoint_dir": ExecutionParameter(type=str),
         "steps": ExecutionParameter(type=int, optional=True),
+        "train_split": ExecutionParameter(type=str),
         "code_version": ExecutionParameter(type=str),
     }
     INPUTS = {
-        "transformed_examples": ChannelParameter(type=standard_artifacts.Examples),
+        "examples": ChannelParameter(type=standard_artifacts.Examples),
         "transform_graph": ChannelParameter(type=standard_artifacts.TransformGraph),
+        "hyperparameters": ChannelParameter(type=standard_artifacts.HyperParameters, optional=True),
+        "base_model": ChannelParameter(type=standard_artifacts.Model, optional=True),
     }
     OUTPUTS = {
         "model": ChannelParameter(type=standard_artifacts.Model),
@@ -136,16 +219,23 @@ class BranchTrainer(base_component.BaseComponent):
     """Trains one model with a branch for every route, branch by branch.
 
     Args:
-        transformed_examples: Transform's examples, with a split `train-<route>` for every route.
-        transform_graph: Transform's graph.
-        recipe: Its routes and training; the rest plays no part.
-        recipe_file: The file the recipe was read from, if it has a `build_model`, a
-            `configure_trainer`, a `preprocessing_fn` or a schedule of its own, as `recipe_path`
-            takes it; "" otherwise.
+        examples: Routed examples, as Router writes them.
+        transform_graph: Of a Transform of the routed examples: by branchline's own
+            `preprocessing_fn`, or by any other. Of another, a route's branch gets the outputs that
+            are named `<route>/…`, and where there are none those named like its features.
+        recipe: A recipe, of which routes and training play a part, or a routing table alone.
+        recipe_file: The file that has a `build_model`, a `configure_trainer` or a schedule of its
+            own, as `recipe_path` takes it; "" for none.
         recipe_hash: Of that file, where it is not on this machine; None computes it.
         checkpoint_dir: Where training keeps what it needs to go on after it was cut off; "" for
             nowhere.
         steps: Instead of the recipe's; a parameter of the pipeline may give them.
+        train_args: As TFX's Trainer takes it: `num_steps`, and the one split in `splits`.
+        custom_config: Fields of `Training` that differ from the recipe's, such as
+            {"batch_size": 64}.
+        hyperparameters: Fields of `Training` that TFX's Tuner found; they come before
+            `custom_config`.
+        base_model: A model that BranchTrainer made, whose weights to start from.
 
     Outputs: `model`, a SavedModel that takes raw examples and routes by itself (signatures
     `serving_default` and one for every route), and `model_run`, with `history.json` and TensorBoard
@@ -160,17 +250,29 @@ class BranchTrainer(base_component.BaseComponent):
 
     def __init__(
         self,
-        transformed_examples: types.BaseChannel,
+        examples: types.BaseChannel,
         transform_graph: types.BaseChannel,
-        recipe: Recipe,
+        recipe: Recipe | RoutingTable,
         *,
         recipe_file: str = "",
         recipe_hash: str | None = None,
         checkpoint_dir: str = "",
         steps: int | RuntimeParameter | None = None,
+        train_args: trainer_pb2.TrainArgs | None = None,
+        custom_config: Mapping[str, Any] | None = None,
+        hyperparameters: types.BaseChannel | None = None,
+        base_model: types.BaseChannel | None = None,
     ) -> None:
+        if isinstance(recipe, RoutingTable):
+            recipe = Recipe("branchline", recipe)
         if not isinstance(recipe, Recipe):
-            reject("BranchTrainer.recipe", recipe, "a Recipe")
+            reject("BranchTrainer.recipe", recipe, "a Recipe or a RoutingTable")
+        recipe = with_training(recipe, custom_config or {})
+        splits = list(train_args.splits) if train_args else []
+        if len(splits) > 1:
+            reject("BranchTrainer.train_args.splits", splits, "one split to train on")
+        if train_args and train_args.num_steps:
+            steps = train_args.num_steps if steps is None else steps
         if isinstance(steps, RuntimeParameter):
             if steps.ptype is not int:
                 reject("BranchTrainer.steps", steps.ptype, "a parameter of type int")
@@ -178,12 +280,15 @@ class BranchTrainer(base_component.BaseComponent):
             check_int("BranchTrainer.steps", steps)
         super().__init__(
             BranchTrainerSpec(
-                transformed_examples=transformed_examples,
+                examples=examples,
                 transform_graph=transform_graph,
+                hyperparameters=hyperparameters,
+                base_model=base_model,
                 recipe=to_json(_training_part(recipe)),
                 recipe_file=recipe_file,
                 recipe_hash=hash_of(recipe_file) if recipe_hash is None else recipe_hash,
                 steps=steps,
+                train_split=splits[0] if splits else "train",
                 checkpoint_dir=checkpoint_dir,
                 code_version=code_version(__file__),
                 model=types.Channel(type=standard_artifacts.Model),

@@ -85,6 +85,7 @@ def build_head(name: str, key: str, target: Target) -> Head:
     layer: keras.Layer = keras.layers.Dense(math.prod(target.prediction_shape))
     if target.shape:
         layer = keras.Sequential([layer, keras.layers.Reshape(target.prediction_shape)])
+    layer.build((None, WIDTH))
     return Head(
         name,
         layer,
@@ -111,7 +112,7 @@ def _encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> k
     if isinstance(kind, Text):
         return _bag_of_words(spec, values)
     if isinstance(kind, Categorical):
-        return keras.layers.Flatten()(keras.layers.Embedding(spec.vocabulary_size, 8)(values))
+        return keras.layers.Flatten()(keras.layers.Embedding(_rows(spec), 8)(values))
     if isinstance(kind, Ids):
         return keras.layers.Flatten()(keras.layers.Embedding(kind.num_ids, 16)(values))
     if isinstance(kind, Image):
@@ -119,9 +120,16 @@ def _encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> k
     return keras.layers.Flatten()(values)
 
 
+def _rows(spec: Input) -> int:
+    """How many rows an embedding gets: a few numbers only, so that branches are often alike."""
+    size = spec.vocabulary_size or 1
+    step = max(8, 1 << (size.bit_length() - 3))  # at most a quarter more than are needed
+    return -(-size // step) * step
+
+
 def _bag_of_words(spec: Input, words: keras.KerasTensor) -> keras.KerasTensor:
     """Averages the words' embeddings; 0 is no word. Source: Joulin et al. 2017 (fastText)."""
-    embedded: Any = Embedding(spec.vocabulary_size, EMBEDDING)(words)
+    embedded: Any = Embedding(_rows(spec), EMBEDDING)(words)
     there = keras.ops.cast(keras.ops.not_equal(words, 0), "float32")[..., None]
     total: Any = keras.ops.sum(embedded * there, axis=1)
     return total / keras.ops.maximum(keras.ops.sum(there, axis=1), 1.0)

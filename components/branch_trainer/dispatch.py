@@ -34,7 +34,7 @@ def dispatcher(
         alike or [Alike(None, [])] * len(step_fns), lambda i: _graph_of(step_fns[i])
     )
     if len(tf.config.list_logical_devices()) > 1:
-        called = [lambda g=graph, given=given: _call_with(g, given) for graph, given in shared]
+        called = [lambda g=graph, given=given: call_with(g, given) for graph, given in shared]
         return lambda number: tf.nest.flatten(tf.switch_case(number, called))
     graphs = [graph for graph, _ in shared]
     handles = _matrix_of([[t for t in given if t.dtype == tf.resource] for _, given in shared])
@@ -99,12 +99,21 @@ def _matrix_of(rows: list[list[tf.Tensor]]) -> tf.Tensor:
 
 def _call(graph, row: tf.Tensor) -> list[tf.Tensor]:
     handles = iter(tf.unstack(row))
-    return _call_with(
+    return call_with(
         graph, [next(handles) if t.dtype == tf.resource else t for t in graph.captured_inputs]
     )
 
 
-def _call_with(graph, args: list[tf.Tensor]) -> list[tf.Tensor]:
+def call_with(graph, args: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Calls a concrete function with its inputs and, in place of what it captured, others.
+
+    Args:
+        graph: The concrete function.
+        args: Its flat inputs, then a tensor for each of its `captured_inputs`.
+
+    Returns:
+        Its flat outputs.
+    """
     outputs = tf.raw_ops.StatefulPartitionedCall(args=args, Tout=graph.output_dtypes, f=graph)
     for output, shape in zip(outputs, graph.output_shapes, strict=True):
         output.set_shape(shape)

@@ -1,25 +1,26 @@
 """Exports a model that takes raw examples of any mix of routes and routes by itself.
 
 Parsing, routing and reading of fields are the Router's own functions, preprocessing is the
-Transform's graph; so what is served is what was trained on.
+Transform's graph; so what is served is what was trained on. All signatures share one function up
+to the features, and branches that compute alike one from there on.
 """
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform.saved import saved_transform_io_v2
 
+from branchline.components.branch_trainer.alike import Alike, path_likeness, share_traces
 from branchline.components.branch_trainer.check_heads import head_of
-from branchline.components.branch_trainer.inputs import Input, densify
+from branchline.components.branch_trainer.dispatch import call_with
+from branchline.components.branch_trainer.inputs import Input, densify, input_specs
 from branchline.components.branch_trainer.model import BranchedModel
-from branchline.components.branch_trainer.train import Scale
-from branchline.components.routing.parse_batch import ABSENT, Column, parse
-from branchline.components.routing.read_fields import read_fields, widen
+from branchline.components.branch_trainer.read_rows import Scale
+from branchline.components.routing.parse_batch import parse
+from branchline.components.routing.read_fields import Column, read_table_fields
 from branchline.components.routing.routing_fn import route_index
-from branchline.components.transform.preprocessing import output_name
 from branchline.schemas import Route, RoutingTable, Target
 
 _BY_TABLE = -1
@@ -32,7 +33,7 @@ class ServedModel(tf.Module):
         table: The routes.
         model: Trained; a path for every route, with a head for each of its labels.
         inputs: Route → what its branch gets.
-        scales: Route → label → its scale.
+        scales: Route → label → its scale; predictions of a route without are NaN.
         transform: The Transform's output.
     """
 
@@ -51,99 +52,69 @@ class ServedModel(tf.Module):
         self._transform = saved_transform_io_v2.SavedModelLoader(transform.transform_savedmodel_dir)
         self.transform_resources = vars(self._transform)
         self._raw_specs = transform.raw_feature_spec()
-        # Traced once; the signatures only ask it in different ways.
-        self._predict = tf.function(
-            self._predict_some,
+        self._prepare = tf.function(
+            self._prepare_some,
             input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)],
             autograph=False,
         ).get_concrete_function()
+        alike = [self._alike(route) for route in table.routes]
+        self._forward = share_traces(alike, lambda i: self._trace(table.routes[i]))
 
     def save(self, directory: str) -> None:
         """Writes a SavedModel with `serving_default` and a signature for every route."""
         signatures = {"serving_default": self._signature(None)}
-        signatures |= {route.name: self._signature(route.name) for route in self._table.routes}
+        signatures |= {route.name: self._signature(route) for route in self._table.routes}
         tf.saved_model.save(self, directory, signatures=signatures)
 
-    def _signature(self, route: str | None) -> tf.types.experimental.ConcreteFunction:
+    def _signature(self, route: Route | None) -> tf.types.experimental.ConcreteFunction:
         """Serves one route, whatever the table says of the examples, or with None all of them."""
-        forced = _BY_TABLE if route is None else self._table.names.index(route)
+        routes = self._table.routes
+        forced = _BY_TABLE if route is None else self._table.names.index(route.name)
 
         def serve(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             # One more, because protocol buffers are decoded one at least.
-            outputs = self._predict(tf.concat([examples, [""]], axis=0), tf.constant(forced))
-            outputs = {name: rows[:-1] for name, rows in outputs.items()}
+            index, features = self._prepare(
+                tf.concat([examples, [""]], axis=0), tf.constant(forced)
+            )
+            outputs: dict[str, tf.Tensor] = {}
             if route is None:
-                return outputs
-            mine = self._table[route]
-            return {mine.output(key): outputs[mine.output(key)] for key in mine.labels}
+                taken = tf.where(index < -1, -2 - index, index)  # also of a row that is unusable
+                outputs["route"] = tf.gather(tf.constant(["", *self._table.names]), taken + 1)
+            for number, each in enumerate(routes):
+                if route in (None, each):
+                    outputs |= self._predict(number, each, index, features)
+            return {name: rows[:-1] for name, rows in outputs.items()}
 
         spec = tf.TensorSpec([None], tf.string, name="examples")
         return tf.function(serve, input_signature=[spec], autograph=False).get_concrete_function()
 
-    def _predict_some(self, examples: tf.Tensor, forced: tf.Tensor) -> dict[str, tf.Tensor]:
-        columns = parse(examples, self._table.keys)
-        index = route_index(self._table, columns)
-        index = tf.where(forced >= 0, tf.fill(tf.shape(index), forced), index)
-        usable, raw = self._read(examples, columns, index)
-        transformed = self._transform.apply_transform_model(raw)
-        names = tf.constant(["", *self._table.names])
-        outputs = {"route": tf.gather(names, index + 1)}
-        for number, route in enumerate(self._table.routes):
-            rows = tf.where(usable & tf.equal(index, number))
-            predicted = tf.cond(
-                tf.size(rows) > 0,  # some kernels fail without a row: oneDNN's fused convolution
-                functools.partial(self._predict_route, route, transformed, rows[:, 0]),
-                functools.partial(_no_rows, route),
-            )
-            for key, target in route.labels.items():
-                nothing = tf.fill([tf.size(index), *target.prediction_shape], float("nan"))
-                outputs[route.output(key)] = tf.tensor_scatter_nd_update(
-                    nothing, rows, predicted[key]
-                )
-        return outputs
-
-    def _read(
-        self, examples: tf.Tensor, columns: dict[str, Column], index: tf.Tensor
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor | tf.SparseTensor]]:
-        """Reads every route's features in its own rows, as the Transform's graph takes them.
+    def _prepare_some(self, examples: tf.Tensor, forced: tf.Tensor) -> tuple:
+        """Parses, routes, reads and transforms.
 
         Returns:
-            Whether a row's features can be used bool [batch], and column → values.
+            The number of each row's route int32 [batch]: -1 for none, -2 - number where its
+            features cannot be used; and Transform's output → features [batch, …].
         """
-        found: dict[str, list[tuple[tf.Tensor, tf.Tensor]]] = {}
-        usable = index >= 0
-        for number, route in enumerate(self._table.routes):
-            mine = tf.equal(index, number)
-            own = self._columns_of(route, examples, columns)
-            fields = read_fields(route, own, label=False)
-            usable &= tf.logical_not(mine & (fields.problem >= 0))
-            for key, column in fields.columns.items():
-                values = {
-                    "string": column.strings,
-                    "float": column.floats,
-                    "int": column.ints,
-                }[route.dtypes[key]]
-                size = tf.where(mine & (fields.problem < 0), column.size, 0)
-                there = tf.sequence_mask(size, tf.shape(values)[1])
-                part = (tf.where(there), tf.boolean_mask(values, there))
-                found.setdefault(self._table.column(route.name, key), []).append(part)
-        batch = tf.shape(index, out_type=tf.int64)[0]
-        raw = {name: _sparse(parts, batch) for name, parts in found.items()}
-        tags = tf.gather(tf.constant(["", *self._table.names]), index + 1)[:, None]
-        raw["_route"] = tf.sparse.from_dense(tf.where(tf.equal(tags, ""), "-", tags))
-        return usable, {name: self._as_declared(name, values) for name, values in raw.items()}
-
-    def _columns_of(
-        self, route: Route, examples: tf.Tensor, columns: dict[str, Column]
-    ) -> dict[str, Column]:
-        """Gives a route's columns; a routed example may hold one under its name with the type."""
-        named = {key: self._table.column(route.name, key) for key in route.features}
-        renamed = {key: name for key, name in named.items() if name != key}
-        others = parse(examples, renamed.values()) if renamed else {}
-        return {
-            key: _either(others[renamed[key]], columns[key]) if key in renamed else columns[key]
-            for key in named
+        entries = parse(examples, self._table)
+        index = route_index(self._table, entries)
+        index = tf.where(forced >= 0, tf.fill(tf.shape(index), forced), index)
+        read = read_table_fields(self._table, entries, index, label=False)
+        usable = (index >= 0) & (read.problem < 0)
+        raw = {
+            name: self._as_declared(name, _sparse(column, self._dtypes[name]))
+            for name, column in read.columns.items()
         }
+        tags = tf.gather(tf.constant(["-", *self._table.names]), index + 1)[:, None]
+        raw["_route"] = self._as_declared("_route", tf.sparse.from_dense(tags))
+        transformed = self._transform.apply_transform_model(raw)
+        specs = {spec.output: spec for of in self._inputs.values() for spec in of.values()}
+        features = {name: densify(transformed[name], spec) for name, spec in specs.items()}
+        return tf.where(usable | (index < 0), index, -2 - index), features
+
+    @functools.cached_property
+    def _dtypes(self) -> dict[str, str]:
+        fields = [f for name in self._table.names for f in self._table.fields(name).values()]
+        return {field.column: field.dtype for field in fields}
 
     def _as_declared(self, name: str, values: tf.SparseTensor) -> tf.Tensor | tf.SparseTensor:
         """Makes a column dense where the schema gives it a shape."""
@@ -155,20 +126,57 @@ class ServedModel(tf.Module):
         dense = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape))
         return tf.reshape(dense, [-1, *tf.TensorShape(spec.shape).as_list()])
 
-    def _predict_route(
-        self, route: Route, transformed: Mapping[str, Any], rows: tf.Tensor
+    def _predict(
+        self, number: int, route: Route, index: tf.Tensor, features: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
-        features = {
-            key: tf.gather(densify(transformed[output_name(route.name, key)], spec), rows)
-            for key, spec in self._inputs[route.name].items()
-        }
-        outputs = self.model(features, path=route.name, training=False)
-        return {
-            key: _prediction(
-                target, outputs[head_of(self.model, route, key).name], self._scales[route.name][key]
-            )
+        """Predicts a route's rows; all others are NaN."""
+        empty = {
+            key: tf.fill([tf.size(index), *target.prediction_shape], float("nan"))
             for key, target in route.labels.items()
         }
+        if route.name in self._scales:
+            rows = tf.where(tf.equal(index, number))
+            mine = {key: features[spec.output] for key, spec in self._inputs[route.name].items()}
+            predicted = tf.cond(
+                tf.size(rows) > 0,  # some kernels fail without a row: oneDNN's fused convolution
+                functools.partial(self._predict_rows, number, route, mine, rows[:, 0]),
+                functools.partial(_no_rows, route),
+            )
+            for key, values in predicted.items():
+                empty[key] = tf.tensor_scatter_nd_update(empty[key], rows, values)
+        return {route.output(key): values for key, values in empty.items()}
+
+    def _predict_rows(
+        self, number: int, route: Route, features: Mapping[str, tf.Tensor], rows: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        graph, captured = self._forward[number]
+        own = [tf.gather(values, rows) for values in tf.nest.flatten(features)]
+        outputs = call_with(graph, [*own, *captured])
+        return {
+            key: _prediction(target, output, self._scales[route.name][key])
+            for (key, target), output in zip(route.labels.items(), outputs, strict=True)
+        }
+
+    def _alike(self, route: Route) -> Alike:
+        specs = input_specs(self._inputs[route.name])
+        kind = path_likeness(self.model, route.name, specs)
+        handles = [v.value.handle for v in self.model.state_of(route.name)]
+        heads = [head_of(self.model, route, key).name for key in route.labels]
+        names = [head.name for head in self.model.heads_of(route.name)]
+        return Alike(None if kind is None else (kind, *map(names.index, heads)), handles)
+
+    def _trace(self, route: Route) -> tf.types.experimental.ConcreteFunction:
+        """Traces a route's branch, trunk and heads, from flattened features to a list of outputs."""
+        specs = input_specs(self._inputs[route.name])
+
+        def forward(*flat: tf.Tensor) -> list[tf.Tensor]:
+            features = tf.nest.pack_sequence_as(specs, list(flat))
+            outputs = self.model(features, path=route.name, training=False)
+            return [outputs[head_of(self.model, route, key).name] for key in route.labels]
+
+        signature = tf.nest.flatten(specs)
+        traced = tf.function(forward, input_signature=signature, autograph=False)
+        return traced.get_concrete_function()
 
 
 def _prediction(target: Target, output: tf.Tensor, scale: Scale) -> tf.Tensor:
@@ -185,23 +193,10 @@ def _no_rows(route: Route) -> dict[str, tf.Tensor]:
     return {key: tf.zeros([0, *t.prediction_shape]) for key, t in route.labels.items()}
 
 
-def _sparse(parts: list[tuple[tf.Tensor, tf.Tensor]], batch: tf.Tensor) -> tf.SparseTensor:
-    """Joins the values of routes that share a column; they are in different rows."""
-    indices = tf.concat([each for each, _ in parts], axis=0)
-    values = tf.concat([each for _, each in parts], axis=0)
-    width = tf.reduce_max(tf.concat([indices[:, 1] + 1, [1]], axis=0))
-    return tf.sparse.reorder(tf.SparseTensor(indices, values, tf.stack([batch, width])))
-
-
-def _either(first: Column, second: Column) -> Column:
-    """Takes each row from `first` where it has values, else from `second`."""
-    absent = tf.equal(first.dtype, ABSENT)
-    parts = []
-    for a, b in zip(first, second, strict=True):
-        if a.shape.rank == 2:
-            width = tf.maximum(tf.shape(a)[1], tf.shape(b)[1])
-            a, b = (widen(each, width) for each in (a, b))
-            parts.append(tf.where(absent[:, None], b, a))
-        else:
-            parts.append(tf.where(absent, b, a))
-    return Column(*parts)
+def _sparse(column: Column, dtype: str) -> tf.SparseTensor:
+    """Gives a column's values by row, [batch, number of values]."""
+    values = {"string": column.strings, "float": column.floats, "int": column.ints}[dtype]
+    width = tf.maximum(tf.reduce_max(column.size), 1)
+    there = tf.sequence_mask(column.size, tf.shape(values)[1])
+    shape = tf.cast(tf.stack([tf.size(column.size), width]), tf.int64)
+    return tf.SparseTensor(tf.where(there), tf.boolean_mask(values, there), shape)

@@ -112,3 +112,8 @@ def densify(values: tf.Tensor | tf.SparseTensor, spec: Input) -> tf.Tensor:
         shape = tf.stack([values.dense_shape[0], width])
         values = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape))
     return tf.reshape(values, [-1, *spec.shape])  # pyright: ignore[reportArgumentType]
+
+
+def input_specs(inputs: dict[str, Input]) -> dict[str, tf.TensorSpec]:
+    """Feature → the spec of a batch of it, float32, int64 or string [batch, *shape]."""
+    return {key: tf.TensorSpec([None, *spec.shape], spec.dtype) for key, spec in inputs.items()}

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from branchline.components.branch_trainer.alike import path_likeness
 from branchline.components.branch_trainer.check_parts import check_parts
 from branchline.components.branch_trainer.mixed import run_mixed
 from branchline.components.branch_trainer.parts import Head, Path, Switch
@@ -50,6 +51,7 @@ class BranchedModel(keras.Model):
         self.paths = dict(paths)
         self.mixed = mixed
         check_parts(self.stages, self.heads, self.paths)
+        self._known_shapes: dict[str, list[tf.TensorShape]] = {}
         self.built = True  # it has no weights of its own
 
     @property
@@ -157,6 +159,24 @@ class BranchedModel(keras.Model):
 
     def output_shapes(self, path: str | tf.TensorSpec, features: Any) -> dict[str, tf.TensorShape]:
         """Returns head name → shape of its output [batch, ...]; arguments and errors as above."""
+        kind = self._kind_of(path, features)
+        if kind is not None and kind in self._known_shapes:
+            shapes = self._known_shapes[kind]
+            return {h.name: s for h, s in zip(self.heads_of(path), shapes, strict=True)}
+        shapes = self._trace_shapes(path, features)
+        kind = self._kind_of(path, features)  # of the built layers
+        if kind is not None:
+            self._known_shapes[kind] = list(shapes.values())
+        return shapes
+
+    def _kind_of(self, path: str | tf.TensorSpec, features: Any) -> str | None:
+        """Describes a path all of whose layers are built, so that nothing is left to be traced."""
+        if not isinstance(path, str):
+            return None
+        parts = self.parts_of(path).values()
+        return path_likeness(self, path, features) if all(p.built for p in parts) else None
+
+    def _trace_shapes(self, path: str | tf.TensorSpec, features: Any) -> dict[str, tf.TensorShape]:
         spec = (features, path)
         try:
             # Not in a `tf.function`, which cannot lift out the variables of a MirroredStrategy.

@@ -12,7 +12,8 @@ import tensorflow_transform as tft
 from tensorflow_transform.saved import saved_transform_io_v2
 
 from branchline.components.branch_trainer.inputs import Input, densify
-from branchline.schemas import Route, RoutingTable, Target
+from branchline.components.routing.has_label import has_label
+from branchline.schemas import BranchlineError, Route, RoutingTable, Target
 
 BATCH = 4096  # rows parsed at a time
 _STRING = 32  # bytes that a string is taken to need
@@ -20,11 +21,18 @@ _STRING = 32  # bytes that a string is taken to need
 Columns = dict[str, Any]
 
 
+class Scale(NamedTuple):
+    """Mean and standard deviation of a regression's labels; a head learns (label − mean) / std."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+
 class Rows(NamedTuple):
     """The training rows of one route.
 
     Attributes:
-        count: How many there are.  # pyright: ignore
+        count: How many there are.
         labels: Label → int64 or float32 [count, *shape], filled with the target's `missing`.
         features: Feature → [count, …], dense or ragged; None if they did not fit the budget.
         files: TFRecords, gzip, of routed examples.
@@ -134,11 +142,6 @@ def padded(values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
     return values.to_tensor() if isinstance(values, tf.RaggedTensor) else values
 
 
-def labels_of(route: Route, labels: Columns) -> Any:
-    """Gives labels as the losses take them: the one of a route with `label=`, else a dict."""
-    return labels if route.label is None else labels[route.label]
-
-
 def dense_label(values: tf.Tensor | tf.SparseTensor, target: Target) -> tf.Tensor:
     """Gives a label its shape [batch, *shape], filled with the target's `missing`."""
     if not isinstance(values, tf.SparseTensor):
@@ -159,13 +162,25 @@ def _joined(parts: list[Columns]) -> Columns:
     return tf.nest.map_structure(lambda *of_part: tf.concat(of_part, axis=0), *parts)
 
 
-def scales_of(rows: Rows, route: Route) -> dict[str, tuple[float, float]]:
-    """Label → mean and standard deviation over all entries there are; (0, 1) but of regressions."""
+def scales_of(rows: Rows, route: Route) -> dict[str, Scale]:
+    """Measures the labels of regressions over all entries there are; other labels keep theirs.
+
+    Raises:
+        BranchlineError: There is no row, or none that has one of the labels.
+    """
+    if not rows.count:
+        raise BranchlineError(f"route {route.name!r} has no example in train; it cannot be trained")
     scales = {}
     for key, target in route.labels.items():
-        scales[key] = (0.0, 1.0)
+        values = np.reshape(np.asarray(rows.labels[key]), [-1, target.num_values])
+        values = values[has_label(values, target)]
+        if not len(values):
+            raise BranchlineError(
+                f"none of the {rows.count} examples of route {route.name!r} in train has the label "
+                f"{key!r}; it cannot be learnt"
+            )
+        scales[key] = Scale()
         if target.task == "regression":
-            values = np.asarray(rows.labels[key], np.float64)
-            values = values[~np.isnan(values)] if target.optional else values
-            scales[key] = (float(values.mean()), float(values.std()) or 1.0)
+            values = values.astype(np.float64)
+            scales[key] = Scale(float(values.mean()), float(values.std()) or 1.0)
     return scales

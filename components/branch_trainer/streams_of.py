@@ -78,6 +78,4 @@ def first_batches(
 ) -> tf.data.Dataset:
     """Streams a route's first rows once, in order, as a dataset of (features, labels)."""
     parsed = serialized_rows(rows.files).take(take).batch(batch_size).map(rows.parse_fn)
-    return parsed.map(
-        lambda x, y: (tf.nest.map_structure(padded, x), labels_fn(y))
-    ).cache()
+    return parsed.map(lambda x, y: (tf.nest.map_structure(padded, x), labels_fn(y))).cache()

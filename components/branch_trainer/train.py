@@ -1,26 +1,23 @@
-"""Trains a recipe's model on the transformed examples of its routes."""
+"""Trains a recipe's model on the rows of its routes."""
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from branchline.components.branch_trainer.check_heads import check_heads
-from branchline.components.branch_trainer.inputs import (
-    Input,
-    parse_batch,
-    read_once,
-    read_shuffled,
-)
+from branchline.components.branch_trainer.inputs import Input, input_specs
 from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.read_rows import Rows, Scale
 from branchline.components.branch_trainer.settings_of import path_settings
+from branchline.components.branch_trainer.streams_of import first_batches, shuffled_batches
 from branchline.components.branch_trainer.trainer import History, Progress, Trainer
-from branchline.components.routing.has_label import has_label
 from branchline.schemas import BranchlineError, PathTraining, Recipe, Route, Target
 from branchline.schemas.schedules import Situation, as_schedule
 
@@ -29,61 +26,16 @@ _VALIDATION_BATCH = 1024
 ConfigureTrainer = Callable[[Recipe, BranchedModel, dict[str, Any]], dict[str, Any]]
 
 
-class Scale(NamedTuple):
-    """Mean and standard deviation of a regression's labels; a head learns (label − mean) / std."""
-
-    mean: float = 0.0
-    std: float = 1.0
-
-
-class Labels(NamedTuple):
-    """What one pass over a route's labels tells: how many rows, and each label's scale."""
-
-    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
-    scales: dict[str, Scale]
-
-
-def survey_labels(files: list[str], route: Route) -> Labels:
-    """Counts the examples of a route, and measures the labels of regressions over all entries.
-
-    Raises:
-        BranchlineError: There is no example, or none that has one of the labels.
-    """
-    count, found = 0, {key: [] for key in route.labels}
-    for _, labels in read_once(files, route, {}, batch_size=4096):
-        by_key: Any = labels if route.label is None else {route.label: labels}
-        for key, target in route.labels.items():
-            rows = np.reshape(by_key[key].numpy(), [-1, target.num_values])
-            there = rows[has_label(rows, target)]
-            found[key].append(there if target.task == "regression" else there[:, :1])
-        count += len(by_key[next(iter(found))])
-    if not count:
-        raise BranchlineError(f"route {route.name!r} has no example in train; it cannot be trained")
-    values = {key: np.concatenate(parts) for key, parts in found.items()}
-    for key, of_label in values.items():
-        if not len(of_label):
-            raise BranchlineError(
-                f"none of the {count} examples of route {route.name!r} in train has the label "
-                f"{key!r}; it cannot be learnt"
-            )
-    return Labels(count, {key: _scale(values[key], t) for key, t in route.labels.items()})
-
-
-def _scale(values: np.ndarray, target: Target) -> Scale:
-    if target.task != "regression":
-        return Scale()
-    values = values.astype(np.float64)
-    return Scale(float(values.mean()), float(values.std()) or 1.0)
-
-
 def train(
     recipe: Recipe,
     build_model: Callable[[Recipe, dict[str, dict[str, Input]]], BranchedModel],
-    files: Mapping[str, list[str]],
+    rows: Mapping[str, Rows],
     inputs: dict[str, dict[str, Input]],
-    labels: Mapping[str, Labels],
+    scales: Mapping[str, Mapping[str, Scale]],
     *,
+    cache_dir: str,
     configure_trainer: ConfigureTrainer | None = None,
+    start_from: Callable[[BranchedModel], None] = lambda model: None,
     **trainer_options: Any,
 ) -> tuple[BranchedModel, dict[str, Any]]:
     """Builds a model and trains it as the recipe says.
@@ -92,11 +44,14 @@ def train(
         recipe: Its routes and training.
         build_model: Makes the model, with a path for every route, named like it, and a head for
             every label (see `check_heads`).
-        files: Route → TFRecord files of transformed examples.
+        rows: Route → its training rows, for the routes to be trained; a path without rows keeps
+            its first weights.
         inputs: Route → what its branch gets.
-        labels: Route → what `survey_labels` told.
+        scales: Route → label → its scale, see `scales_of`.
+        cache_dir: A folder for rows that do not fit in memory.
         configure_trainer: Takes recipe, model and the keyword arguments for `Trainer`, and returns
             those to use; None leaves them as they are.
+        start_from: Gives the built model the weights to start from.
         **trainer_options: Passed to `Trainer`.
 
     Returns:
@@ -106,31 +61,45 @@ def train(
         BranchlineError: The model's heads do not fit the routes' labels, or `configure_trainer`
             does not return a dict.
     """
-    training, names = recipe.training, recipe.routing.names
+    training = recipe.training
     keras.utils.set_random_seed(training.seed)
     model = build_model(recipe, inputs)
-    held_back = {name: _held_back(recipe, name, labels[name].count) for name in names}
-    sizes = {name: labels[name].count - held_back[name] for name in names}
+    held_back = {name: _held_back(recipe, name, rows[name].count) for name in rows}
+    sizes = {name: rows[name].count - held_back[name] for name in rows}
     due = _steps_due(recipe, sizes)
+    labels_fns = {name: _labels_fn(recipe.routing[name], scales[name]) for name in rows}
     streams = {
-        name: _stream(recipe, name, files, inputs, labels, held_back[name]) for name in names
+        name: shuffled_batches(
+            rows[name],
+            skip=held_back[name],
+            batch_size=training.batch_size,
+            seed=training.seed,
+            labels_fn=labels_fns[name],
+            cache_file=os.path.join(cache_dir, name),
+        ).prefetch(4)
+        for name in rows
     }
-    for name in names:
-        spec: Any = streams[name].element_spec
-        check_heads(model, recipe.routing[name], spec[0])
+    for route in recipe.routing.routes:
+        check_heads(model, route, input_specs(inputs[route.name]))
+    start_from(model)
     options: dict[str, Any] = {
         "streams": streams,
         "schedule": training.schedule,
         "sizes": sizes,
         "settings": {
-            name: path_settings(_path(recipe, name, held_back[name]), due[name]) for name in names
+            name: path_settings(_path(recipe, name, held_back[name]), due[name]) for name in rows
         },
         "steps": training.steps,
         "steps_per_loop": training.steps_per_loop,
         "seed": training.seed,
         "validation": {
-            name: _validation(recipe, name, files, inputs, labels, held_back[name])
-            for name in names
+            name: first_batches(
+                rows[name],
+                take=held_back[name],
+                batch_size=_VALIDATION_BATCH,
+                labels_fn=labels_fns[name],
+            )
+            for name in rows
             if held_back[name]
         },
         "validate_every": training.validate_every,
@@ -168,7 +137,7 @@ def _path(recipe: Recipe, name: str, held_back: int) -> PathTraining:
 
 def _steps_due(recipe: Recipe, sizes: Mapping[str, int]) -> dict[str, int]:
     """How many of all steps the schedule gives to each route, as long as none of them stops."""
-    names = recipe.routing.names
+    names = tuple(sizes)
     none_done = dict.fromkeys(names, 0)
     situation = Situation(names, names, none_done, sizes, recipe.training.seed)
     schedule = as_schedule(recipe.training.schedule)
@@ -177,33 +146,17 @@ def _steps_due(recipe: Recipe, sizes: Mapping[str, int]) -> dict[str, int]:
     return {name: max(1, turns.count(name)) for name in names}
 
 
-def _stream(recipe, name, files, inputs, labels, skip: int) -> tf.data.Dataset:
-    training, route = recipe.training, recipe.routing[name]
-    stream = read_shuffled(
-        files[name],
-        route,
-        inputs[name],
-        batch_size=training.batch_size,
-        seed=training.seed,
-        count=labels[name].count - skip,
-        skip=skip,
-        labels_fn=lambda y: _standardise(y, route, labels[name].scales),
-    )
-    return stream.prefetch(4)
+def _labels_fn(route: Route, scales: Mapping[str, Scale]) -> Callable[[dict[str, Any]], Any]:
+    """Makes what gives labels as the losses take them; what stands for a missing one stays so."""
 
+    def standardise(labels: dict[str, Any]) -> Any:
+        standardised = {
+            key: _standardise_one(labels[key], target, scales[key])
+            for key, target in route.labels.items()
+        }
+        return standardised if route.label is None else standardised[route.label]
 
-def _validation(recipe, name, files, inputs, labels, take: int) -> tf.data.Dataset:
-    route = recipe.routing[name]
-    rows = tf.data.TFRecordDataset(sorted(files[name]), compression_type="GZIP").take(take)
-    parsed = rows.batch(_VALIDATION_BATCH).map(lambda each: parse_batch(each, route, inputs[name]))
-    return parsed.map(lambda x, y: (x, _standardise(y, route, labels[name].scales))).cache()
-
-
-def _standardise(labels: Any, route: Route, scales: Mapping[str, Scale]) -> Any:
-    """Gives labels as the losses take them; what stands for a missing one stays so."""
-    if route.label is not None:
-        return _standardise_one(labels, route.labels[route.label], scales[route.label])
-    return {key: _standardise_one(labels[key], t, scales[key]) for key, t in route.labels.items()}
+    return standardise
 
 
 def _standardise_one(label: tf.Tensor, target: Target, scale: Scale) -> tf.Tensor:
