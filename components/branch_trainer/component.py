@@ -52,7 +52,7 @@ class Executor(base_executor.BaseExecutor):
         recipe = _recipe(input_dict, exec_properties, module)
         transform_uri = artifact_utils.get_single_uri(input_dict["transform_graph"])
         transform = tft.TFTransformOutput(transform_uri)
-        own_preprocessing = not is_default(transform, recipe.routing)
+        own_preprocessing = not is_default(transform.transformed_feature_spec(), recipe.routing)
         inputs = describe_inputs(recipe, transform, own_preprocessing)
         uris = [artifact.uri for artifact in input_dict["examples"]]
         with tempfile.TemporaryDirectory(prefix="branchline-rows-") as cache_dir:
@@ -82,7 +82,7 @@ def read_all(reader: RowReader, recipe: Recipe, uris: list[str], split: str) -> 
     """Reads the training rows of all routes, as many as the recipe's budget allows into memory.
 
     Raises:
-        BranchlineError: A route has no rows, and its recipe does not say that it may be passed over.
+        BranchlineError: A route has no rows, and the recipe does not let it be passed over.
     """
     rows: dict[str, Rows] = {}
     budget = recipe.training.memory_limit

@@ -166,7 +166,7 @@ class ServedModel(tf.Module):
         return Alike(None if kind is None else (kind, *map(names.index, heads)), handles)
 
     def _trace(self, route: Route) -> tf.types.experimental.ConcreteFunction:
-        """Traces a route's branch, trunk and heads, from flattened features to a list of outputs."""
+        """Traces a route's path, from flattened features to a list of outputs."""
         specs = input_specs(self._inputs[route.name])
 
         def forward(*flat: tf.Tensor) -> list[tf.Tensor]:

@@ -1,6 +1,7 @@
 """Says which routes' features are preprocessed together, and what the results are called."""
 
 import functools
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from branchline.schemas import Feature, RoutingTable
@@ -73,3 +74,8 @@ def output_name(table: RoutingTable, route: str, key: str) -> str:
 def _names(table: RoutingTable) -> dict[tuple[str, str], str]:
     names = table.names
     return {(names[place], g.key): g.name for g in groups_of(table) for place in g.routes}
+
+
+def is_default(outputs: Collection[str], table: RoutingTable) -> bool:
+    """Whether a Transform with these outputs ran the default preprocessing of the table."""
+    return all(group.name in outputs for group in groups_of(table))
