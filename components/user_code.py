@@ -7,9 +7,10 @@ never from records or artifacts.
 import hashlib
 import importlib.util
 import inspect
+import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,8 @@ from typing import Any
 
 import branchline
 from branchline.components.code_version import file_hash
+from branchline.components.imported_files import imported_files
+from branchline.components.modules_beside import use_modules_beside
 from branchline.schemas import BranchlineError, RecipeError
 
 BUILT_IN = "recipe:"
@@ -51,20 +54,51 @@ def recipe_path(recipe_file: str | Path) -> Path:
     return path.resolve()
 
 
-def recipe_hash(recipe_file: str | Path) -> str:
-    """Identifies a recipe file's content; "" for "", no file.
+def recipe_files(recipe_file: str | Path) -> dict[str, str]:
+    """Identifies a recipe's code: the recipe file's, and that of each module beside it.
+
+    Returns:
+        "" → the hash of the recipe file's content, which may have another name in an image; path
+        within its folder → the hash of each module there, or in a package there, that it imports
+        or a module that it imports does.
 
     Raises:
         BranchlineError: There is no such file on this machine.
+        OSError: A file cannot be read.
     """
-    return file_hash(recipe_path(recipe_file)) if recipe_file else ""
+    path = recipe_path(recipe_file)
+    others = [each for each in imported_files([path], path.parent) if each != path]
+    return {"": file_hash(path)} | {
+        each.relative_to(path.parent).as_posix(): file_hash(each) for each in others
+    }
+
+
+def recipe_hash(recipe_file: str | Path) -> str:
+    """Identifies all that `recipe_files` lists; "" for "", no file.
+
+    Raises:
+        BranchlineError: There is no such file on this machine.
+        OSError: A file cannot be read.
+    """
+    return files_hash(recipe_files(recipe_file)) if recipe_file else ""
+
+
+def files_hash(files: Mapping[str, str]) -> str:
+    """Identifies what `recipe_files` gave.
+
+    >>> files_hash({"": "a", "my_layers.py": "b"}) == files_hash({"my_layers.py": "b", "": "a"})
+    True
+    """
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def import_file(path: str | Path) -> ModuleType:
     """Imports a Python file by its path, with its folder importable meanwhile.
 
     The module is registered, so that functions in it can be found again by name; the same file
-    with the same content is imported once in a process.
+    with the same content, and that of the modules beside it, is imported once in a process. From
+    then on, and until another file is imported, the names of the modules beside it that it imports
+    lead to these, also within its functions.
 
     Args:
         path: As `recipe_path` takes it.
@@ -74,8 +108,10 @@ def import_file(path: str | Path) -> ModuleType:
         Exception: Whatever the file raises.
     """
     path = recipe_path(path)
-    key = hashlib.sha256(f"{path}\0{file_hash(path)}".encode()).hexdigest()[:12]
+    files = recipe_files(path)
+    key = hashlib.sha256(f"{path}\0{files_hash(files)}".encode()).hexdigest()[:12]
     name = f"branchline_recipe_{key}"
+    use_modules_beside(name, path.parent, files)
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -121,8 +157,9 @@ def where_raised(error: BaseException, path: Path) -> str:
     """File and line of `path`, or of a module beside it, in which `error` arose."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
+    own = {str(each) for each in imported_files([path], path.parent)}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).parent == path.parent:
+        if frame.filename in own or Path(frame.filename).parent == path.parent:
             return f"{frame.filename}, line {frame.lineno}"
     return str(path)
 

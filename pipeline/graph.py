@@ -32,9 +32,10 @@ from branchline.components import (
 )
 from branchline.components.branch_evaluator.metric_configs import check_metrics
 from branchline.components.branch_evaluator.read_thresholds import plain_thresholds
-from branchline.components.code_version import code_version, file_hash
+from branchline.components.code_version import code_version
 from branchline.components.transform import preprocessing
 from branchline.components.transform.declared_schema import declared_schema
+from branchline.components.user_code import recipe_hash
 from branchline.pipeline.schema_file import write_schema
 from branchline.schemas import Recipe, split_name, to_json
 
@@ -160,8 +161,7 @@ def create_components(
     splits = {s: [split_name(s, route) for route in routing.names] for s in ("train", "eval")}
     own_preprocessing = hasattr(recipe_module, "preprocessing_fn")
     file_in_steps = cluster.recipe_file if cluster else str(recipe_file.resolve())
-    recipe_hash = file_hash(recipe_file)
-    of_file = {"recipe_file": file_in_steps, "recipe_hash": recipe_hash}
+    of_file = {"recipe_file": file_in_steps, "recipe_hash": recipe_hash(recipe_file)}
     no_file = {"recipe_file": "", "recipe_hash": ""}
 
     input_base, steps, thresholds, fingerprint = data_paths, None, recipe.thresholds, None

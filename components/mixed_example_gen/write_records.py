@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from branchline.components.code_version import file_hash
 from branchline.components.user_code import (
     import_file,
     importable,
     in_one_line,
+    recipe_hash,
     recipe_path,
     where_raised,
 )
@@ -39,7 +39,7 @@ def write_records(write_fn: Callable[[Path], Any], recipe_file: Path, directory:
 def own_records(recipe_file: str) -> Iterator[str]:
     """Has a recipe write its records on the local disk, where they are while the context lasts.
 
-    The directory is named by the recipe and its content, because examples and quarantine name it
+    The directory is named by the recipe and its code, because examples and quarantine name it
     as the records' source: it is the same on every run.
 
     Args:
@@ -65,7 +65,7 @@ def own_records(recipe_file: str) -> Iterator[str]:
             f"{path}: got no path of records, and the recipe's data is {write_fn!r}, expected a "
             "function that writes them; give the pipeline parameter data a path"
         )
-    folder = Path(tempfile.gettempdir(), f"branchline-{recipe.name}-{file_hash(path)}")
+    folder = Path(tempfile.gettempdir(), f"branchline-{recipe.name}-{recipe_hash(path)}")
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time: the name is the same for all
         shutil.rmtree(folder, ignore_errors=True)

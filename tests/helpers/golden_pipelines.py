@@ -37,9 +37,10 @@ PIPELINES = {
 }
 # What changes with every change of the sources, or with TFX's release.
 _VARIES = [
-    (re.compile(r"\b\d+\.\d+\.\d+\+[0-9a-f]{16}\b"), "<code version>"),
+    (re.compile(r"\b\d+\.\d+\.\d+\+[0-9a-f]{16} \([^)]*\)"), "<code version>"),
     (re.compile(r"sdkVersion: tfx-[\d.]+"), "sdkVersion: <tfx>"),
-    (re.compile(r"(recipe_hash=|recipe_hash\W+)[0-9a-f]{16}"), r"\1<hash>"),
+    (re.compile(r"(recipe_hash\W+)[0-9a-f]{16}"), r"\1<hash>"),
+    (re.compile(r'(?<=": ")[0-9a-f]{16}(?=")'), "<hash>"),  # of --recipe_files
     (re.compile(r"(recipe_hash:\n +runtimeValue:\n +constant: '?)[0-9a-f]{16}"), r"\1<hash>"),
 ]
 

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 import branchline
-from branchline.components.code_version import file_hash
-from branchline.components.user_code import BUILT_IN
+from branchline.components.user_code import BUILT_IN, recipe_files
 from branchline.pipeline.graph import Cluster, create_pipeline, needs_file
 from branchline.pipeline.kubeflow.compile.beam_options import (
     BEAM_STEPS,
@@ -179,7 +178,8 @@ def _arguments(step: str, place: Place, remote: bool, gpus: int) -> list[str]:
 
 
 def _of_file(in_image: str, recipe_file: Path) -> list[str]:
-    return [f"--recipe_file={in_image}", f"--recipe_hash={file_hash(recipe_file)}"]
+    files = json.dumps(recipe_files(recipe_file), sort_keys=True)
+    return [f"--recipe_file={in_image}", f"--recipe_files={escaped(files)}"]
 
 
 def _write(path: Path, spec: Spec, platforms: dict[str, Any]) -> None:

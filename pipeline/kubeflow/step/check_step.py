@@ -3,35 +3,50 @@
 import importlib
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
-from branchline.components.code_version import code_version, file_hash
-from branchline.components.user_code import recipe_path
+from branchline.components.code_version import code_version
+from branchline.components.user_code import recipe_files, recipe_path
 from branchline.schemas import BranchlineError
 
 _REBUILD = "build the image and compile the pipeline from the same version of branchline"
 
 
-def check_recipe(recipe_file: str, recipe_hash: str) -> None:
-    """Checks the recipe file: a path, or `recipe:NAME` for a built-in one.
+def check_recipe(recipe_file: str, expected: Mapping[str, str]) -> None:
+    """Checks the recipe file, a path or `recipe:NAME` for a built-in one, and what it imports.
+
+    Args:
+        recipe_file: As `recipe_path` takes it.
+        expected: What `recipe_files` gave when the pipeline was compiled; empty for whatever.
 
     Raises:
-        BranchlineError: It is not in the image, cannot be read, or is not as it was when the
-            pipeline was compiled.
+        BranchlineError: A file is not in the image, cannot be read, or is not as it was when the
+            pipeline was compiled; names it.
     """
     try:
         path = recipe_path(recipe_file)
-        found = file_hash(path)
+        found = recipe_files(recipe_file)
     except OSError as error:  # COPY keeps the mode that a file has where the image is built
+        name = error.filename or recipe_file
         raise BranchlineError(
-            f"the image's {recipe_file} cannot be read by user {os.getuid()} ({error.strerror}): "
+            f"the image's {name} cannot be read by user {os.getuid()} ({error.strerror}): "
             "COPY --chmod=644 it in the Dockerfile"
         ) from error
-    if recipe_hash and found != recipe_hash:
+    if not expected or found == expected:
+        return
+    lacking = [name for name in expected if name not in found]
+    if lacking and not (path.parent / lacking[0]).is_file():
         raise BranchlineError(
-            f"the image's {path} is not the recipe that the pipeline was compiled with "
-            f"(hash {found}, expected {recipe_hash}): build the image anew or compile again"
+            f"the image's {path.parent} lacks {lacking[0]}, which the recipe imports: COPY it to "
+            "the same place beside the recipe in the Dockerfile"
         )
+    names = sorted(name for name in {*expected, *found} if found.get(name) != expected.get(name))
+    raise BranchlineError(
+        f"the image's {', '.join(str(path.parent / name if name else path) for name in names)} is "
+        "not the recipe that the pipeline was compiled with, or not what it imported: build the "
+        "image anew or compile again"
+    )
 
 
 def import_executor(class_path: str) -> type:
@@ -69,11 +84,20 @@ def check_code(class_path: str, parameters: dict[str, Any]) -> None:
     if not expected:
         return
     found = code_version(str(importlib.import_module(module).__file__))
-    if found != expected:
+    if found == expected:
+        return
+    (code, libraries), (wanted, wanted_libraries) = _parts(found), _parts(expected)
+    if code != wanted:
         raise BranchlineError(
             f"the image holds another branchline than the pipeline was compiled with: "
-            f"{module} is {found}, expected {expected}; {_REBUILD}"
+            f"{module} is {code}, expected {wanted}; {_REBUILD}"
         )
+    others = sorted(libraries - wanted_libraries)
+    raise BranchlineError(
+        f"the image holds other libraries than those that the pipeline was compiled with: "
+        f"{', '.join(others)}, expected {', '.join(sorted(wanted_libraries - libraries))}; what "
+        f"the cache keeps would be taken for what these make: {_REBUILD} and of uv.lock"
+    )
 
 
 def check_gpus(asked: int) -> None:
@@ -89,6 +113,11 @@ def check_gpus(asked: int) -> None:
             f"the step holds {asked} accelerator(s), of which TensorFlow sees none: build its "
             'image with --build-arg EXTRAS="--extra gpu", or compile without --gpus'
         )
+
+
+def _parts(version: str) -> tuple[str, set[str]]:
+    code, _, libraries = version.partition(" (")
+    return code, set(libraries.removesuffix(")").split(", "))
 
 
 def _config(parameters: dict[str, Any]) -> dict[str, Any]:

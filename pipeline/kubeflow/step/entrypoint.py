@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ[VOLUME_VARIABLE] = arguments.volume
     try:
         if arguments.recipe_file:
-            check_recipe(arguments.recipe_file, arguments.recipe_hash)
+            check_recipe(arguments.recipe_file, arguments.recipe_files)
         import_executor(arguments.executor_class_path)
         import_executor("kfp.pipeline_spec.pipeline_spec_pb2.ExecutorInput")
         inputs = arguments.invocation.setdefault("inputs", {})
@@ -179,7 +179,12 @@ def _read_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, lis
         help=f"look for the object store of Kubeflow Pipelines, unless {_STORE_VARIABLE} names one",
     )
     add("--recipe_file", help="path of the recipe in the image, or recipe:NAME")
-    add("--recipe_hash", default="", help="the recipe's hash when the pipeline was compiled")
+    add(
+        "--recipe_files",
+        type=_json,
+        default={},
+        help="hashes of the recipe's file and what it imports, when the pipeline was compiled",
+    )
     return parser.parse_known_args(argv)
 
 

@@ -9,7 +9,6 @@ from tfx.types import standard_artifacts
 
 from branchline.components import MixedExampleGen
 from branchline.components.artifacts import Quarantine
-from branchline.components.code_version import file_hash
 from branchline.components.mixed_example_gen.component import Driver, Executor
 from branchline.components.user_code import import_file, load_function, recipe_hash, recipe_path
 from branchline.pipeline.load_recipe import RECIPES_DIR, list_recipes
@@ -65,7 +64,7 @@ def test_without_data_the_recipe_writes_its_records_and_they_are_ingested(tmp_pa
     recipe_file = write(RECIPE)
     rows, aside = ingest(tmp_path, recipe_file)
     assert sorted(row["x"][1] for row in rows) == [[1], [2]]
-    place = f"{scratch}/branchline-own-{file_hash(recipe_file)}/deep/records.jsonl"
+    place = f"{scratch}/branchline-own-{recipe_hash(recipe_file)}/deep/records.jsonl"
     assert {row["_source"][1][0].decode() for row in rows} == {place}
     assert [line["source"] for line in aside] == [place]
 
@@ -80,7 +79,7 @@ def test_what_the_recipe_wrote_is_removed_even_if_ingestion_fails(tmp_path, scra
 
 def test_what_a_run_that_was_killed_left_is_not_taken_for_records(tmp_path, scratch, write):
     recipe_file = write(RECIPE)
-    left = scratch / f"branchline-own-{file_hash(recipe_file)}"
+    left = scratch / f"branchline-own-{recipe_hash(recipe_file)}"
     left.mkdir()
     (left / "half.jsonl").write_text('{"x": 5}\n')
     assert len(ingest(tmp_path, recipe_file)[0]) == 2
@@ -123,7 +122,7 @@ def test_the_cache_sees_when_the_recipe_file_changes(write):
 @pytest.mark.parametrize("name", list_recipes())
 def test_a_built_in_recipe_is_found_by_its_name(name):
     assert recipe_path(f"recipe:{name}") == (RECIPES_DIR / f"{name}.py").resolve()
-    assert recipe_hash(f"recipe:{name}") == file_hash(RECIPES_DIR / f"{name}.py")
+    assert recipe_hash(f"recipe:{name}") == recipe_hash(RECIPES_DIR / f"{name}.py")
 
 
 def test_functions_are_taken_out_of_a_built_in_recipe():

@@ -13,7 +13,7 @@ from builders_compile import compile_ as compile_
 from builders_compile import own_recipe as own_recipe
 from kfp_step import expanded
 
-from branchline.components.code_version import file_hash
+from branchline.components.user_code import recipe_files
 from branchline.pipeline.kubeflow.compile.packing import unpack
 from branchline.pipeline.kubeflow.submit.run_values import check_values
 from branchline.schemas import RecipeError, from_json, when
@@ -213,12 +213,16 @@ def test_a_roots_query_is_for_the_launcher_alone(compile_):
 
 
 def test_a_recipe_file_is_looked_for_in_the_image(compile_, own_recipe):
-    own_recipe.write_text(RECIPE + "\n\ndef build_model(recipe, inputs):\n    return None\n")
+    own_model = "\n\ndef build_model(recipe, inputs):\n    import own_layers\n"
+    own_recipe.write_text(RECIPE + own_model)
+    own_recipe.with_name("own_layers.py").write_text("")
     spec, *_ = compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
+    files = recipe_files(own_recipe)
+    assert set(files) == {"", "own_layers.py"}
     for step in STEPS:
         arguments = container_of(spec, step)["args"]
         assert "--recipe_file=/recipes/own.py" in arguments
-        assert f"--recipe_hash={file_hash(own_recipe)}" in arguments
+        assert f"--recipe_files={json.dumps(files)}" in arguments
     assert constant_of(spec, "BranchTrainer", "recipe_file") == "/recipes/own.py"
     assert spec["pipelineInfo"]["name"] == "own-recipe"
     elsewhere, *_ = compile_(IMAGE, ROOT, f"--recipe={own_recipe}", "--recipe-in-image=/x/y.py")

@@ -1,6 +1,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from builders_kubeflow import arguments, executor_input, input_artifact, output_artifact, spec_of
 from moto.server import ThreadedMotoServer
 
-from branchline.components.code_version import code_version, file_hash
+from branchline.components.code_version import code_version
 from branchline.components.run_report import component as run_report
+from branchline.components.user_code import recipe_files
 from branchline.pipeline.kubeflow.compile.packing import pack
 from branchline.pipeline.kubeflow.step.check_step import check_code, check_recipe
 from branchline.schemas import BranchlineError
@@ -113,7 +115,7 @@ def test_a_step_sees_what_tfx_promises_and_kfp_gets_back_what_it_knows(tmp_path)
     inputs_spec["parameters"] = {"steps": {"parameterType": "NUMBER_INTEGER"}}
     ran = run(
         *arguments("steps.Bless", invocation, inputs_spec, outputs_spec, f"--volume={volume}"),
-        PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}",
+        PYTHONPATH=f"{ROOT}:{ROOT / 'tests' / 'helpers'}",
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert "0 files" in ran.stdout.splitlines()
@@ -213,7 +215,7 @@ def test_a_cluster_without_the_store_is_told_in_one_line(tmp_path):
 
 def test_a_recipe_file_that_the_image_lacks_is_told_in_one_line(tmp_path):
     recipe = f"--recipe_file={tmp_path}/support.py"
-    ran = run(*arguments(REPORT, {"outputs": {}}, {}, {}, recipe, "--recipe_hash=1"))
+    ran = run(*arguments(REPORT, {"outputs": {}}, {}, {}, recipe))
     assert ran.returncode == 2
     [line] = ran.stderr.strip().splitlines()
     assert line.startswith(
@@ -234,28 +236,58 @@ def test_another_version_of_the_component_is_told_in_one_line(packed):
     assert "expected 0.0.1+0" in line and "Traceback" not in ran.stderr
 
 
-def test_a_changed_recipe_file_is_rejected(tmp_path):
-    recipe = tmp_path / "support.py"
-    recipe.write_text("a = 1")
-    compiled_with = file_hash(recipe)
-    check_recipe(str(recipe), compiled_with)
-    recipe.write_text("a = 2")
-    with pytest.raises(BranchlineError, match=f"expected {compiled_with}"):
-        check_recipe(str(recipe), compiled_with)
+@pytest.fixture
+def image(tmp_path):
+    """A folder of an image with a recipe and what it imports, and their hashes."""
+    (tmp_path / "layers").mkdir()
+    (tmp_path / "support.py").write_text("import my_layers")
+    (tmp_path / "my_layers.py").write_text("def build():\n    import layers.dense")
+    (tmp_path / "layers" / "dense.py").write_text("a = 1")
+    return tmp_path, recipe_files(tmp_path / "support.py")
 
 
-def test_a_recipe_file_that_the_user_cannot_read_is_told(tmp_path, monkeypatch):
-    recipe = tmp_path / "support.py"
-    recipe.write_text("a = 1")
+@pytest.mark.parametrize("changed", ["support.py", "my_layers.py", "layers/dense.py"])
+def test_a_changed_recipe_and_a_changed_module_of_it_are_rejected_by_name(image, changed):
+    folder, compiled_with = image
+    check_recipe(str(folder / "support.py"), compiled_with)
+    with open(folder / changed, "a") as file:
+        file.write("\nb = 2")
+    with pytest.raises(BranchlineError) as error:
+        check_recipe(str(folder / "support.py"), compiled_with)
+    assert str(error.value).startswith(f"the image's {folder / changed} is not the recipe")
+
+
+def test_a_module_of_the_recipe_that_the_image_lacks_is_told(image):
+    folder, compiled_with = image
+    (folder / "layers" / "dense.py").unlink()
+    told = f"the image's {folder} lacks layers/dense.py, which the recipe imports: COPY it"
+    with pytest.raises(BranchlineError, match=told):
+        check_recipe(str(folder / "support.py"), compiled_with)
+
+
+@pytest.mark.parametrize("name", ["support.py", "my_layers.py"])
+def test_a_file_that_the_user_cannot_read_is_told(image, name, monkeypatch):
+    folder, compiled_with = image
+    read = pathlib.Path.read_bytes
 
     def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
 
-    monkeypatch.setattr("branchline.pipeline.kubeflow.step.check_step.file_hash", refuse)
-    with pytest.raises(
-        BranchlineError, match=r"read by user \d+ \(Permission denied\): COPY --chmo"
-    ):
-        check_recipe(str(recipe), "1")
+    monkeypatch.setattr(pathlib.Path, "read_bytes", refuse)  # root, who tests here, may read all
+    told = rf"{name} cannot be read by user \d+ \(Permission denied\): COPY --chmod=644"
+    with pytest.raises(BranchlineError, match=told):
+        check_recipe(str(folder / "support.py"), compiled_with)
+
+
+def test_other_libraries_than_the_pipeline_was_compiled_with_are_told():
+    version = code_version(run_report.__file__)
+    tensorflow = re.search(r"tensorflow [^,]+", version)[0]
+    other = version.replace(tensorflow, "tensorflow 9.9")
+    with pytest.raises(BranchlineError) as error:
+        check_code(REPORT, {"code_version": other})
+    assert f"{tensorflow}, expected tensorflow 9.9;" in str(error.value)
 
 
 def test_a_step_that_holds_a_gpu_it_cannot_use_is_told(tmp_path):
@@ -269,9 +301,9 @@ def test_a_step_that_holds_a_gpu_it_cannot_use_is_told(tmp_path):
 
 
 def test_a_built_in_recipe_is_found_by_its_name():
-    check_recipe("recipe:mixed", file_hash(ROOT / "pipeline/recipes/mixed.py"))
+    check_recipe("recipe:mixed", recipe_files(ROOT / "pipeline/recipes/mixed.py"))
     with pytest.raises(BranchlineError, match="no built-in recipe 'mixt'"):
-        check_recipe("recipe:mixt", "")
+        check_recipe("recipe:mixt", {})
 
 
 def test_the_version_of_preprocessing_within_transform_is_checked():
