@@ -39,7 +39,7 @@ def dispatcher(
     graphs = [graph for graph, _ in shared]
     handles = _matrix_of([[t for t in given if t.dtype == tf.resource] for _, given in shared])
     kinds: dict[Hashable, int] = {}
-    described = {id(graph): _kind(graph) for graph in graphs}
+    described = {id(graph): _kind(graph) for graph in dict.fromkeys(graphs)}
     kind_of = [kinds.setdefault(described[id(graph)], len(kinds)) for graph in graphs]
     first_of = [graphs[kind_of.index(kind)] for kind in range(len(kinds))]
 

@@ -51,7 +51,7 @@ class BranchedModel(keras.Model):
         self.paths = dict(paths)
         self.mixed = mixed
         check_parts(self.stages, self.heads, self.paths)
-        self._known_shapes: dict[str, list[tf.TensorShape]] = {}
+        self._memo = _Memo()
         self.built = True  # it has no weights of its own
 
     @property
@@ -159,22 +159,20 @@ class BranchedModel(keras.Model):
 
     def output_shapes(self, path: str | tf.TensorSpec, features: Any) -> dict[str, tf.TensorShape]:
         """Returns head name → shape of its output [batch, ...]; arguments and errors as above."""
-        kind = self._kind_of(path, features)
-        if kind is not None and kind in self._known_shapes:
-            shapes = self._known_shapes[kind]
-            return {h.name: s for h, s in zip(self.heads_of(path), shapes, strict=True)}
-        shapes = self._trace_shapes(path, features)
-        kind = self._kind_of(path, features)  # of the built layers
-        if kind is not None:
-            self._known_shapes[kind] = list(shapes.values())
-        return shapes
+        if not isinstance(path, str) or not all(p.built for p in self.parts_of(path).values()):
+            return self._trace_shapes(path, features)
+        kind = self.likeness(path, features) or f"{path} {features}"
+        if kind not in self._memo.shapes:
+            self._memo.shapes[kind] = list(self._trace_shapes(path, features).values())
+        names = [head.name for head in self.heads_of(path)]
+        return dict(zip(names, self._memo.shapes[kind], strict=True))
 
-    def _kind_of(self, path: str | tf.TensorSpec, features: Any) -> str | None:
-        """Describes a path all of whose layers are built, so that nothing is left to be traced."""
-        if not isinstance(path, str):
-            return None
-        parts = self.parts_of(path).values()
-        return path_likeness(self, path, features) if all(p.built for p in parts) else None
+    def likeness(self, path: str, features: Any) -> str | None:
+        """Describes what a path computes, once its layers are built; see `path_likeness`."""
+        key = (path, str(features))
+        if key not in self._memo.likeness:
+            self._memo.likeness[key] = path_likeness(self, path, features)
+        return self._memo.likeness[key]
 
     def _trace_shapes(self, path: str | tf.TensorSpec, features: Any) -> dict[str, tf.TensorShape]:
         spec = (features, path)
@@ -223,6 +221,14 @@ class BranchedModel(keras.Model):
         )
         paths = {name: Path(**path) for name, path in config["paths"].items()}
         return cls(stages, heads=heads, paths=paths, mixed=config["mixed"], name=config["name"])
+
+
+class _Memo:
+    """What is known of a model's paths; not a dict, which Keras would take for a part of it."""
+
+    def __init__(self) -> None:
+        self.likeness: dict[tuple[str, str], str | None] = {}
+        self.shapes: dict[str, list[tf.TensorShape]] = {}
 
 
 def _placeholder(spec: tf.TensorSpec | str) -> tf.Tensor | str:

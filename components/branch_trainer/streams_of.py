@@ -44,13 +44,17 @@ def shuffled_batches(
     columns = (rows.features, labels_fn(rows.labels))
     ragged = any(isinstance(each, tf.RaggedTensor) for each in tf.nest.flatten(columns))
     size = batch_size if ragged else batch_size * _BLOCK
-    count = tf.constant(rows.count - skip, tf.int64)
+    count, first = tf.constant(rows.count - skip, tf.int64), tf.constant(seed, tf.int64)
 
+    @tf.autograph.experimental.do_not_convert
     def block(number: tf.Tensor) -> tuple:
         place = number * size + tf.range(size, dtype=tf.int64)  # in all epochs one after the other
         epoch = place // count
-        seeds = tf.stack([tf.fill([size], tf.cast(seed, tf.int64)), epoch], axis=1)
-        chosen = skip + tf.random.experimental.index_shuffle(place % count, seeds, count - 1)
+        # `index_shuffle` pads more than one seed wrongly (TensorFlow 2.16 to 2.21).
+        seeds = tf.stack([tf.zeros_like(epoch), tf.fill([size], first), epoch], axis=1)
+        chosen = skip + tf.raw_ops.RandomIndexShuffle(
+            index=place % count, seed=seeds, max_index=count - 1
+        )
         return tf.nest.map_structure(lambda column: padded(tf.gather(column, chosen)), columns)
 
     blocks = tf.data.Dataset.counter().map(block)
@@ -60,6 +64,7 @@ def shuffled_batches(
 def _from_disk(
     rows: Rows, skip: int, batch_size: int, seed: int, labels_fn: LabelsFn, cache_file: str
 ) -> tf.data.Dataset:
+    @tf.autograph.experimental.do_not_convert
     def parse(serialized: tf.Tensor) -> tuple:
         features, labels = rows.parse_fn(serialized)
         return features, labels_fn(labels)
