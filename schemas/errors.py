@@ -65,4 +65,5 @@ def check_key(field: str, value: Any) -> None:
 
 
 # Where a record came from, and the route it took; added to every example, never read from records.
-RESERVED_KEYS = ("_source", "_offset", "_route")
+SOURCE, OFFSET, ROUTE = "branchline.source", "branchline.offset", "_route"
+RESERVED_KEYS = (SOURCE, OFFSET, ROUTE)

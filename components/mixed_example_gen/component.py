@@ -133,7 +133,8 @@ class MixedExampleGenSpec(ComponentSpec):
 class MixedExampleGen(base_beam_component.BaseBeamComponent):
     """Ingests mixed records: JSONL and CSV, in files and directories, any kinds in one stream.
 
-    Every example also holds `_source` and `_offset`: the file and line it came from.
+    Every example also holds `branchline.source` and `branchline.offset`: the file and line it came
+    from.
 
     Args:
         input_base: A file, directory or pattern, or several; "" for what the recipe itself writes.

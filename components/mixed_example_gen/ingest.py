@@ -23,6 +23,7 @@ from branchline.components.mixed_example_gen.parse_records import (
 )
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas import BranchlineError
+from branchline.schemas.errors import OFFSET, SOURCE
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
             features[key].int64_list.value.extend(values)
         else:
             features[key].float_list.value.extend(values)
-    features["_source"].bytes_list.value.append(source.encode())
-    features["_offset"].int64_list.value.append(offset)
+    features[SOURCE].bytes_list.value.append(source.encode())
+    features[OFFSET].int64_list.value.append(offset)
     return example
 
 

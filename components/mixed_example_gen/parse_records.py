@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from branchline.schemas import BranchlineError
-from branchline.schemas.errors import RESERVED_KEYS
+from branchline.schemas.errors import OFFSET, SOURCE
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _OBJECT = "one JSON object in a line"
@@ -180,7 +180,7 @@ def read_record(value: dict[str, Any], prefix: str = "") -> Record:
     record: Record = {}
     for name, each in value.items():
         key = f"{prefix}{name}"
-        if key in RESERVED_KEYS:
+        if key in (SOURCE, OFFSET):
             raise NotARecord("reserved_key", f"{key}: this key is branchline's own")
         if _not_unicode(key):
             raise NotARecord("invalid_utf8", f"{key!r}: the key is not Unicode")

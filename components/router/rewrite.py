@@ -1,103 +1,118 @@
-"""Writes routed examples: what came, with the route's fields in their declared types.
+"""Writes routed examples: what came, with the fields of its route in their declared types.
 
-Everything is a TensorFlow operation over the batch. A field nobody declared is passed on in its
-bytes; only where it would stand in for a declared one of another type it gets the name `key.type`.
+Everything is a TensorFlow operation over the whole mixed batch. A field nobody declared is passed
+on in its bytes; only where it would stand in for a declared one of another type it gets the name
+`key.type`. A declared field is passed on in its bytes too, unless it came in another type.
 """
 
+import numpy as np
 import tensorflow as tf
 
-from branchline.components.routing.parse_batch import Column, decode, entries
-from branchline.components.routing.read_fields import Fields
-from branchline.schemas import Route, RoutingTable
-from branchline.schemas.errors import RESERVED_KEYS
+from branchline.components.routing.number_fields import Numbered
+from branchline.components.routing.parse_batch import (
+    ABSENT,
+    DTYPE_CODES,
+    FLOAT,
+    INT,
+    STRING,
+    Entries,
+    encode,
+    names,
+)
+from branchline.components.routing.read_fields import Cells, values_of
+from branchline.schemas import RoutingTable
+from branchline.schemas.errors import RESERVED_KEYS, ROUTE
+
+_LISTS = {
+    STRING: ("BytesList", "bytes_list"),
+    FLOAT: ("FloatList", "float_list"),
+    INT: ("Int64List", "int64_list"),
+}
 
 
-def rewrite(table: RoutingTable, route: Route, serialized: tf.Tensor, fields: Fields) -> tf.Tensor:
-    """Encodes the examples of one route.
+def rewrite(
+    table: RoutingTable, numbered: Numbered, entries: Entries, index: tf.Tensor, cells: Cells
+) -> tf.Tensor:
+    """Encodes the examples of a batch that their routes can use.
 
     Args:
         table: Names the columns.
-        route: The route of every one of the examples.
-        serialized: string [batch], the examples as they came, at least one.
-        fields: What was read from them.
+        numbered: The fields of its routes.
+        entries: The batch.
+        index: int32 [batch], the route of each row, -1 for none.
+        cells: The declared fields in the batch.
 
     Returns:
-        string [batch], examples with a `_route`, without where they came from.
+        string [batch], examples with a `_route`, without where they came from; what stands in the
+        rows without a route or with a problem means nothing.
     """
-    added = [
-        _entry(table.column(route.name, key), column, route.dtypes[key])
-        for key, column in fields.columns.items()
+    tags = [_tag(""), *map(_tag, table.names)]
+    parts = [
+        _undeclared(table, entries, cells),
+        _declared(table, numbered, entries, cells),
+        (tf.range(entries.num_rows), tf.gather(tf.constant(tags), index + 1)),
     ]
-    tag = tf.fill([tf.shape(serialized)[0], 1], route.name)
-    ones = tf.ones_like(tag[:, 0], tf.int32)
-    added.append(_entry("_route", Column(ones, ones, tag, tag, tag), "string"))
-
-    found, keys, sizes = entries(serialized)
-    replaced = tf.constant([*RESERVED_KEYS, *fields.columns])
-    kept = ~tf.reduce_any(tf.equal(keys[:, :, None], replaced), axis=2)
-    kept &= tf.sequence_mask(sizes, tf.shape(keys)[1])
-    homonyms = _homonyms(table, route)
-    if homonyms:
-        found = _rename_other_types(found, keys, homonyms)
-    new, is_new = (tf.stack(each, axis=1) for each in zip(*added, strict=True))
-    chosen = tf.ragged.boolean_mask(tf.concat([found, new], 1), tf.concat([kept, is_new], 1))
-    features = _encode(
-        "Features", "feature", chosen.to_tensor(), tf.cast(chosen.row_lengths(), tf.int32)
+    rows, entry = (tf.concat(each, axis=0) for each in zip(*parts, strict=True))
+    # Features of one entry each, end to end, are Features of them all.
+    features = tf.strings.unsorted_segment_join(
+        encode("Features", {"feature": entry}), rows, entries.num_rows
     )
-    return _encode("Example", "features", features[:, None], tf.ones_like(ones))
+    return encode("Example", {"features": features})
 
 
-def _homonyms(table: RoutingTable, route: Route) -> dict[str, str]:
-    """Keys under which other routes, but not this one, hold a column, with that column's type."""
-    return {
-        table.column(other.name, key): other.dtypes[key]
-        for other in table.routes
-        for key in other.dtypes
-        if table.column(other.name, key) not in route.dtypes
+def _tag(route: str) -> bytes:
+    tag = tf.train.Feature(bytes_list=tf.train.BytesList(value=[route.encode()]))
+    return tf.train.Features.FeatureEntry(key=ROUTE, value=tag).SerializeToString(
+        deterministic=True
+    )
+
+
+def _undeclared(table: RoutingTable, entries: Entries, cells: Cells) -> tuple[tf.Tensor, tf.Tensor]:
+    """The rows and the entries that are no fields of their routes, in order."""
+    all_names = names(table)
+    is_ours = [name in RESERVED_KEYS for name in all_names]
+    kept = ~(cells.declared | tf.gather(tf.constant([False, *is_ours]), entries.name + 1))
+    row, name, kind, key, feature, entry = (
+        tf.boolean_mask(each, kept)
+        for each in (
+            entries.row,
+            entries.name,
+            entries.kind,
+            entries.key,
+            entries.feature,
+            entries.entry,
+        )
+    )
+    dtypes = {
+        column: DTYPE_CODES[table[route].dtypes[declared]]
+        for route in table.names
+        for declared, column in table.columns(route).items()
     }
+    dtype = tf.constant([ABSENT, *(dtypes.get(each, ABSENT) for each in all_names)], tf.int64)
+    dtype = tf.gather(dtype, name + 1)
+    other = (dtype > 0) & (kind > 0) & tf.not_equal(kind, dtype)
+    ending = tf.gather(tf.constant(["", *(f".{each}" for each in DTYPE_CODES)]), kind)
+    renamed = {"key": tf.strings.join([key, ending]), "value": feature}
+    return row, tf.where(other, encode("Features.FeatureEntry", renamed), entry)
 
 
-def _rename_other_types(found: tf.Tensor, keys: tf.Tensor, homonyms: dict[str, str]) -> tf.Tensor:
-    """Calls an entry `key.type` where its key is a homonym and its type not the declared one."""
-    _, features = decode(found, "Features.FeatureEntry", "value", tf.string)
-    names = tf.fill(tf.shape(keys), "")
-    for dtype, field in (("string", "bytes_list"), ("float", "float_list"), ("int", "int64_list")):
-        here, _ = decode(features[..., 0], "Feature", field, tf.string)
-        names = tf.where(here > 0, dtype, names)
-    homonym = tf.equal(keys[:, :, None], tf.constant(list(homonyms)))
-    declared = tf.equal(names[:, :, None], tf.constant(list(homonyms.values())))
-    other = tf.reduce_any(homonym & tf.logical_not(declared), axis=2) & tf.not_equal(names, "")
-    renamed = tf.where(other, tf.strings.join([keys, ".", names]), keys)
-    flat = [tf.reshape(each, [-1, 1]) for each in (renamed, features[..., 0])]
-    sizes = tf.ones_like(tf.concat(flat, axis=1), tf.int32)
-    return tf.reshape(
-        _encode_fields("Features.FeatureEntry", sizes, ["key", "value"], flat), tf.shape(keys)
-    )
-
-
-def _entry(name: str, column: Column, dtype: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Encodes one feature: Features.FeatureEntry string [batch], and where there is one."""
-    values, message, field = {
-        "string": (column.strings, "BytesList", "bytes_list"),
-        "float": (column.floats, "FloatList", "float_list"),
-        "int": (column.ints, "Int64List", "int64_list"),
-    }[dtype]
-    one = tf.ones_like(column.size)
-    size = tf.minimum(column.size, tf.shape(values)[1])  # of a record with a problem
-    feature = _encode("Feature", field, _encode(message, "value", values, size)[:, None], one)
-    key = tf.fill([tf.shape(one)[0], 1], name)
-    sizes = tf.stack([one, one], axis=1)
-    fields = [key, feature[:, None]]
-    entry = _encode_fields("Features.FeatureEntry", sizes, ["key", "value"], fields)
-    return entry, column.size > 0
-
-
-def _encode(message: str, field: str, values: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
-    return _encode_fields(message, sizes[:, None], [field], [values])
-
-
-def _encode_fields(
-    message: str, sizes: tf.Tensor, fields: list[str], values: list[tf.Tensor]
-) -> tf.Tensor:
-    """Encodes messages [batch] of fields [batch, width] and sizes [batch, number of fields]."""
-    return tf.io.encode_proto(sizes, values, fields, f"tensorflow.{message}")
+def _declared(
+    table: RoutingTable, numbered: Numbered, entries: Entries, cells: Cells
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The rows and the entries that are fields of their routes, row by row."""
+    feature = tf.gather(entries.feature, cells.entry)
+    dtype = tf.gather(tf.constant(numbered.dtype), cells.field)
+    other = tf.not_equal(dtype, tf.gather(entries.kind, cells.entry))
+    # To be encoded, values are padded: together only where their numbers are about the same.
+    group = np.ceil(np.log2(np.maximum(numbered.num_values, 1)) / 2) * (INT + 1) + numbered.dtype
+    for each in np.unique(group):
+        in_group = tf.gather(tf.constant(group == each), cells.field)
+        mine = tf.where(other & in_group)
+        code = int(each) % (INT + 1)
+        values = values_of(entries, tf.gather(cells.entry, mine[:, 0]), code)
+        message, field = _LISTS[code]
+        encoded = encode(message, {"value": values.to_tensor()}, values.row_lengths())
+        encoded = encode("Feature", {field: encoded})
+        feature = tf.tensor_scatter_nd_update(feature, mine, encoded)
+    column = tf.gather(tf.constant(names(table)), tf.gather(numbered.column, cells.field))
+    return cells.row, encode("Features.FeatureEntry", {"key": column, "value": feature})

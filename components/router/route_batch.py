@@ -7,18 +7,20 @@ import numpy as np
 import tensorflow as tf
 
 from branchline.components.router.rewrite import rewrite
-from branchline.components.routing.parse_batch import Column, parse
-from branchline.components.routing.read_fields import Problem, read_fields
+from branchline.components.routing.number_fields import Problem, number_fields, problems_of
+from branchline.components.routing.parse_batch import parse
+from branchline.components.routing.read_fields import read_cells
 from branchline.components.routing.routing_fn import route_index
 from branchline.schemas import RoutingTable, from_json
-from branchline.schemas.errors import RESERVED_KEYS
+from branchline.schemas.errors import OFFSET, SOURCE
 
 
 class Routed(NamedTuple):
     """What became of a batch.
 
     Attributes:
-        examples: Route → its examples, rewritten.
+        examples: Route → its examples, rewritten, in the order of the batch; only routes that have
+            some.
         aside: (position in the batch, why) of every example that no route could use.
     """
 
@@ -31,61 +33,55 @@ class BatchRouter:
 
     Args:
         table: The routes.
+        label: Whether an example has to have its route's labels; without, they pass as any field
+            that nobody declared.
     """
 
-    def __init__(self, table: RoutingTable) -> None:
+    def __init__(self, table: RoutingTable, *, label: bool = True) -> None:
         self._table = table
-        self._problems: list[Problem] = [Problem("no_route", _no_route(table))]
+        self._numbered = number_fields(table, label=label)
+        self._problems = problems_of(table, self._numbered)
+        self._no_route = Problem(
+            "no_route", f"no route takes it; the routes are {', '.join(table.names)}"
+        )
         self._fn = tf.function(
             self._route, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
         )
 
     def __call__(self, serialized: list[bytes]) -> Routed:
         """Routes the examples; every one of them is in the result exactly once."""
-        if not serialized:
-            return Routed({name: [] for name in self._table.names}, [])
-        outputs, problem = self._fn(tf.constant(serialized, tf.string))
-        examples = {name: rows.numpy().tolist() for name, rows in outputs.items()}
-        problem = problem.numpy()
-        aside = [(int(row), self._problems[problem[row]]) for row in np.flatnonzero(problem >= 0)]
-        return Routed(examples, aside)
+        texts, index, problem = (
+            each.numpy() for each in self._fn(tf.constant(serialized, tf.string))
+        )
+        number = np.where(problem < 0, index, -1)
+        order = np.argsort(number, kind="stable")
+        routes, starts = np.unique(number[order], return_index=True)
+        parts = (
+            dict(zip(routes.tolist(), np.split(order, starts[1:]), strict=True))
+            if len(order)
+            else {}
+        )
+        aside = parts.pop(-1, np.array([], np.int64)).tolist()
+        return Routed(
+            {self._table.names[route]: texts[rows].tolist() for route, rows in parts.items()},
+            [(row, self._why(problem[row])) for row in aside],
+        )
 
-    def _route(self, serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        columns = parse(serialized, self._table.keys)
-        index = route_index(self._table, columns)
-        problem = tf.where(index < 0, 0, -1)
-        outputs = {}
-        for number, route in enumerate(self._table.routes):
-            rows = tf.where(tf.equal(index, number))[:, 0]
-            # The first row stands in after the route's own, because protocol buffers are decoded
-            # and encoded one at least; what comes of it is dropped.
-            some = tf.concat([rows, [0]], axis=0)
-            fields = read_fields(
-                route, {key: _take(columns[key], some) for key in route.dtypes}, label=True
-            )
-            here = tf.where(fields.problem < 0, -1, fields.problem + len(self._problems))[:-1]
-            self._problems += fields.problems
-            problem = tf.tensor_scatter_nd_update(problem, rows[:, None], here)
-            good = tf.concat([tf.where(here < 0)[:, 0], tf.shape(rows, tf.int64)], axis=0)
-            kept = {key: _take(column, good) for key, column in fields.columns.items()}
-            texts = tf.gather(serialized, tf.gather(some, good))
-            fields = fields._replace(columns=kept)
-            outputs[route.name] = rewrite(self._table, route, texts, fields)[:-1]
-        return outputs, problem
+    def _why(self, problem: int) -> Problem:
+        return self._no_route if problem < 0 else self._problems[problem]
+
+    def _route(self, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        entries = parse(serialized, self._table)
+        index = route_index(self._table, entries)
+        cells = read_cells(self._table, self._numbered, entries, index)
+        texts = rewrite(self._table, self._numbered, entries, index, cells)
+        return texts, index, cells.problem
 
 
 @functools.lru_cache(maxsize=4)
-def batch_router(table_json: str) -> BatchRouter:
-    """Gives the process's one router of a table, whose tracing takes a second or two."""
-    return BatchRouter(from_json(table_json))
-
-
-def _take(column: Column, rows: tf.Tensor) -> Column:
-    return Column(*(tf.gather(part, rows) for part in column))
-
-
-def _no_route(table: RoutingTable) -> str:
-    return f"no route takes it; the routes are {', '.join(table.names)}"
+def batch_router(table_json: str, *, label: bool = True) -> BatchRouter:
+    """Gives the process's one router of a table, whose tracing takes a second or so."""
+    return BatchRouter(from_json(table_json), label=label)
 
 
 def describe_record(serialized: bytes) -> tuple[dict, str | None, int | None]:
@@ -98,5 +94,5 @@ def describe_record(serialized: bytes) -> tuple[dict, str | None, int | None]:
         if kind == "bytes_list":
             values = [value.decode(errors="backslashreplace") for value in values]
         record[key] = values[0] if len(values) == 1 else values
-    source, offset, _ = (record.pop(key, None) for key in RESERVED_KEYS)
+    source, offset = (record.pop(key, None) for key in (SOURCE, OFFSET))
     return record, source, offset

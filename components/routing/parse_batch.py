@@ -1,102 +1,146 @@
 """Parses serialized examples whose values may be of any type.
 
 `tf.io.parse_example` wants one type for a key and fails the whole batch otherwise; a stream of
-mixed records has 3.0, 3 and "3" under one key. Here the protocol buffer is decoded by TensorFlow's
-`decode_proto`, in the graph, so that a Beam batch and a served model run the same operations.
+mixed records has 3.0, 3 and "3" under one key, and each of many routes has keys of its own. So a
+batch is taken apart into one flat list of entries, a key with its values, over all of its rows:
+the number of operations does not depend on how many keys there are, and nothing is padded.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from branchline.components.routing.find import find
+from branchline.schemas import RoutingTable
+from branchline.schemas.errors import RESERVED_KEYS
+
 ABSENT, STRING, FLOAT, INT = 0, 1, 2, 3
 DTYPE_CODES = {"string": STRING, "float": FLOAT, "int": INT}
+_LISTS = ("bytes_list", "float_list", "int64_list")  # in the order of the codes
+_SPECS = {
+    name: tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
+    for name, dtype in zip(_LISTS, (tf.string, tf.float32, tf.int64), strict=True)
+}
 
 
-class Column(NamedTuple):
-    """The values of one key over a batch, in the type that each example holds them.
+class Entries(NamedTuple):
+    """The features of all examples of a batch, one after the other.
 
     Attributes:
-        dtype: int32 [batch], ABSENT, STRING, FLOAT or INT; a key without a value is ABSENT.
-        size: int32 [batch], how many values.
-        strings: string [batch, width], padded; filled where dtype is STRING.
-        floats: float32 [batch, width].
-        ints: int64 [batch, width].
+        num_rows: int64 [], how many examples there are.
+        row: int64 [n], the example that holds it, in order.
+        key: string [n].
+        name: int64 [n], the index of the key in `names(table)`, -1 for a key that is not there.
+        entry: string [n], the serialized Features.FeatureEntry.
+        feature: string [n], the serialized Feature in it.
+        kind: int64 [n], STRING, FLOAT or INT, ABSENT for a feature of no kind or no `name`.
+        size: int64 [n], how many values; 0 where there is no `name`.
+        strings: string [n, None], the values where the kind is STRING, else none.
+        floats: float32 [n, None].
+        ints: int64 [n, None].
     """
 
-    dtype: tf.Tensor
+    num_rows: tf.Tensor
+    row: tf.Tensor
+    key: tf.Tensor
+    name: tf.Tensor
+    entry: tf.Tensor
+    feature: tf.Tensor
+    kind: tf.Tensor
     size: tf.Tensor
-    strings: tf.Tensor
-    floats: tf.Tensor
-    ints: tf.Tensor
+    strings: tf.RaggedTensor
+    floats: tf.RaggedTensor
+    ints: tf.RaggedTensor
 
 
-def entries(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Splits serialized examples into their features, without looking into these.
-
-    Args:
-        serialized: string [batch], tf.train.Example protocol buffers, at least one.
-
-    Returns:
-        Entries (serialized Features.FeatureEntry) string [batch, num], their keys string
-        [batch, num], and how many of the num are real int32 [batch].
-    """
-    _, features = decode(serialized, "Example", "features", tf.string)
-    sizes, found = decode(features[:, 0], "Features", "feature", tf.string)
-    _, keys = decode(found, "Features.FeatureEntry", "key", tf.string)
-    return found, keys[..., 0], sizes
+def names(table: RoutingTable) -> list[str]:
+    """Every key that means something: what conditions and routes read, columns, and our own."""
+    columns = {name for route in table.names for name in table.columns(route).values()}
+    return sorted({*table.keys, *columns, *RESERVED_KEYS})
 
 
-def parse(serialized: tf.Tensor, keys: Iterable[str]) -> dict[str, Column]:
-    """Reads the values of `keys`, whatever their types.
+def parse(serialized: tf.Tensor, table: RoutingTable) -> Entries:
+    """Takes a batch apart.
 
     Args:
-        serialized: string [batch], tf.train.Example protocol buffers, at least one.
-        keys: What to read; a key that an example lacks is ABSENT there.
-
-    Returns:
-        Key → Column.
+        serialized: string [batch], tf.train.Example protocol buffers.
+        table: Names the keys whose values are read.
 
     Raises:
         tf.errors.InvalidArgumentError: Some bytes are not an Example.
     """
-    names = list(keys)
-    found, found_keys, _ = entries(serialized)
-    # Of entries with equal keys the last counts, as in any protocol buffer map.
-    hits = tf.cast(tf.equal(found_keys[:, :, None], tf.constant(names)[None, None, :]), tf.int32)
-    last = tf.reduce_max(hits * tf.range(1, tf.shape(found)[1] + 1)[None, :, None], axis=1)
-    wanted = tf.gather(tf.pad(found, [[0, 0], [1, 0]]), last, axis=1, batch_dims=1)
-    _, features = decode(wanted, "Features.FeatureEntry", "value", tf.string)
-    lists = [
-        tf.unstack(decode(features[..., 0], "Feature", field, tf.string)[1][..., 0], axis=1)
-        for field in ("bytes_list", "float_list", "int64_list")
-    ]
-    return dict(zip(names, map(_column, *lists), strict=True))
+    _, (features,) = decode(serialized, "Example", ["features"])
+    sizes, (found,) = decode(features[:, 0], "Features", ["feature"])
+    there = tf.sequence_mask(sizes[:, 0], tf.shape(found)[1])
+    entry = tf.boolean_mask(found, there)
+    _, (keys, values) = decode(entry, "Features.FeatureEntry", ["key", "value"])
+    key, feature = keys[:, 0], values[:, 0]
+    name = find(key, names(table))
+    kind = tf.where(name >= 0, _kind(feature), ABSENT)
+    lists = _values(feature, kind)
+    return Entries(
+        num_rows=tf.shape(serialized, tf.int64)[0],
+        row=tf.where(there)[:, 0],
+        key=key,
+        name=name,
+        entry=entry,
+        feature=feature,
+        kind=kind,
+        size=tf.add_n([each.row_lengths() for each in lists]),
+        strings=lists[0],
+        floats=lists[1],
+        ints=lists[2],
+    )
 
 
-def decode(messages: tf.Tensor, name: str, field: str, dtype: tf.DType) -> tuple:
-    """Reads one field of protocol buffers.
+def _kind(feature: tf.Tensor) -> tf.Tensor:
+    sizes, _ = decode(feature, "Feature", list(_LISTS))
+    codes = tf.minimum(sizes, 1) * tf.constant([[STRING, FLOAT, INT]])
+    return tf.cast(tf.reduce_max(codes, axis=1), tf.int64)
+
+
+def _values(feature: tf.Tensor, kind: tf.Tensor) -> list[tf.RaggedTensor]:
+    """Reads features as if each were an example of its own, its key the name of its kind."""
+    name = tf.gather(tf.constant(["", *_LISTS]), kind)
+    entry = encode("Features.FeatureEntry", {"key": name, "value": feature})
+    alone = encode("Example", {"features": encode("Features", {"feature": entry})})
+    read = tf.io.parse_example(tf.where(tf.equal(kind, ABSENT), "", alone), _SPECS)
+    return [read[each] for each in _LISTS]
+
+
+def decode(messages: tf.Tensor, name: str, fields: list[str]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Reads fields of protocol buffers, texts or messages.
 
     Args:
-        messages: string [...], serialized, at least one.
+        messages: string [n], serialized.
         name: What they are, in the package `tensorflow`.
-        field: What to read.
-        dtype: Its type; string for a message.
+        fields: What to read.
 
     Returns:
-        How many values there are int32 [...], and these, padded by at least one, [..., width].
+        How many values there are int32 [n, fields], and the values of each field, string
+        [n, width], padded by at least one.
     """
-    sizes, (values,) = tf.io.decode_proto(messages, f"tensorflow.{name}", [field], [dtype])
-    one_wider = [[0, 0]] * messages.shape.rank + [[0, 1]]
-    return sizes[..., 0], tf.pad(values, one_wider)
+    one_more = tf.concat([messages, [""]], axis=0)  # the operation refuses to decode none
+    types = [tf.string] * len(fields)
+    sizes, values = tf.io.decode_proto(one_more, f"tensorflow.{name}", fields, types)
+    return sizes[:-1], [tf.pad(each[:-1], [[0, 0], [0, 1]]) for each in values]
 
 
-def _column(strings: tf.Tensor, floats: tf.Tensor, ints: tf.Tensor) -> Column:
-    num_strings, strings = decode(strings, "BytesList", "value", tf.string)
-    num_floats, floats = decode(floats, "FloatList", "value", tf.float32)
-    num_ints, ints = decode(ints, "Int64List", "value", tf.int64)
-    one = tf.constant(1)
-    dtype = tf.minimum(num_strings, one) * STRING
-    dtype += tf.minimum(num_floats, one) * FLOAT + tf.minimum(num_ints, one) * INT
-    return Column(dtype, num_strings + num_floats + num_ints, strings, floats, ints)
+def encode(name: str, fields: dict[str, tf.Tensor], sizes: tf.Tensor | None = None) -> tf.Tensor:
+    """Writes protocol buffers.
+
+    Args:
+        name: What they are, in the package `tensorflow`.
+        fields: Field → its one value [n], or with `sizes` its values [n, width].
+        sizes: int [n], how many of the values of the one field are real.
+
+    Returns:
+        string [n], serialized.
+    """
+    values = list(fields.values())
+    if sizes is None:
+        values = [each[:, None] for each in values]
+        sizes = tf.ones([tf.shape(values[0])[0], len(fields)], tf.int32)
+    else:
+        sizes = tf.cast(sizes, tf.int32)[:, None]
+    return tf.io.encode_proto(sizes, values, list(fields), f"tensorflow.{name}")

@@ -1,30 +1,208 @@
-"""Reads a route's features and labels out of parsed examples, as the types the route declares.
+"""Reads the features and labels of a mixed batch, each row's as the types its route declares.
 
 Whole numbers stand for floats, numbers for texts, and floats without a fraction for whole numbers;
 what cannot be read so is a problem of the record, found here for training and for serving alike.
+A key is read under its own name, or, where an example does not hold it, under its column's, which
+a routed example has.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-from branchline.components.routing.parse_batch import ABSENT, FLOAT, INT, STRING, Column
-from branchline.schemas import Ids, Route, Target
+from branchline.components.routing.find import find_code
+from branchline.components.routing.number_fields import (
+    CHECKS,
+    MISSING,
+    RANGE,
+    SHAPE,
+    TEXT,
+    VALUE,
+    Numbered,
+    Problem,
+    number_fields,
+    problems_of,
+)
+from branchline.components.routing.parse_batch import ABSENT, FLOAT, INT, STRING, Entries, names
+from branchline.schemas import RoutingTable
+
+_FINE, _NONE = np.int64(-1), np.int64(2**63 - 1)  # _NONE is above every problem
 
 
-class Problem(NamedTuple):
-    """Why a record cannot be used: a word to count by, and a sentence for people."""
-
-    reason: str
-    detail: str
-
-
-class Fields(NamedTuple):
-    """What the examples of one route hold.
+class Cells(NamedTuple):
+    """The fields that the rows of a batch hold for their own routes.
 
     Attributes:
-        columns: Key → Column whose `dtype` is the declared type, or ABSENT.
-        problem: int32 [batch], an index into `problems`, -1 where all is well.
+        problem: int64 [batch], an index into `problems`, -1 where all is well.
+        problems: What the indices mean.
+        row: int64 [m], the row of a field with a value, in a row without a problem; in order.
+        field: int64 [m], its number, see `number_fields`.
+        entry: int64 [m], the place of its values in the entries.
+        declared: bool [n], whether an entry is a field of its row's route.
+    """
+
+    problem: tf.Tensor
+    problems: list[Problem]
+    row: tf.Tensor
+    field: tf.Tensor
+    entry: tf.Tensor
+    declared: tf.Tensor
+
+
+def read_cells(
+    table: RoutingTable, numbered: Numbered, entries: Entries, index: tf.Tensor
+) -> Cells:
+    """Finds every row's fields, and what is wrong with them.
+
+    Args:
+        table: The routes.
+        numbered: Their fields, as `number_fields` gives them with or without labels.
+        entries: The batch.
+        index: int32 [batch], the route of each row, -1 for none.
+    """
+    index = tf.cast(index, tf.int64)
+    place, declared = _places(table, numbered, entries, index)
+    slots = tf.range(tf.shape(place, tf.int64)[1])[None, :]
+    count = tf.gather(tf.constant([0, *numbered.count], tf.int64), index + 1)
+    cells = tf.where(slots < count[:, None])
+    row, entry = cells[:, 0], tf.gather_nd(place, cells)
+    first = tf.gather(tf.constant([0, *numbered.first], tf.int64), index + 1)
+    field = tf.gather(first, row) + cells[:, 1]
+    size = tf.gather(tf.pad(entries.size, [[0, 1]]), entry)
+    problem = _problem(numbered, entries, field, entry, size)
+    problem = tf.math.unsorted_segment_min(problem, row, entries.num_rows)
+    problem = tf.minimum(problem, _without_label(numbered, index, row, field, size))
+    problem = tf.where(tf.equal(problem, _NONE), _FINE, problem)
+    good = (size > 0) & (tf.gather(problem, row) < 0)
+    row, field, entry = (tf.boolean_mask(each, good) for each in (row, field, entry))
+    return Cells(problem, problems_of(table, numbered), row, field, entry, declared)
+
+
+def _places(
+    table: RoutingTable, numbered: Numbered, entries: Entries, index: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Finds the entry of each field of each row.
+
+    Returns:
+        int64 [batch, slots], n where there is none; and which entries are fields, bool [n].
+    """
+    num, route = len(names(table)), tf.gather(index, entries.row)
+    known = (route >= 0) & (entries.name >= 0)
+    code = tf.where(known, route * num + entries.name, -1)
+    shape = tf.stack([entries.num_rows, np.max(numbered.count)])
+    declared = tf.zeros_like(known)
+    places = []
+    for name in (numbered.key, numbered.column):
+        field = find_code(code, numbered.route * num + name)
+        declared |= field >= 0
+        mine = tf.where(field >= 0)[:, 0]
+        slot = tf.gather(tf.constant(numbered.slot, tf.int64), tf.gather(field, mine))
+        cell = tf.stack([tf.gather(entries.row, mine), slot], axis=1)
+        # Of entries with equal keys the last counts, as in any protocol buffer map.
+        none = tf.fill(shape, tf.constant(-1, tf.int64))
+        places.append(tf.tensor_scatter_nd_max(none, cell, mine))
+    size = tf.pad(entries.size, [[1, 0]])
+    place = tf.where(tf.gather(size, places[0] + 1) > 0, *places)
+    return tf.where(place < 0, tf.shape(entries.row, tf.int64)[0], place), declared
+
+
+def _problem(
+    numbered: Numbered, entries: Entries, field: tf.Tensor, entry: tf.Tensor, size: tf.Tensor
+) -> tf.Tensor:
+    """Finds the first problem of each cell: int64 [m], _NONE where all is well."""
+    num = tf.shape(entries.row, tf.int64)[0] + 1  # the last stands for a field that is not there
+    floats, of_float = entries.floats.values, entries.floats.value_rowids()
+    finite = tf.math.is_finite(floats)
+    whole = tf.equal(tf.floor(floats), floats) & (tf.abs(floats) < 2.0**31)
+    odd = [
+        tf.math.unsorted_segment_max(tf.cast(~good, tf.int32), of_float, num) > 0
+        for good in (finite, whole)
+    ]
+    ints = tf.concat([entries.ints.values, tf.cast(floats, tf.int64)], axis=0)
+    of_int = tf.concat([entries.ints.value_rowids(), of_float], axis=0)
+    low = tf.gather(tf.math.unsorted_segment_min(ints, of_int, num), entry)
+    high = tf.gather(tf.math.unsorted_segment_max(ints, of_int, num), entry)
+    not_finite, fraction = (tf.gather(each, entry) for each in odd)
+    kind = tf.gather(tf.pad(entries.kind, [[0, 1]]), entry)
+    want, num_values, classes = (
+        tf.gather(tf.constant(each, tf.int64), field)
+        for each in (numbered.dtype, numbered.num_values, numbered.classes)
+    )
+    required = tf.gather(tf.constant(numbered.required), field)
+    there = size > 0
+    is_text = tf.equal(kind, STRING) & tf.not_equal(want, STRING)
+    bad_value = (tf.equal(want, FLOAT) & not_finite) | (tf.equal(want, INT) & fraction)
+    bad = {
+        TEXT: is_text & there,
+        VALUE: bad_value & there,
+        MISSING: required & ~there,
+        SHAPE: there & (num_values >= 0) & tf.not_equal(size, num_values),
+        RANGE: there & (classes >= 0) & ((low < 0) | (high >= classes)),
+    }
+    problem = tf.fill(tf.shape(field), _NONE)
+    for check in reversed(CHECKS):
+        problem = tf.where(bad[check], field * len(CHECKS) + check, problem)
+    return problem
+
+
+def _without_label(
+    numbered: Numbered, index: tf.Tensor, row: tf.Tensor, field: tf.Tensor, size: tf.Tensor
+) -> tf.Tensor:
+    """Finds the rows that lack all of their labels, which would teach nothing: int64 [batch]."""
+    is_label = tf.gather(tf.constant(numbered.is_label), field) & (size > 0)
+    num_rows = tf.shape(index, tf.int64)[0]
+    labels = tf.math.unsorted_segment_sum(tf.cast(is_label, tf.int32), row, num_rows)
+    wanted = tf.gather(tf.constant([False, *numbered.some_label]), index + 1)
+    problem = len(numbered.fields) * len(CHECKS) + index
+    return tf.where(wanted & tf.equal(labels, 0), problem, _NONE)
+
+
+def values_of(entries: Entries, entry: tf.Tensor, dtype: int) -> tf.RaggedTensor:
+    """The values of some entries [m, None] in a declared type, given that they can be read so.
+
+    Args:
+        entries: The batch.
+        entry: int64 [m], which entries.
+        dtype: STRING, FLOAT or INT.
+    """
+    strings, floats, ints = (
+        tf.gather(each, entry) for each in (entries.strings, entries.floats, entries.ints)
+    )
+    if dtype == STRING:
+        floats = floats.with_flat_values(tf.strings.as_string(floats.flat_values, shortest=True))
+        ints = ints.with_flat_values(tf.strings.as_string(ints.flat_values))
+        return tf.concat([strings, floats, ints], axis=1)  # each row has values in one of them
+    if dtype == FLOAT:
+        return tf.concat([floats, tf.cast(ints, tf.float32)], axis=1)
+    return tf.concat([tf.cast(floats, tf.int64), ints], axis=1)
+
+
+class Column(NamedTuple):
+    """The values of one column of routed examples over a mixed batch, in its declared type.
+
+    Attributes:
+        dtype: int32 [batch], the column's STRING, FLOAT or INT; ABSENT in a row whose route does
+            not declare the column, that lacks it, or that has a problem.
+        size: int32 [batch], how many values; 0 where ABSENT.
+        strings: string [batch, width], padded by at least one; [batch, 0] in another type.
+        floats: float32 [batch, width], so too.
+        ints: int64 [batch, width], so too.
+    """
+
+    dtype: tf.Tensor
+    size: tf.Tensor
+    strings: tf.Tensor
+    floats: tf.Tensor
+    ints: tf.Tensor
+
+
+class TableFields(NamedTuple):
+    """What the rows of a mixed batch hold.
+
+    Attributes:
+        columns: Column of routed examples → its values.
+        problem: int32 [batch], an index into `problems`, -1 where all is well or no route is.
         problems: What the indices mean.
     """
 
@@ -33,122 +211,59 @@ class Fields(NamedTuple):
     problems: list[Problem]
 
 
-def read_fields(route: Route, columns: dict[str, Column], *, label: bool) -> Fields:
-    """Reads the features of `route`, and with `label` its labels too.
+def read_table_fields(
+    table: RoutingTable, entries: Entries, index: tf.Tensor, *, label: bool
+) -> TableFields:
+    """Reads the features of all routes, and with `label` the labels too, each in its own rows.
 
     Args:
-        route: What to read, and as what.
-        columns: Parsed values of at least the keys that the route declares.
+        table: The routes.
+        entries: What `parse` gives.
+        index: int32 [batch], the route of each row, -1 for none.
         label: Whether to read and check the labels.
     """
-    labels = route.labels if label else {}
-    checks: list[tuple[tf.Tensor, Problem]] = []
-    read: dict[str, Column] = {}
-    for key in (*route.features, *labels):
-        read[key], found = _coerce(key, columns[key], route.dtypes[key])
-        checks += found
-        if key in labels:
-            checks += _check_label(key, labels[key], read[key])
-        else:
-            checks += _check(route, key, read)
-    checks += _check_any_label(labels, read)
-    problem = tf.fill(tf.shape(checks[0][0]), -1)
-    for index, (bad, _) in reversed(list(enumerate(checks))):
-        problem = tf.where(bad, index, problem)
-    return Fields(read, problem, [why for _, why in checks])
+    numbered = number_fields(table, label=label)
+    cells = read_cells(table, numbered, entries, index)
+    columns: dict[str, Column] = {}
+    for dtype in (STRING, FLOAT, INT):
+        columns |= _columns(numbered, entries, cells, dtype)
+    return TableFields(columns, tf.cast(cells.problem, tf.int32), cells.problems)
 
 
-def _coerce(key: str, column: Column, dtype: str) -> tuple[Column, list]:
-    is_float, is_int = tf.equal(column.dtype, FLOAT), tf.equal(column.dtype, INT)
-    is_string = tf.equal(column.dtype, STRING)
-    positions = tf.range(tf.reduce_max(column.size))[None, :] < column.size[:, None]
-    if dtype == "string":
-        floats = tf.strings.as_string(column.floats[:, :1], shortest=True)
-        numbers = tf.where(is_float[:, None], floats, tf.strings.as_string(column.ints[:, :1]))
-        strings = tf.where((is_float | is_int)[:, None], numbers, column.strings[:, :1])
-        return _as(column, STRING, strings=strings), []
-    wrong = [(is_string, Problem("wrong_type", f"{key}: got a text, expected {_NAMES[dtype]}"))]
-    if dtype == "float":
-        width = tf.maximum(tf.shape(column.floats)[1], tf.shape(column.ints)[1])
-        ints = tf.cast(widen(column.ints, width), tf.float32)
-        floats = tf.where(is_int[:, None], ints, widen(column.floats, width))
-        finite = tf.math.is_finite(floats[:, : tf.shape(positions)[1]])
-        odd = tf.logical_not(finite) & positions
-        bad = is_float & tf.reduce_any(odd, axis=1)
-        wrong.append((bad, Problem("not_finite", f"{key}: got NaN or infinity")))
-        return _as(column, FLOAT, floats=floats), wrong
-    width = tf.maximum(tf.shape(column.floats)[1], tf.shape(column.ints)[1])
-    floats = widen(column.floats, width)
-    whole = tf.equal(tf.floor(floats), floats) & (tf.abs(floats) < 2.0**31)
-    broken = tf.logical_not(whole[:, : tf.shape(positions)[1]])
-    bad = is_float & tf.reduce_any(broken & positions, axis=1)
-    wrong.append((bad, Problem("wrong_type", f"{key}: got a fraction, expected a whole number")))
-    ints = tf.where(
-        (is_float & ~bad)[:, None], tf.cast(floats, tf.int64), widen(column.ints, width)
+def _columns(numbered: Numbered, entries: Entries, cells: Cells, dtype: int) -> dict[str, Column]:
+    """Spreads the cells of one type over their columns: about four operations for each."""
+    mine = np.flatnonzero(numbered.dtype == dtype)
+    names = sorted({numbered.fields[field].column for field in mine})
+    if not names:
+        return {}
+    number = np.full(len(numbered.fields), -1)
+    number[mine] = [names.index(numbered.fields[field].column) for field in mine]
+    column = tf.gather(tf.constant(number, tf.int64), cells.field)
+    # Column by column, so that one split gives each its own.
+    last = tf.constant(len(names), tf.int64)
+    order = tf.argsort(tf.where(column < 0, last, column), stable=True)
+    order = order[: tf.math.count_nonzero(column >= 0, dtype=tf.int32)]
+    row, column = tf.gather(cells.row, order), tf.gather(column, order)
+    values = values_of(entries, tf.gather(cells.entry, order), dtype)
+    sizes = values.row_lengths()
+    cell = tf.stack([column, row], axis=1)
+    shape = tf.stack([tf.constant(len(names), tf.int64), entries.num_rows])
+    size = tf.unstack(tf.scatter_nd(cell, tf.cast(sizes, tf.int32), shape), num=len(names))
+    per_column = tf.math.unsorted_segment_sum(sizes, column, len(names))
+    width = tf.math.unsorted_segment_max(sizes, column, len(names))
+    width = tf.unstack(tf.maximum(width, 1), num=len(names))
+    position = tf.range(tf.size(values.flat_values, tf.int64)) - tf.repeat(
+        values.row_starts(), sizes
     )
-    return _as(column, INT, ints=ints), wrong
-
-
-_NAMES = {"float": "a number", "int": "a whole number"}
-
-
-def _as(column: Column, dtype: int, **values: tf.Tensor) -> Column:
-    present = tf.where(tf.equal(column.dtype, ABSENT), ABSENT, dtype)
-    return column._replace(dtype=present, **values)
-
-
-def widen(values: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Pads values [batch, n] to [batch, width]."""
-    return tf.pad(values, tf.stack([[0, 0], [0, width - tf.shape(values)[1]]]))
-
-
-def _check(route: Route, key: str, read: dict[str, Column]) -> list:
-    kind, column = route.features[key], read[key]
-    present = column.size > 0
-    checks = []
-    if kind.required:
-        checks.append(
-            (
-                tf.logical_not(present),
-                Problem("feature_missing", f"{key}: is missing, expected {kind}"),
-            )
-        )
-    if kind.num_values is not None:
-        bad = present & tf.not_equal(column.size, kind.num_values)
-        checks.append(
-            (
-                bad,
-                Problem(
-                    "wrong_shape", f"{key}: expected {kind.num_values} value(s), got another number"
-                ),
-            )
-        )
-    if isinstance(kind, Ids):
-        ids = column.ints[:, : kind.length]
-        bad = tf.reduce_any((ids < 0) | (ids >= kind.num_ids), axis=1)
-        checks.append((bad, Problem("out_of_range", f"{key}: expected ids in [0, {kind.num_ids})")))
-    return checks
-
-
-def _check_label(key: str, target: Target, column: Column) -> list:
-    num = target.num_values
-    missing = tf.equal(column.size, 0)
-    wanted = f"{num} labels, got another number" if target.shape else "one label, got several"
-    bad = tf.not_equal(column.size, num) & tf.logical_not(missing)
-    checks = [(bad, Problem("wrong_shape", f"{key}: expected {wanted}"))]
-    if not target.optional:
-        checks.insert(0, (missing, Problem("label_missing", f"{key}: the label is missing")))
-    if target.classes is not None:
-        ints = column.ints[:, :num]
-        bad = tf.reduce_any((ints < 0) | (ints >= target.classes), axis=1)
-        why = f"{key}: expected a label in [0, {target.classes})"
-        checks.append((bad, Problem("label_out_of_range", why)))
-    return checks
-
-
-def _check_any_label(labels: dict[str, Target], read: dict[str, Column]) -> list:
-    """A record may lack each of its labels, but not all: it would teach nothing."""
-    if not labels or not all(target.optional for target in labels.values()):
-        return []
-    none = tf.reduce_all(tf.stack([tf.equal(read[key].size, 0) for key in labels]), axis=0)
-    return [(none, Problem("label_missing", f"{', '.join(labels)}: all labels are missing"))]
+    places = tf.split(tf.stack([tf.repeat(row, sizes), position], 1), per_column, num=len(names))
+    flat = tf.split(values.flat_values, per_column, num=len(names))
+    none = [
+        tf.zeros(tf.stack([entries.num_rows, 0]), of) for of in (tf.string, tf.float32, tf.int64)
+    ]
+    columns = {}
+    for each, name in enumerate(names):
+        dense = tf.scatter_nd(places[each], flat[each], tf.stack([entries.num_rows, width[each]]))
+        parts = [dense if code == dtype else none[code - 1] for code in (STRING, FLOAT, INT)]
+        code = tf.where(size[each] > 0, dtype, ABSENT)
+        columns[name] = Column(code, size[each], *parts)
+    return columns

@@ -1,73 +1,220 @@
 """Compiles a routing table to TensorFlow operations; the one definition of routing.
 
-The Router runs it on batches of records, the exported model on what it is asked.
+The Router runs it on batches of records, the exported model on what it is asked. All conditions
+are evaluated at once, as `plan_conditions` lays them out: the number of operations grows with how
+deep they are nested, not with how many routes, keys or values there are.
 """
 
-from functools import reduce
+import functools
+from collections.abc import Callable
+from typing import NamedTuple, cast
 
+import numpy as np
 import tensorflow as tf
 
-from branchline.components.routing.parse_batch import DTYPE_CODES, FLOAT, INT, STRING, Column
+from branchline.components.routing.find import find
+from branchline.components.routing.parse_batch import (
+    ABSENT,
+    DTYPE_CODES,
+    FLOAT,
+    INT,
+    STRING,
+    Entries,
+    names,
+)
+from branchline.components.routing.plan_conditions import Atom, Plan, plan
 from branchline.schemas import RoutingTable
-from branchline.schemas import conditions as when
+
+_NO_CLASS = -1
 
 
-def route_index(table: RoutingTable, columns: dict[str, Column]) -> tf.Tensor:
+def route_index(table: RoutingTable, entries: Entries) -> tf.Tensor:
     """Finds the first route that takes each example.
 
     Args:
         table: The routes, in order.
-        columns: Parsed values of at least the keys that the conditions read.
+        entries: What `parse` gives.
 
     Returns:
         int32 [batch], an index into `table.routes`, -1 where no route matches.
     """
-    held = tf.stack([holds(route.condition, columns) for route in table.routes], axis=1)
-    first = tf.argmax(tf.cast(held, tf.int32), axis=1, output_type=tf.int32)
-    return tf.where(tf.reduce_any(held, axis=1), first, -1)
+    planned = plan([route.condition for route in table.routes])
+    nodes = _atoms(table, planned, entries)
+    for level in planned.levels:
+        literals = _literals(nodes, [each for literals in level for each in literals])
+        node = np.repeat(np.arange(len(level)), [len(literals) for literals in level])
+        all_of = tf.math.segment_min(tf.cast(literals, tf.int32), node)
+        nodes = tf.concat([nodes, all_of > 0], axis=0)
+    held = _literals(nodes, planned.roots)
+    first = tf.argmax(tf.cast(held, tf.int32), axis=0, output_type=tf.int32)
+    return tf.where(tf.reduce_any(held, axis=0), first, -1)
 
 
-@tf.autograph.experimental.do_not_convert  # AutoGraph does not know match statements
-def holds(condition: when.Condition, columns: dict[str, Column]) -> tf.Tensor:
-    """Evaluates a condition: bool [batch]."""
-    match condition:
-        case when.Present(key):
-            return columns[key].size > 0
-        case when.DType(key, dtype):
-            return tf.equal(columns[key].dtype, DTYPE_CODES[dtype])
-        case when.IsIn(key, values):
-            return reduce(tf.logical_or, [_equals(columns[key], value) for value in values])
-        case when.Greater(key, value):
-            return _compare(tf.greater, columns[key], value)
-        case when.Less(key, value):
-            return _compare(tf.less, columns[key], value)
-        case when.All(conditions):
-            return reduce(tf.logical_and, [holds(each, columns) for each in conditions])
-        case when.Any(conditions):
-            return reduce(tf.logical_or, [holds(each, columns) for each in conditions])
-        case when.Not(inner):
-            return tf.logical_not(holds(inner, columns))
-    raise TypeError(f"no rule for the condition {condition!r}")
+def _literals(nodes: tf.Tensor, literals: list[tuple[int, bool]]) -> tf.Tensor:
+    negated = tf.constant([negated for _, negated in literals])
+    values = tf.gather(nodes, tf.constant([number for number, _ in literals]))
+    return tf.not_equal(values, negated[:, None])
 
 
-def _one(column: Column, dtype: int) -> tf.Tensor:
-    return tf.equal(column.dtype, dtype) & tf.equal(column.size, 1)
+class _Keys(NamedTuple):
+    """What the rows hold under the keys that conditions read, each [keys, batch].
+
+    Attributes:
+        dtype: int64, a code.
+        single: The code where there is exactly one value, else ABSENT.
+        number: The one float.
+        whole: The one int.
+        exact: The class of the one value.
+        rounded: The class of the one int as a float64.
+    """
+
+    dtype: tf.Tensor
+    single: tf.Tensor
+    number: tf.Tensor
+    whole: tf.Tensor
+    exact: tf.Tensor
+    rounded: tf.Tensor
 
 
-def _equals(column: Column, value: when.Scalar) -> tf.Tensor:
-    if isinstance(value, str):
-        return _one(column, STRING) & tf.equal(column.strings[:, 0], value.encode())
-    return _compare(tf.equal, column, value)
+def _atoms(table: RoutingTable, planned: Plan, entries: Entries) -> tf.Tensor:
+    """Evaluates the atoms: bool [atoms, batch]."""
+    keys = sorted({atom.key for atom in planned.atoms})
+    held = _read_keys(table, planned, keys, entries)
+    parts, order = [], []
+    for kind, evaluate in _EVALUATE.items():
+        chosen = [number for number, atom in enumerate(planned.atoms) if atom.kind == kind]
+        if not chosen:
+            continue
+        atoms = [planned.atoms[number] for number in chosen]
+        rows = tf.constant([keys.index(atom.key) for atom in atoms])
+        parts.append(evaluate(_Keys(*(tf.gather(part, rows) for part in held)), atoms))
+        order += chosen
+    return tf.gather(tf.concat(parts, axis=0), tf.constant(np.argsort(order)))
 
 
-def _compare(operation, column: Column, value: float) -> tf.Tensor:
+def _read_keys(table: RoutingTable, planned: Plan, keys: list[str], entries: Entries) -> _Keys:
+    read = _reading(table, keys)
+    mine = tf.where(tf.reduce_any(tf.gather(read >= 0, entries.name + 1), axis=1))[:, 0]
+    row, name, kind, size, *values = (
+        tf.gather(each, mine)
+        for each in (
+            entries.row,
+            entries.name,
+            entries.kind,
+            entries.size,
+            entries.strings,
+            entries.floats,
+            entries.ints,
+        )
+    )
+    dtype = tf.where(size > 0, kind, ABSENT)
+    single = tf.where(tf.equal(size, 1), kind, ABSENT)
+    is_text, is_float, is_int = (tf.equal(single, code) for code in (STRING, FLOAT, INT))
+    text, number, whole = map(_one, values, (is_text, is_float, is_int))
+    exact = _token("f", is_float, _bits(number, tf.int32))
+    exact = tf.where(is_int, _token("i", is_int, whole), exact)
+    exact = tf.where(is_text, tf.strings.join(["s", text]), exact)
+    rounded = _token("d", is_int, _bits(tf.cast(whole, tf.float64), tf.int64))
+    parts = [dtype, single, number, whole]
+    classes = tf.constant([_NO_CLASS, *planned.classes.values()], tf.int64)
+    for token in (exact, rounded):
+        parts.append(tf.gather(classes, find(token, list(planned.classes)) + 1))
+    place = _places(tf.gather(read, name + 1), row, dtype, len(keys), entries.num_rows)
+    absent = [ABSENT, ABSENT, 0, 0, _NO_CLASS, _NO_CLASS]
+    return _Keys(
+        *(
+            tf.gather(tf.pad(part, [[1, 0]], constant_values=none), place + 1)
+            for part, none in zip(parts, absent, strict=True)
+        )
+    )
+
+
+def _reading(table: RoutingTable, keys: list[str]) -> tf.Tensor:
+    """Which of `keys` an entry stands for, by its own name and as a column of a routed example.
+
+    Returns:
+        int64 [names + 1, 2], by the entry's `name` + 1; -1 for none.
+    """
+    columns = {column: key for route in table.names for key, column in table.columns(route).items()}
+    place = {key: number for number, key in enumerate(keys)}
+    found = [[-1, -1]]
+    for name in names(table):
+        key = columns.get(name)
+        found.append([place.get(name, -1), -1 if key == name else place.get(key, -1)])
+    return tf.constant(found, tf.int64)
+
+
+def _places(
+    key: tf.Tensor, row: tf.Tensor, dtype: tf.Tensor, num_keys: int, num_rows: tf.Tensor
+) -> tf.Tensor:
+    """Finds where each row holds each key, given which `key` [n, 2] an entry stands for.
+
+    Returns:
+        int64 [keys, batch], -1 where it does not.
+    """
+    none = tf.fill(tf.stack([num_keys, num_rows]), tf.constant(-1, tf.int64))
+    places = []
+    for which in range(2):  # under its own name, and as a column
+        mine = tf.where(key[:, which] >= 0)[:, 0]
+        cell = tf.stack([tf.gather(key[:, which], mine), tf.gather(row, mine)], axis=1)
+        # Of entries with equal keys the last counts, as in any protocol buffer map.
+        places.append(tf.tensor_scatter_nd_max(none, cell, mine))
+    there = tf.gather(tf.pad(dtype, [[1, 0]]), places[0] + 1) > 0
+    return tf.where(there, *places)
+
+
+def _one(values: tf.RaggedTensor, there: tf.Tensor) -> tf.Tensor:
+    """The first value of each row that has one, else nothing."""
+    flat = tf.concat([values.flat_values, tf.zeros([1], values.dtype)], axis=0)
+    last = tf.size(values.flat_values, tf.int64)
+    return tf.gather(flat, tf.where(there, values.row_starts(), last))
+
+
+def _bits(number: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """The bits of floats, those of 0.0 for -0.0, which equals it."""
+    return tf.bitcast(tf.where(tf.equal(number, 0), tf.zeros_like(number), number), dtype)
+
+
+def _token(letter: str, there: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    """Writes numbers as `plan_conditions.tokens` does, "" for those that are not there."""
+    return tf.where(there, tf.strings.join([letter, tf.strings.as_string(number)]), "")
+
+
+def _compared(operation: Callable, held: _Keys, atoms: list[Atom]) -> tf.Tensor:
     """Compares whole numbers with whole numbers exactly, floats as the float32 they are stored as.
 
     0.1 in a recipe and 0.1 in a record are then the same number.
     """
-    of_floats = operation(column.floats[:, 0], tf.constant(value, tf.float32))
-    if isinstance(value, int):
-        of_ints = operation(column.ints[:, 0], tf.constant(int(value), tf.int64))
-    else:
-        of_ints = operation(tf.cast(column.ints[:, 0], tf.float64), tf.constant(value, tf.float64))
-    return (_one(column, FLOAT) & of_floats) | (_one(column, INT) & of_ints)
+    pairs = [cast(tuple[bool, float], atom.value) for atom in atoms]
+    with np.errstate(over="ignore"):
+        single = np.array([np.float32(value) for _, value in pairs])
+    exact = np.array([value if is_int else 0 for is_int, value in pairs], np.int64)
+    double = np.array([value for _, value in pairs], np.float64)
+    is_int = np.array([[is_int] for is_int, _ in pairs])
+    of_floats = operation(held.number, single[:, None])
+    of_ints = tf.where(
+        is_int,
+        operation(held.whole, exact[:, None]),
+        operation(tf.cast(held.whole, tf.float64), double[:, None]),
+    )
+    floats, ints = tf.equal(held.single, FLOAT), tf.equal(held.single, INT)
+    return (floats & of_floats) | (ints & of_ints)
+
+
+def _of_dtype(held: _Keys, atoms: list[Atom]) -> tf.Tensor:
+    codes = np.array([[DTYPE_CODES[str(atom.value)]] for atom in atoms], np.int64)
+    return tf.equal(held.dtype, codes)
+
+
+def _of_class(held: _Keys, atoms: list[Atom]) -> tf.Tensor:
+    classes = np.array([[atom.value] for atom in atoms], np.int64)
+    return tf.equal(held.exact, classes) | tf.equal(held.rounded, classes)
+
+
+_EVALUATE: dict[str, Callable[[_Keys, list[Atom]], tf.Tensor]] = {
+    "present": lambda held, _: tf.not_equal(held.dtype, ABSENT),
+    "dtype": _of_dtype,
+    "class": _of_class,
+    "greater": functools.partial(_compared, tf.greater),
+    "less": functools.partial(_compared, tf.less),
+}

@@ -118,7 +118,7 @@ def route_rows(table, records):
     """Route → routed examples of the records, in order; fails if one is set aside."""
     routed = BatchRouter(table)([example(record) for record in records])
     assert not routed.aside, routed.aside
-    return routed.examples
+    return {name: routed.examples.get(name, []) for name in table.names}
 
 
 def transform(root, table, splits):

@@ -81,9 +81,9 @@ WRONG = {
         "a kind such as",
     ),
     "route-feature-key": (
-        lambda: route(features={"_offset": Numeric()}),
+        lambda: route(features={"branchline.offset": Numeric()}),
         "Route('r').features",
-        "'_offset'",
+        "'branchline.offset'",
         "reserved",
     ),
     "route-label": (lambda: route(label=None), "Route('r').label", "None", "key of a field"),

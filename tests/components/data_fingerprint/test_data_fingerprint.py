@@ -138,7 +138,7 @@ def test_records_in_a_bucket_are_ingested(store, tmp_path):
     ExampleGenExecutor().Do({}, {"examples": [examples], "quarantine": [aside]}, properties)
     rows = [build.read_example(row) for row in build.read_split(examples, "all")]
     assert sorted(row["a"][1][0] for row in rows) == [1, 2]
-    assert {row["_source"][1][0] for row in rows} == {f"s3://{BUCKET}/d/a.jsonl".encode()}
+    assert {row["branchline.source"][1][0] for row in rows} == {f"s3://{BUCKET}/d/a.jsonl".encode()}
 
 
 def test_data_in_a_store_that_lets_nobody_in_is_told(monkeypatch, fingerprint):

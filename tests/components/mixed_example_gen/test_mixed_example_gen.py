@@ -42,7 +42,10 @@ def rows_of(examples, splits=SPLITS):
     found = {}
     for split in splits:
         for row in map(build.read_example, build.read_split(examples, split)):
-            place = (os.path.basename(row.pop("_source")[1][0].decode()), row.pop("_offset")[1][0])
+            place = (
+                os.path.basename(row.pop("branchline.source")[1][0].decode()),
+                row.pop("branchline.offset")[1][0],
+            )
             assert place not in found
             found[place] = (split, row)
     return found
@@ -213,8 +216,8 @@ def test_an_example_holds_texts_ints_and_floats_as_they_are():
         "t": ("string", ["ä".encode(), b""]),
         "i": ("int", [1, 2**62]),
         "f": ("float", [0.5]),
-        "_source": ("string", [b"f.csv"]),
-        "_offset": ("int", [7]),
+        "branchline.source": ("string", [b"f.csv"]),
+        "branchline.offset": ("int", [7]),
     }
 
 

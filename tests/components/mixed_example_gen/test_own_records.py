@@ -65,7 +65,7 @@ def test_without_data_the_recipe_writes_its_records_and_they_are_ingested(tmp_pa
     rows, aside = ingest(tmp_path, recipe_file)
     assert sorted(row["x"][1] for row in rows) == [[1], [2]]
     place = f"{scratch}/branchline-own-{recipe_hash(recipe_file)}/deep/records.jsonl"
-    assert {row["_source"][1][0].decode() for row in rows} == {place}
+    assert {row["branchline.source"][1][0].decode() for row in rows} == {place}
     assert [line["source"] for line in aside] == [place]
 
 

@@ -72,7 +72,7 @@ def test_a_json_object_becomes_lists_of_one_type(line, record):
         (b'{"a": 1e39}', "number_too_large", "32 bits"),
         (b'{"a": -1e400}', "number_too_large", "32 bits"),
         (b'{"a": ' + b"9" * 5000 + b"}", "number_too_large", "digits"),
-        (b'{"_offset": 1}', "reserved_key", "_offset"),
+        (b'{"branchline": {"offset": 1}}', "reserved_key", "branchline.offset: this key is"),
         (b'{"a": ' + b"[" * 3000 + b"]" * 3000 + b"}", "malformed_json", "too deeply"),
         (b'{"a":' * 3000 + b"1" + b"}" * 3000, "malformed_json", "too deeply"),
     ],
@@ -84,6 +84,12 @@ def test_a_line_that_is_no_record_says_why(line, reason, detail):
     assert before.record == after.record == {"good": [1]}
     assert (parsed.offset, parsed.record, parsed.reason) == (2, None, reason)
     assert detail in parsed.detail
+
+
+@pytest.mark.parametrize("key", ["_source", "_offset", "_id", "_route", "branchline"])
+def test_keys_that_other_systems_use_for_themselves_are_keys_like_any_other(key):
+    (parsed,) = jsonl(f'{{"{key}": 1}}'.encode())
+    assert (parsed.record, parsed.reason) == ({key: [1]}, "")
 
 
 def test_nan_is_a_float_that_the_router_judges():

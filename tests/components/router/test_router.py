@@ -27,13 +27,19 @@ TABLE = RoutingTable(
     Route("counts", when.present("x"), features={"x": Numeric()}, label="y", task="regression"),
 )
 TRAIN = [
-    {"text": "a", "good": 1, "_source": "f.jsonl", "_offset": 1},
-    {"text": "b", "good": 0, "_source": "f.jsonl", "_offset": 2},
-    {"x": 1.5, "y": 2, "_source": "f.jsonl", "_offset": 3},
-    {"text": "c", "good": 7, "note": ["p", "q"], "_source": "f.jsonl", "_offset": 4},
-    {"z": 1, "_source": "g.csv", "_offset": 2},
+    {"text": "a", "good": 1, "branchline.source": "f.jsonl", "branchline.offset": 1},
+    {"text": "b", "good": 0, "branchline.source": "f.jsonl", "branchline.offset": 2},
+    {"x": 1.5, "y": 2, "branchline.source": "f.jsonl", "branchline.offset": 3},
+    {
+        "text": "c",
+        "good": 7,
+        "note": ["p", "q"],
+        "branchline.source": "f.jsonl",
+        "branchline.offset": 4,
+    },
+    {"z": 1, "branchline.source": "g.csv", "branchline.offset": 2},
 ]
-EVAL = [{"text": "d", "good": 1, "x": 3.0, "_source": "f.jsonl", "_offset": 5}]
+EVAL = [{"text": "d", "good": 1, "x": 3.0, "branchline.source": "f.jsonl", "branchline.offset": 5}]
 
 
 def run(tmp_path, splits, *, limit=1.0, every_route=False, before=None):

@@ -1,0 +1,131 @@
+"""Numbers the fields of all routes, so that a batch's rows gather what holds for their own route.
+
+What is done with a field depends on numbers alone, its type, its size, its bounds; with these in
+arrays, a row of any route goes through the same operations.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from branchline.components.routing.parse_batch import DTYPE_CODES, names
+from branchline.schemas import Route, RoutingTable
+from branchline.schemas.fields import Field
+
+# What can be wrong with a field, in the order in which it is told.
+TEXT, VALUE, MISSING, SHAPE, RANGE = CHECKS = range(5)
+
+
+class Problem(NamedTuple):
+    """Why a record cannot be used: a word to count by, and a sentence for people."""
+
+    reason: str
+    detail: str
+
+
+class Numbered(NamedTuple):
+    """The fields [f] of all routes [k], route by route in the table's order.
+
+    Attributes:
+        fields: What they are.
+        route: int64 [f].
+        slot: int64 [f], a field's place among those of its route.
+        key: int64 [f], in `names(table)`.
+        column: int64 [f], in `names(table)`.
+        dtype: int64 [f], its code.
+        num_values: int64 [f], -1 for any number.
+        required: bool [f].
+        is_label: bool [f].
+        classes: int64 [f], -1 for no bound.
+        first: int64 [k], a route's first field.
+        count: int64 [k], how many it has.
+        some_label: bool [k], whether a record may lack each label, but not all of them.
+    """
+
+    fields: list[Field]
+    route: np.ndarray
+    slot: np.ndarray
+    key: np.ndarray
+    column: np.ndarray
+    dtype: np.ndarray
+    num_values: np.ndarray
+    required: np.ndarray
+    is_label: np.ndarray
+    classes: np.ndarray
+    first: np.ndarray
+    count: np.ndarray
+    some_label: np.ndarray
+
+
+def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
+    """Numbers the features of all routes, and with `label` their labels."""
+    place = {name: number for number, name in enumerate(names(table))}
+    of_route = [
+        [field for field in table.fields(name).values() if label or not field.is_label]
+        for name in table.names
+    ]
+    fields = [field for some in of_route for field in some]
+    count = np.array([len(some) for some in of_route], np.int64)
+    first = np.cumsum(count) - count
+    route = np.repeat(np.arange(len(count)), count)
+    bounds = [(_or_none(field.num_values), _or_none(field.classes)) for field in fields]
+    optional = [all(not field.required for field in some if field.is_label) for some in of_route]
+    return Numbered(
+        fields=fields,
+        route=route,
+        slot=np.arange(len(fields)) - first[route],
+        key=np.array([place[field.key] for field in fields], np.int64),
+        column=np.array([place[field.column] for field in fields], np.int64),
+        dtype=np.array([DTYPE_CODES[field.dtype] for field in fields], np.int64),
+        num_values=np.array([num for num, _ in bounds], np.int64),
+        required=np.array([field.required for field in fields]),
+        is_label=np.array([field.is_label for field in fields]),
+        classes=np.array([classes for _, classes in bounds], np.int64),
+        first=first,
+        count=count,
+        some_label=np.array([label and each for each in optional]),
+    )
+
+
+def _or_none(number: int | None) -> int:
+    return -1 if number is None else number
+
+
+def problems_of(table: RoutingTable, numbered: Numbered) -> list[Problem]:
+    """Words every problem: of field f and check c at `f * len(CHECKS) + c`, then one a route."""
+    routes = [table.routes[number] for number in numbered.route]
+    words = [
+        problem
+        for field, route in zip(numbered.fields, routes, strict=True)
+        for problem in _problems(field, route)
+    ]
+    none = [f"{', '.join(route.labels)}: all labels are missing" for route in table.routes]
+    return words + [Problem("label_missing", detail) for detail in none]
+
+
+def _problems(field: Field, route: Route) -> list[Problem]:
+    """Words the checks of a field, in the order of CHECKS."""
+    key, what = field.key, "a number" if field.dtype == "float" else "a whole number"
+    value = Problem("wrong_type", f"{key}: got a fraction, expected a whole number")
+    if field.dtype == "float":
+        value = Problem("not_finite", f"{key}: got NaN or infinity")
+    text = Problem("wrong_type", f"{key}: got a text, expected {what}")
+    if not field.is_label:
+        kind = route.features[key]
+        size = f"{key}: expected {field.num_values} value(s), got another number"
+        return [
+            text,
+            value,
+            Problem("feature_missing", f"{key}: is missing, expected {kind}"),
+            Problem("wrong_shape", size),
+            Problem("out_of_range", f"{key}: expected ids in [0, {field.classes})"),
+        ]
+    num, shape = field.num_values, route.labels[key].shape
+    size = f"{num} labels, got another number" if shape else "one label, got several"
+    return [
+        text,
+        value,
+        Problem("label_missing", f"{key}: the label is missing"),
+        Problem("wrong_shape", f"{key}: expected {size}"),
+        Problem("label_out_of_range", f"{key}: expected a label in [0, {field.classes})"),
+    ]

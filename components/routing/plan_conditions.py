@@ -1,0 +1,185 @@
+"""Plans how the conditions of all routes are evaluated at once; plain Python.
+
+The conditions become literals: a number of a node and whether it is negated. The first nodes are
+atoms, which read one key; every further node is the conjunction of literals before it. (A
+disjunction is the negated conjunction of what is negated.) Equal parts are one node.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from branchline.schemas import conditions as when
+
+Literal = tuple[int, bool]
+
+
+class Atom(NamedTuple):
+    """A condition on one key.
+
+    Attributes:
+        kind: "present", "dtype", "class", "greater" or "less".
+        key: What it reads.
+        value: None, a dtype, the number of a class of values, or what is compared with.
+    """
+
+    kind: str
+    key: str
+    value: object = None
+
+
+class Plan(NamedTuple):
+    """How to evaluate the conditions.
+
+    Attributes:
+        atoms: The nodes 0, 1, …
+        levels: The nodes after them: each a conjunction, which reads those of levels before.
+        roots: A literal for each condition.
+        classes: Token of a value → the number of its class; see `tokens`.
+    """
+
+    atoms: list[Atom]
+    levels: list[list[tuple[Literal, ...]]]
+    roots: list[Literal]
+    classes: dict[str, int]
+
+
+def tokens(value: when.Scalar) -> tuple[str, ...]:
+    """Writes a value as texts, one of which a record's value has if and only if it equals it.
+
+    A text is `s…`; a float is `f` and the bits of a float32, as which it is stored, so that 0.1 in
+    a recipe and 0.1 in a record are the same number; a whole number is `i…`, exact, and `d` and the
+    bits of a float64, as which it is compared with a float.
+
+    >>> tokens("a"), tokens(1), tokens(-0.0)
+    (('sa',), ('f1065353216', 'i1'), ('f0', 'd0'))
+    """
+    if isinstance(value, str):
+        return (f"s{value}",)
+    with np.errstate(over="ignore"):
+        single = np.array([np.float32(value)]) + np.float32(0)  # -0.0 becomes 0.0
+    texts = [f"f{single.view(np.int32)[0]}"]
+    if isinstance(value, int):
+        return (*texts, f"i{int(value)}")
+    return (*texts, f"d{(np.array([value], np.float64) + 0.0).view(np.int64)[0]}")
+
+
+def plan(conditions: Sequence[when.Condition]) -> Plan:
+    """Plans the evaluation of conditions, in order."""
+    return _Planner(conditions).plan
+
+
+class _Planner:
+    def __init__(self, conditions: Sequence[when.Condition]) -> None:
+        wanted = {_tokens(each) for each in _all(conditions) if isinstance(each, when.IsIn)}
+        # Values of which the same conditions hold are one class, so that a thousand values cost
+        # what one does.
+        holders: dict[str, set] = {}
+        for each in wanted:
+            for token in each[1]:
+                holders.setdefault(token, set()).add(each)
+        numbers: dict[frozenset, int] = {}
+        classes = {
+            token: numbers.setdefault(frozenset(of), len(numbers))
+            for token, of in sorted(holders.items())
+        }
+        self._members = {each: sorted({classes[token] for token in each[1]}) for each in wanted}
+        self._atoms: dict[Atom, int] = {}
+        self._nodes: dict[tuple[Literal, ...], int] = {}
+        self._depth: dict[int, int] = {}
+        for condition in _all(conditions):  # the atoms first: their number is where nodes begin
+            self._add_atoms(condition)
+        roots = [self._literal(condition) for condition in conditions]
+        levels: list[list[tuple[Literal, ...]]] = [[] for _ in set(self._depth.values())]
+        for literals, node in self._nodes.items():
+            levels[self._depth[node] - 1].append(literals)
+        place = {node: node for node in self._atoms.values()}
+        for level in levels:
+            for literals in level:
+                place[self._nodes[literals]] = len(place)
+        self.plan = Plan(
+            list(self._atoms),
+            [[_renumber(literals, place) for literals in level] for level in levels],
+            list(_renumber(roots, place)),
+            classes,
+        )
+
+    def _add_atoms(self, condition: when.Condition) -> None:
+        match condition:
+            case when.Present(key):
+                found = [Atom("present", key)]
+            case when.DType(key, dtype):
+                found = [Atom("dtype", key, dtype)]
+            case when.Greater(key, value):
+                found = [Atom("greater", key, _exactly(value))]
+            case when.Less(key, value):
+                found = [Atom("less", key, _exactly(value))]
+            case when.IsIn(key, _):
+                found = [Atom("class", key, number) for number in self._members[_tokens(condition)]]
+            case _:
+                found = []
+        for atom in found:
+            self._atoms.setdefault(atom, len(self._atoms))
+
+    def _literal(self, condition: when.Condition) -> Literal:
+        match condition:
+            case when.Present(key):
+                return self._atoms[Atom("present", key)], False
+            case when.DType(key, dtype):
+                return self._atoms[Atom("dtype", key, dtype)], False
+            case when.Greater(key, value):
+                return self._atoms[Atom("greater", key, _exactly(value))], False
+            case when.Less(key, value):
+                return self._atoms[Atom("less", key, _exactly(value))], False
+            case when.IsIn(key, _):
+                members = self._members[_tokens(condition)]
+                return self._any((self._atoms[Atom("class", key, n)], False) for n in members)
+            case when.All(conditions):
+                return self._all(self._literal(each) for each in conditions)
+            case when.Any(conditions):
+                return self._any(self._literal(each) for each in conditions)
+            case when.Not(inner):
+                return _not(self._literal(inner))
+        raise TypeError(f"no rule for the condition {condition!r}")
+
+    def _any(self, literals: Iterable[Literal]) -> Literal:
+        return _not(self._all(_not(literal) for literal in literals))
+
+    def _all(self, literals: Iterable[Literal]) -> Literal:
+        parts = tuple(sorted(set(literals)))
+        if len(parts) == 1:
+            return parts[0]
+        if parts not in self._nodes:
+            node = len(self._atoms) + len(self._nodes)
+            self._nodes[parts] = node
+            self._depth[node] = 1 + max(self._depth.get(number, 0) for number, _ in parts)
+        return self._nodes[parts], False
+
+
+def _all(conditions: Iterable[when.Condition]) -> Iterable[when.Condition]:
+    for condition in conditions:
+        yield condition
+        match condition:
+            case when.All(inner) | when.Any(inner):
+                yield from _all(inner)
+            case when.Not(inner):
+                yield from _all([inner])
+
+
+def _tokens(condition: when.IsIn) -> tuple[str, frozenset[str]]:
+    """What an IsIn reads, and all that makes it hold; hashes by value, and tells 1 from 1.0."""
+    return condition.key, frozenset(token for value in condition.values for token in tokens(value))
+
+
+def _exactly(value: float) -> tuple[bool, float]:
+    """Tells 1 from 1.0, which compare differently with whole numbers of more than 53 bits."""
+    return isinstance(value, int), value
+
+
+def _not(literal: Literal) -> Literal:
+    return literal[0], not literal[1]
+
+
+def _renumber(literals: Iterable[Literal], place: dict[int, int]) -> tuple[Literal, ...]:
+    return tuple((place[number], negated) for number, negated in literals)
