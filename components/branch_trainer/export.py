@@ -73,7 +73,7 @@ class ServedModel(tf.Module):
 
         def serve(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             # One more, because protocol buffers are decoded one at least.
-            index, features = self._prepare(
+            index, features = self._prepared(
                 tf.concat([examples, [""]], axis=0), tf.constant(forced)
             )
             outputs: dict[str, tf.Tensor] = {}
@@ -87,6 +87,23 @@ class ServedModel(tf.Module):
 
         spec = tf.TensorSpec([None], tf.string, name="examples")
         return tf.function(serve, input_signature=[spec], autograph=False).get_concrete_function()
+
+    def _prepared(self, examples: tf.Tensor, forced: tf.Tensor) -> tuple:
+        """Calls what `_prepare_some` is traced to.
+
+        As a case of one branch: of a function that is called as such, TensorFlow infers all shapes
+        within anew, for every signature and all that is wrapped around it, a third of a second.
+        """
+        graph = self._prepare
+        with tf.device("CPU:0"):
+            outputs = tf.raw_ops.Case(
+                branch_index=tf.constant(0),
+                input=[examples, forced, *graph.captured_inputs],
+                Tout=[spec.dtype for spec in tf.nest.flatten(graph.structured_outputs)],
+                branches=[graph],
+                output_shapes=[spec.shape for spec in tf.nest.flatten(graph.structured_outputs)],
+            )
+        return tf.nest.pack_sequence_as(graph.structured_outputs, outputs)
 
     def _prepare_some(self, examples: tf.Tensor, forced: tf.Tensor) -> tuple:
         """Parses, routes, reads and transforms.
