@@ -84,7 +84,8 @@ def _run(arguments: Namespace, capture: "Capture") -> int:
         try:
             if data_paths is None:
                 display.waiting(f"writing the records of {recipe.name}")
-                data_paths = [write_data(recipe, recipe_file, output_dir)]
+                again = arguments.no_cache
+                data_paths = [write_data(recipe, recipe_file, output_dir, again)]
             display.waiting("loading TensorFlow and TFX")
             run_pipeline(
                 recipe,

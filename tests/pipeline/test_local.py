@@ -201,16 +201,43 @@ def test_a_run_that_fails_tells_component_cause_and_what_to_do(
     assert "Traceback" in (tmp_path / "out" / "run.log").read_text()
 
 
-def test_data_is_written_once_until_the_recipe_changes(run_here, write_recipe, tmp_path):
-    code, out, _ = run_here("--recipe", write_recipe("write"))
-    assert code == 0 and "6 records in" in out
-    written = tmp_path / "out" / "data" / "records.jsonl"
-    before = written.stat().st_ino
-    run_here("--recipe", write_recipe("write"))
-    assert written.stat().st_ino == before
-    code, out, _ = run_here("--recipe", write_recipe("lambda folder: [write(folder)]"))
-    assert code == 0 and not (tmp_path / "out" / ".data-unfinished").exists()
-    assert written.stat().st_ino != before or written.stat().st_mtime > before
+def test_data_is_written_again_when_code_or_inputs_changed_and_without_the_cache(
+    run_here, write_recipe, tmp_path
+):
+    def write(line):
+        (tmp_path / "helper.py").write_text(f"LINE = {line!r}")
+        read = "(folder / 'records.jsonl').write_text((helper.LINE + more()) * 5)"
+        code = "import helper, pathlib\n\ndef more():\n    here = pathlib.Path(__file__).parent\n"
+        code += f"    return (here / 'more.txt').read_text()\n\ndef own(folder):\n    {read}\n"
+        path = tmp_path / "two.py"
+        path.write_text(code + RECIPE.replace("DATA", "own, data_inputs=['more.txt']"))
+        return path
+
+    def records(*arguments):
+        code, out, err = run_here("--recipe", tmp_path / "two.py", *arguments)
+        assert code == 0, err + out
+        assert not (tmp_path / "out" / ".data-unfinished").exists()
+        written = tmp_path / "out" / "data" / "records.jsonl"
+        return written.read_text().split("\n")[0], written.stat().st_mtime_ns
+
+    (tmp_path / "more.txt").write_text("}\n")
+    write('{"message": "a"')
+    first, when = records()
+    assert records() == (first, when)
+    write('{"message": "longer"')
+    assert records()[0] == '{"message": "longer"}'
+    (tmp_path / "more.txt").write_text(', "x": 1}\n')
+    third, when = records()
+    assert third == '{"message": "longer", "x": 1}'
+    assert records() == (third, when)
+    again = records("--no-cache")
+    assert again[0] == third and again[1] > when
+
+
+def test_an_input_of_the_data_function_that_is_not_there_is_told(write_recipe, tmp_path):
+    done = run("--recipe", write_recipe("write, data_inputs=['raw']"), cwd=tmp_path)
+    told = f"Recipe.data_inputs: {tmp_path}/raw: there is no such file"
+    assert done.returncode == 2 and done.stderr == f"run_local: error: {told}\n"
 
 
 def test_standard_streams_are_given_back(run_here, write_recipe, records, capfd):
