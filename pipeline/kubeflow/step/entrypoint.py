@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from branchline.components.files.artifact_paths import VOLUME_VARIABLE
 from branchline.pipeline.explain import explain
 from branchline.pipeline.kubeflow.compile.packing import unpack
 from branchline.pipeline.kubeflow.step import differences
@@ -28,7 +29,6 @@ from branchline.pipeline.kubeflow.step.cluster_store import find_cluster_store
 from branchline.schemas import BranchlineError
 
 _TFX_ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
-VOLUME_VARIABLE = "BRANCHLINE_ARTIFACTS_VOLUME"
 _STORE_VARIABLE = "AWS_ENDPOINT_URL"
 
 
