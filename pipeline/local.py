@@ -46,9 +46,10 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{name:<16}{line}")
         return 0
     sys.argv = sys.argv[:1]  # TFX's Beam executors parse it for flags of their own
+    from branchline.components.files.scratch import own_temporary_folder
     from branchline.pipeline.logs import captured
 
-    with captured() as capture:
+    with captured() as capture, own_temporary_folder():
         try:
             return _run(arguments, capture)
         except RecipeError as error:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -201,6 +202,19 @@ def test_a_run_that_fails_tells_component_cause_and_what_to_do(
     assert "Traceback" in (tmp_path / "out" / "run.log").read_text()
 
 
+@pytest.mark.parametrize(("mode", "code"), [("work", 0), ("fail", 1)])
+def test_nothing_temporary_is_left_behind(
+    run_here, write_recipe, records, tmp_path, monkeypatch, mode, code
+):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    done, *_ = run_here("--recipe", write_recipe(), "--data", records, f"--set=split_key={mode}")
+    assert done == code
+    assert not list((tmp_path / "temporary").iterdir())
+    assert os.environ["TMPDIR"] == tempfile.gettempdir() == str(tmp_path / "temporary")
+
+
 def test_data_is_written_again_when_code_or_inputs_changed_and_without_the_cache(
     run_here, write_recipe, tmp_path
 ):
@@ -258,9 +272,11 @@ def test_an_interrupted_run_says_so_and_the_next_one_starts_over(tmp_path, write
     )
     command = [sys.executable, str(script), "--recipe", write_recipe(), "--data", records]
     command += ["--output", str(tmp_path / "out")]
+    (tmp_path / "temporary").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "temporary")}
     running = subprocess.Popen(
         [*command, "--set", "split_key=linger"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -277,7 +293,7 @@ def test_an_interrupted_run_says_so_and_the_next_one_starts_over(tmp_path, write
     told = err[err.index("run_local: ") :]  # before it stands what importing TFX in here said
     assert told.startswith("run_local: interrupted; nothing half-written counts")
     assert told.count("\n") == 1
-    done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    assert not list((tmp_path / "temporary").iterdir())
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "Ingest done" in done.stdout, done.stderr
+    assert not list((tmp_path / "temporary").iterdir())
