@@ -19,7 +19,7 @@ from typing import Any
 from branchline.components.files.artifact_paths import VOLUME_VARIABLE
 from branchline.components.files.scratch import own_temporary_folder
 from branchline.pipeline.explain import explain
-from branchline.pipeline.kubeflow.compile.packing import unpack
+from branchline.pipeline.kubeflow.packing import unpack
 from branchline.pipeline.kubeflow.step import differences
 from branchline.pipeline.kubeflow.step.check_step import (
     check_code,

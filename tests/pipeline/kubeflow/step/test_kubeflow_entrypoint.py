@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from branchline.components.code_version import code_version
 from branchline.components.run_report import component as run_report
 from branchline.components.user_code import recipe_files
-from branchline.pipeline.kubeflow.compile.packing import pack
+from branchline.pipeline.kubeflow.packing import pack
 from branchline.pipeline.kubeflow.step import entrypoint
 from branchline.pipeline.kubeflow.step.check_step import check_code, check_recipe
 from branchline.schemas import BranchlineError
