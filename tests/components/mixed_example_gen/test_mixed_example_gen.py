@@ -3,6 +3,7 @@ import gzip
 import json
 import os
 import time
+from typing import Any
 
 import builders as build
 import pytest
@@ -225,7 +226,8 @@ def test_a_resolver_of_a_window_of_spans_takes_the_examples(folder, tmp_path):
     examples, *_ = ingest(tmp_path, [folder])
     examples.mlmd_artifact.state = metadata_store_pb2.Artifact.LIVE
     assert examples.span == 0
-    window = range_config_pb2.RangeConfig(rolling_range=range_config_pb2.RollingRange(num_spans=2))
+    window: Any = range_config_pb2
+    window = window.RangeConfig(rolling_range=window.RollingRange(num_spans=2))
     taken = SpanRangeStrategy(window)._resolve({"examples": [examples]})
     assert taken == {"examples": [examples]}
 
