@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsSingleton
 
+from branchline.components.files import storage
 from branchline.schemas import BranchlineError
 
 _progress = logging.getLogger("branchline.progress")
@@ -75,15 +75,12 @@ def _write_counts(counts: dict[str, int], samples: dict[str, list], folder: str)
     for reason, lines in sorted(samples.items()):
         short = [line | {"record": line["record"][:_SAMPLE_CHARACTERS]} for line in lines]
         written["samples"][reason] = short
-    with FileSystems.create(f"{folder}/counts.json.part") as file:
-        file.write(json.dumps(written, indent=1).encode())
-    FileSystems.rename([f"{folder}/counts.json.part"], [f"{folder}/counts.json"])
+    storage.write_bytes(f"{folder}/counts.json", json.dumps(written, indent=1).encode())
 
 
 def read_counts(folder: str) -> dict[str, Any]:
     """Reads the counts of a Quarantine artifact."""
-    with FileSystems.open(f"{folder}/counts.json") as file:
-        return json.loads(file.read())
+    return storage.read_json(f"{folder}/counts.json")
 
 
 def log_counts(component: str, counts: dict[str, Any]) -> None:

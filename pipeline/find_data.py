@@ -4,8 +4,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from branchline.components.code_version import file_hash
+from branchline.components.mixed_example_gen.find_files import fingerprint_of
 from branchline.components.mixed_example_gen.write_records import check_records, write_records
+from branchline.components.user_code import recipe_hash
 from branchline.schemas import Recipe, RecipeError
 
 
@@ -33,26 +34,33 @@ def find_data(recipe: Recipe, recipe_file: Path, paths: Iterable[str] | None) ->
     return [check_records(path, f"Recipe.data of {recipe_file.name}:")]
 
 
-def write_data(recipe: Recipe, recipe_file: Path, output_dir: Path) -> str:
+def write_data(recipe: Recipe, recipe_file: Path, output_dir: Path, again: bool = False) -> str:
     """Has the recipe's function write its records into `output_dir`/data, unless it has before.
 
     They are written under another name until the function has returned, and again only when the
-    recipe file has changed.
+    recipe's code or its `data_inputs` have changed.
+
+    Args:
+        recipe: Its `data` is the function.
+        recipe_file: Where it was defined.
+        output_dir: Of the run.
+        again: They are written whatever has changed.
 
     Returns:
         The path of the directory.
 
     Raises:
-        RecipeError: The function raises, or writes nothing.
+        RecipeError: One of `data_inputs` does not exist; the function raises, or writes nothing.
     """
     folder, stamp = output_dir / "data", output_dir / ".data-of"
-    source = file_hash(recipe_file)
-    if folder.is_dir() and stamp.is_file() and stamp.read_text() == source:
+    inputs = fingerprint_of("", recipe.data_inputs, recipe_file.parent)
+    source = f"{recipe_hash(recipe_file)} {inputs}"
+    if not again and folder.is_dir() and stamp.is_file() and stamp.read_text() == source:
         return str(folder)
     unfinished = output_dir / ".data-unfinished"
+    stamp.unlink(missing_ok=True)
     for left in (unfinished, folder):
         shutil.rmtree(left, ignore_errors=True)
-    stamp.unlink(missing_ok=True)
     unfinished.mkdir()
     assert callable(recipe.data)
     write_records(recipe.data, recipe_file, unfinished)

@@ -46,9 +46,10 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{name:<16}{line}")
         return 0
     sys.argv = sys.argv[:1]  # TFX's Beam executors parse it for flags of their own
+    from branchline.components.files.scratch import own_temporary_folder
     from branchline.pipeline.logs import captured
 
-    with captured() as capture:
+    with captured() as capture, own_temporary_folder():
         try:
             return _run(arguments, capture)
         except RecipeError as error:
@@ -84,7 +85,8 @@ def _run(arguments: Namespace, capture: "Capture") -> int:
         try:
             if data_paths is None:
                 display.waiting(f"writing the records of {recipe.name}")
-                data_paths = [write_data(recipe, recipe_file, output_dir)]
+                again = arguments.no_cache
+                data_paths = [write_data(recipe, recipe_file, output_dir, again)]
             display.waiting("loading TensorFlow and TFX")
             run_pipeline(
                 recipe,

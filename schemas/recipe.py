@@ -35,6 +35,8 @@ class Recipe:
         schema: Path of a TFDV schema (.pbtxt), relative to the recipe file; None infers one.
         data: Where records come from when a run names no data: a path, or a function that writes
             them into the directory it is given.
+        data_inputs: Files, directories and patterns, relative to the recipe file, that such a
+            function reads: it is asked again when one of them changes, or the recipe's code.
         resources: Step, or "*" for all → what it gets where steps run in containers, on Kubeflow.
 
     Raises:
@@ -52,6 +54,7 @@ class Recipe:
     split_key: str | None = None
     schema: str | None = None
     data: str | Path | Callable[[Path], Any] | None = None
+    data_inputs: tuple[str, ...] = ()
     resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -82,11 +85,18 @@ class Recipe:
             object.__setattr__(self, "data", str(self.data))
         if not (self.data is None or isinstance(self.data, str) or callable(self.data)):
             reject("Recipe.data", self.data, "a path, or a function of a directory")
+        object.__setattr__(self, "data_inputs", self._read_data_inputs())
         object.__setattr__(self, "resources", read_resources("Recipe.resources", self.resources))
 
     def _check_route(self, where: str, route: str) -> None:
         if route not in self.routing.names:
             reject(where, route, f"one of the routes {', '.join(self.routing.names)}")
+
+    def _read_data_inputs(self) -> tuple[str, ...]:
+        given = self.data_inputs
+        if not isinstance(given, list | tuple) or not all(isinstance(p, str | Path) for p in given):
+            reject("Recipe.data_inputs", given, "a list of paths")
+        return tuple(str(path) for path in given)
 
     def _read_thresholds(self) -> dict[str, dict[str, Bound]]:
         read: dict[str, dict[str, Bound]] = {}

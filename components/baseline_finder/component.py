@@ -17,8 +17,8 @@ from branchline.components.baseline_finder.find_baseline import (
     own_place,
 )
 from branchline.components.code_version import code_version
+from branchline.components.files.artifact_paths import VOLUME_VARIABLE
 
-VOLUME = "BRANCHLINE_ARTIFACTS_VOLUME"
 _progress = logging.getLogger("branchline.progress")
 
 
@@ -38,7 +38,7 @@ class Executor(base_executor.BaseExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         output = artifact_utils.get_single_instance(output_dict["model"])
-        volume = os.environ.get(VOLUME)
+        volume = os.environ.get(VOLUME_VARIABLE)
         place = own_place(output.uri, exec_properties["pipeline_name"], volume)
         found = copy_newest(place, output.uri, volume)
         if found is None:

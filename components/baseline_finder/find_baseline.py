@@ -3,24 +3,17 @@
 BranchEvaluator leaves a file BLESSED for a model that passes, with the model's URI in it.
 """
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
-from apache_beam.io.filesystems import FileSystems
-
 from branchline.components.files.artifact_paths import beam_path, to_remote
-from branchline.components.files.check_access import check_access, refused
-from branchline.components.mixed_example_gen.find_files import literal
+from branchline.components.files.storage import copy_tree, exists, list_files, read_bytes
 from branchline.schemas import BranchlineError
 
 ABSENT = "absent"  # custom properties of the artifact
 COPIED_FROM = "copied_from"
 _BLESSED = "BLESSED"
 _SAVED_MODEL = "Format-Serving/saved_model.pb"
-_CHUNK = 1 << 22  # bytes
 _LEAST_BELOW = 3  # <pipeline>/<run>/<task>/<output>, on newer Kubeflow with a UUID before the last
 
 
@@ -58,7 +51,8 @@ def own_place(uri: str, pipeline_name: str, volume: str | None = None) -> Place:
     if not places:
         raise BranchlineError(
             f"{uri}: the step's output does not lie in a directory {pipeline_name!r} of the "
-            "pipeline's artifacts, so that those of earlier runs cannot be found"
+            "pipeline's artifacts, as Kubeflow lays them out, so that those of earlier runs cannot "
+            "be found; elsewhere use TFX's Resolver with LatestBlessedModelStrategy"
         )
     return Place("/".join(parts[: places[-1] + 1]), "/".join(parts[: places[-1] + 2]))
 
@@ -80,7 +74,7 @@ def find_blessed(
         BranchlineError: `root` cannot be listed, or a blessing not be read.
     """
     blessings = [
-        (each.last_updated_in_seconds, each.path)
+        (each.changed, each.path)
         for each in list_files(root)
         if each.path.rpartition("/")[2] == _BLESSED
         and not (own_run and each.path.startswith(f"{own_run}/"))
@@ -92,7 +86,7 @@ def find_blessed(
 
 
 def copy_newest(place: Place, directory: str, volume: str | None = None) -> str | None:
-    """Copies the model that was blessed last, and is still there, to a local directory.
+    """Copies the model that was blessed last, and is still there, to a directory, local or not.
 
     Returns:
         The model's URI as the step saw it that blessed it; None when there is none.
@@ -101,75 +95,36 @@ def copy_newest(place: Place, directory: str, volume: str | None = None) -> str 
         BranchlineError: A place cannot be listed or read.
     """
     for candidate in find_blessed(*place, volume):
-        if copy_model(candidate.model, Path(directory)):
+        if copy_model(candidate.model, directory):
             return candidate.uri
     return None
 
 
-def copy_model(model: str, directory: Path) -> bool:
-    """Copies a model under a temporary name, and renames it when it is whole.
+def copy_model(model: str, directory: str) -> bool:
+    """Copies a model; from one that is not there, or goes away meanwhile, nothing.
 
     Returns:
-        False when there is no model, or it went away meanwhile; then nothing is left behind.
+        Whether there was one.
 
     Raises:
-        BranchlineError: It is there and cannot be read.
+        BranchlineError: It is there and cannot be read, or `directory` not be written.
     """
-    files = [each.path for each in list_files(model)]
-    if f"{model}/{_SAVED_MODEL}" not in files:
+    paths = [each.path for each in list_files(model)]
+    if f"{model}/{_SAVED_MODEL}" not in paths:
         return False
-    part = directory.with_name(f"{directory.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     try:
-        for path in files:
-            _copy_file(path, part / path.removeprefix(f"{model}/"))
-        shutil.rmtree(directory, ignore_errors=True)
-        part.rename(directory)
-    except Exception as error:  # file systems differ in what they raise
-        if _is_there(f"{model}/{_SAVED_MODEL}"):
-            raise refused(model, error) from error
+        copy_tree(model, directory, paths)
+    except BranchlineError:
+        if exists(f"{model}/{_SAVED_MODEL}"):
+            raise
         return False
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return True
-
-
-def list_files(root: str) -> list[FileMetadata]:
-    """All files below `root`, without the empty objects that stand for directories.
-
-    Raises:
-        BranchlineError: It cannot be listed.
-    """
-    check_access(root)
-    try:
-        (result,) = FileSystems.match([f"{literal(root)}/**"])
-    except (BeamIOError, ValueError) as error:
-        raise refused(root, error) from error
-    return [each for each in result.metadata_list if not each.path.endswith("/")]
-
-
-def _is_there(path: str) -> bool:
-    try:
-        return FileSystems.exists(path)
-    except (BeamIOError, ValueError) as error:
-        raise refused(path, error) from error
-
-
-def _copy_file(source: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _open(source) as content, open(target, "wb") as copy:
-        shutil.copyfileobj(content, copy, _CHUNK)
 
 
 def _read(path: str) -> str:
     try:
-        with _open(path) as content:
-            return content.read().decode(errors="replace").strip()
-    except Exception as error:  # as above
-        if _is_there(path):
-            raise refused(path, error) from error
+        return read_bytes(path).decode(errors="replace").strip()
+    except BranchlineError:
+        if exists(path):
+            raise
         return ""  # deleted since it was listed
-
-
-def _open(path: str):
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)

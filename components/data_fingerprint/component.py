@@ -1,6 +1,8 @@
 """DataFingerprint: a TFX component that does what a driver does where no driver runs."""
 
+import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
@@ -13,6 +15,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from branchline.components.code_version import code_version
 from branchline.components.mixed_example_gen.component import as_parameter
 from branchline.components.mixed_example_gen.find_files import fingerprint_of
+from branchline.components.user_code import recipe_path
 
 _progress = logging.getLogger("branchline.progress")
 
@@ -33,7 +36,10 @@ class Executor(base_executor.BaseExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         output: Any = artifact_utils.get_single_instance(output_dict["fingerprint"])
-        output.value = fingerprint_of(exec_properties["input_base"])
+        inputs = json.loads(exec_properties["data_inputs"])
+        recipe_file = exec_properties["recipe_file"]
+        folder = recipe_path(recipe_file).parent if recipe_file else ""
+        output.value = fingerprint_of(exec_properties["input_base"], inputs, folder)
         _progress.info("the records' fingerprint is %s", output.value)
 
 
@@ -42,6 +48,8 @@ class DataFingerprintSpec(ComponentSpec):
 
     PARAMETERS = {
         "input_base": ExecutionParameter(type=str),
+        "recipe_file": ExecutionParameter(type=str),
+        "data_inputs": ExecutionParameter(type=str),
         "code_version": ExecutionParameter(type=str),
     }
     INPUTS = {}
@@ -55,6 +63,8 @@ class DataFingerprint(base_component.BaseComponent):
 
     Args:
         input_base: As MixedExampleGen's; "" for what the recipe itself writes.
+        recipe_file: Of that recipe, as `recipe_path` takes it; "" for none.
+        data_inputs: The recipe's, relative to its file: what is looked at without `input_base`.
 
     Outputs `fingerprint` (String): another text whenever a file is another.
 
@@ -65,10 +75,18 @@ class DataFingerprint(base_component.BaseComponent):
     SPEC_CLASS = DataFingerprintSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
-    def __init__(self, input_base: str | RuntimeParameter) -> None:
+    def __init__(
+        self,
+        input_base: str | RuntimeParameter,
+        *,
+        recipe_file: str = "",
+        data_inputs: Sequence[str] = (),
+    ) -> None:
         super().__init__(
             DataFingerprintSpec(
                 input_base=as_parameter("DataFingerprint.input_base", input_base),
+                recipe_file=recipe_file,
+                data_inputs=json.dumps(list(data_inputs)),
                 code_version=code_version(__file__),
                 fingerprint=Channel(type=standard_artifacts.String),
             )

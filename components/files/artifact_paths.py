@@ -3,6 +3,7 @@
 Source: `LocalPathForURI` in Kubeflow Pipelines' backend/src/v2/component/launcher_v2.go.
 """
 
+VOLUME_VARIABLE = "BRANCHLINE_ARTIFACTS_VOLUME"  # of the environment: see `to_local`
 _FOLDERS = {"s3://": "/s3/", "minio://": "/minio/", "gs://": "/gcs/"}
 
 

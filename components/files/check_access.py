@@ -1,10 +1,16 @@
 """Asks an object store whether it lets us in, before Beam does, which would ask for ten minutes."""
 
+import functools
+import os
+from typing import Any
+
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from branchline.schemas import BranchlineError
 
+# Variables of the environment that say where the store is, and who asks.
+ACCESS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _S3_ADVICE = (
     "; a compiled pipeline's steps get access by `run_kubeflow.py compile` with --secret (the "
     "Kubernetes secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and --s3-endpoint (the "
@@ -26,7 +32,6 @@ def check_access(path: str) -> None:
     if not path.startswith("s3://"):
         return
     try:
-        import boto3
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError as error:
         raise BranchlineError(
@@ -36,13 +41,22 @@ def check_access(path: str) -> None:
         FileSystems.set_options(PipelineOptions([]))
     bucket, _, key = path.removeprefix("s3://").partition("/")
     try:
-        boto3.Session().client("s3").list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        access = tuple(os.environ.get(name) for name in ACCESS)
+        _s3(access).list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
     except (BotoCoreError, ClientError, ValueError) as error:
         raise refused(path, error) from error
 
 
-def refused(path: str, error: Exception) -> BranchlineError:
-    """Words the error of a place that could not be listed or read."""
+@functools.cache
+def _s3(access: tuple[str | None, ...]) -> Any:
+    """A client for each state of the environment: to make one takes far longer than to ask."""
+    import boto3
+
+    return boto3.Session().client("s3")
+
+
+def refused(path: str, error: Exception, what: str = "listed or read") -> BranchlineError:
+    """Words the error of a place that could not be listed or read, or whatever it was."""
     told = " ".join(str(error).split())
-    advice = _S3_ADVICE if path.startswith("s3://") else ""
-    return BranchlineError(f"{path}: cannot be listed or read: {told}{advice}")
+    advice = _S3_ADVICE if path.startswith(("s3://", "minio://")) else ""
+    return BranchlineError(f"{path}: cannot be {what}: {told}{advice}")

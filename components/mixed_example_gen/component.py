@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from tfx import types
+from tfx.components.example_gen.utils import SPAN_PROPERTY_NAME
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import (
     base_beam_component,
@@ -90,6 +91,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(sorted(splits))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
+        # As TFX's ExampleGen for files without {SPAN}: some of its resolvers ask for the property,
+        # some for the custom property.
+        examples.span = 0
+        examples.set_int_custom_property(SPAN_PROPERTY_NAME, 0)
         for other in others:
             _progress.warning("%s is no .jsonl or .csv file and was passed over", other)
         with self._make_beam_pipeline() as pipeline:

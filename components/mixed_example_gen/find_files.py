@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from apache_beam.io.filesystem import BeamIOError
@@ -10,10 +13,10 @@ from apache_beam.io.filesystems import FileSystems
 
 from branchline.components.files.artifact_paths import beam_path
 from branchline.components.files.check_access import check_access, refused
-from branchline.schemas import BranchlineError
+from branchline.schemas import BranchlineError, RecipeError
 from branchline.schemas.errors import reject
 
-OWN_RECORDS = "recipe"  # the fingerprint of what a recipe writes by itself
+OWN_RECORDS = "recipe"  # the fingerprint of what a recipe writes by itself, out of nothing
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv"}
 _JSON_LIST = re.compile(r'\s*\[\s*(["\]]|$)')  # and no pattern such as [ab].csv
 _PATTERN_SIGNS = re.compile(r"[*?\[]")
@@ -114,30 +117,47 @@ def _hidden(relative: str) -> bool:
     return any(part.startswith(".") for part in relative.split("/"))
 
 
-def fingerprint(files: list[RecordFile]) -> str:
-    """Identifies the files' contents: hash of every path, size, and what the file system tells.
+def fingerprint(paths: Iterable[str]) -> str:
+    """Identifies files' contents: hash of every path, size, and what the file system tells.
 
     Local files are told apart by time of change; where a file system keeps checksums, by those.
     """
     digest = hashlib.sha256()
-    for file in files:
-        found = FileSystems.match([literal(file.path)])[0].metadata_list[0]
+    for path in paths:
+        found = FileSystems.match([literal(path)])[0].metadata_list[0]
         try:
-            state = FileSystems.checksum(file.path)
+            state = FileSystems.checksum(path)
         except Exception:  # noqa: BLE001 - what a file system cannot tell differs between them
             state = ""
         changed = found.last_updated_in_seconds
-        digest.update(f"{file.path}\0{found.size_in_bytes}\0{state}\0{changed}\0".encode())
+        digest.update(f"{path}\0{found.size_in_bytes}\0{state}\0{changed}\0".encode())
     return digest.hexdigest()
 
 
-def fingerprint_of(input_base: str) -> str:
-    """Identifies what `read_paths` finds in `input_base`; OWN_RECORDS for "".
+def fingerprint_of(
+    input_base: str, data_inputs: Iterable[str] = (), folder: str | Path = ""
+) -> str:
+    """Identifies what `read_paths` finds in `input_base`; for "", what a recipe's function reads.
 
-    What a recipe writes by itself changes with the recipe file alone.
+    Of the function itself the recipe's code tells.
+
+    Args:
+        input_base: As MixedExampleGen's.
+        data_inputs: The recipe's.
+        folder: What they are relative to.
 
     Raises:
         BranchlineError: As `find_files`.
+        RecipeError: One of `data_inputs` leads to no file.
     """
     paths = read_paths(input_base)
-    return fingerprint(find_files(paths)[0]) if paths else OWN_RECORDS
+    if paths:
+        return fingerprint(file.path for file in find_files(paths)[0])
+    inputs: set[str] = set()
+    for path in data_inputs:
+        whole = beam_path(path) if "://" in path else os.path.join(folder, path)
+        found = _match(whole)
+        if not found:
+            raise RecipeError(f"Recipe.data_inputs: {whole}: there is no such file")
+        inputs.update(found)
+    return fingerprint(sorted(inputs)) if inputs else OWN_RECORDS

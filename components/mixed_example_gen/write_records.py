@@ -3,12 +3,12 @@
 import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from branchline.components.files.scratch import outer_temporary_folder
 from branchline.components.user_code import (
     import_file,
     importable,
@@ -65,9 +65,9 @@ def own_records(recipe_file: str) -> Iterator[str]:
             f"{path}: got no path of records, and the recipe's data is {write_fn!r}, expected a "
             "function that writes them; give the pipeline parameter data a path"
         )
-    folder = Path(tempfile.gettempdir(), f"branchline-{recipe.name}-{recipe_hash(path)}")
-    with open(f"{folder}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time: the name is the same for all
+    name = f"branchline-{recipe.name}-{recipe_hash(path)}"
+    folder = Path(outer_temporary_folder(), name)
+    with _locked(f"{folder}.lock"):  # one at a time: the name is the same for all
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
@@ -75,6 +75,28 @@ def own_records(recipe_file: str) -> Iterator[str]:
             yield str(folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Holds a lock, whose file goes with it."""
+    while True:
+        with open(path, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_at(path, lock):  # whoever had it before has deleted it
+                continue
+            try:
+                yield
+            finally:
+                os.unlink(path)
+            return
+
+
+def _is_at(path: str, file: TextIO) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def check_records(path: Path, what: str) -> str:

@@ -5,6 +5,7 @@ import glob
 import json
 import logging
 import os
+import tempfile
 import time
 
 import apache_beam as beam
@@ -43,6 +44,7 @@ def Ingest(
 ) -> None:
     """Counts lines, and fails or lingers if it is told to."""
     print("chatter of a library on stdout")
+    tempfile.mkstemp(prefix="left-by-a-library")
     os.system("echo chatter of a subprocess >&2")
     logging.getLogger("some.library").error("a harmless error\nwith details")
     with beam_pipeline as p:

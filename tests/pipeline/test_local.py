@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -201,16 +202,56 @@ def test_a_run_that_fails_tells_component_cause_and_what_to_do(
     assert "Traceback" in (tmp_path / "out" / "run.log").read_text()
 
 
-def test_data_is_written_once_until_the_recipe_changes(run_here, write_recipe, tmp_path):
-    code, out, _ = run_here("--recipe", write_recipe("write"))
-    assert code == 0 and "6 records in" in out
-    written = tmp_path / "out" / "data" / "records.jsonl"
-    before = written.stat().st_ino
-    run_here("--recipe", write_recipe("write"))
-    assert written.stat().st_ino == before
-    code, out, _ = run_here("--recipe", write_recipe("lambda folder: [write(folder)]"))
-    assert code == 0 and not (tmp_path / "out" / ".data-unfinished").exists()
-    assert written.stat().st_ino != before or written.stat().st_mtime > before
+@pytest.mark.parametrize(("mode", "code"), [("work", 0), ("fail", 1)])
+def test_nothing_temporary_is_left_behind(
+    run_here, write_recipe, records, tmp_path, monkeypatch, mode, code
+):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    done, *_ = run_here("--recipe", write_recipe(), "--data", records, f"--set=split_key={mode}")
+    assert done == code
+    assert not list((tmp_path / "temporary").iterdir())
+    assert os.environ["TMPDIR"] == tempfile.gettempdir() == str(tmp_path / "temporary")
+
+
+def test_data_is_written_again_when_code_or_inputs_changed_and_without_the_cache(
+    run_here, write_recipe, tmp_path
+):
+    def write(line):
+        (tmp_path / "helper.py").write_text(f"LINE = {line!r}")
+        read = "(folder / 'records.jsonl').write_text((helper.LINE + more()) * 5)"
+        code = "import helper, pathlib\n\ndef more():\n    here = pathlib.Path(__file__).parent\n"
+        code += f"    return (here / 'more.txt').read_text()\n\ndef own(folder):\n    {read}\n"
+        path = tmp_path / "two.py"
+        path.write_text(code + RECIPE.replace("DATA", "own, data_inputs=['more.txt']"))
+        return path
+
+    def records(*arguments):
+        code, out, err = run_here("--recipe", tmp_path / "two.py", *arguments)
+        assert code == 0, err + out
+        assert not (tmp_path / "out" / ".data-unfinished").exists()
+        written = tmp_path / "out" / "data" / "records.jsonl"
+        return written.read_text().split("\n")[0], written.stat().st_mtime_ns
+
+    (tmp_path / "more.txt").write_text("}\n")
+    write('{"message": "a"')
+    first, when = records()
+    assert records() == (first, when)
+    write('{"message": "longer"')
+    assert records()[0] == '{"message": "longer"}'
+    (tmp_path / "more.txt").write_text(', "x": 1}\n')
+    third, when = records()
+    assert third == '{"message": "longer", "x": 1}'
+    assert records() == (third, when)
+    again = records("--no-cache")
+    assert again[0] == third and again[1] > when
+
+
+def test_an_input_of_the_data_function_that_is_not_there_is_told(write_recipe, tmp_path):
+    done = run("--recipe", write_recipe("write, data_inputs=['raw']"), cwd=tmp_path)
+    told = f"Recipe.data_inputs: {tmp_path}/raw: there is no such file"
+    assert done.returncode == 2 and done.stderr == f"run_local: error: {told}\n"
 
 
 def test_standard_streams_are_given_back(run_here, write_recipe, records, capfd):
@@ -231,9 +272,11 @@ def test_an_interrupted_run_says_so_and_the_next_one_starts_over(tmp_path, write
     )
     command = [sys.executable, str(script), "--recipe", write_recipe(), "--data", records]
     command += ["--output", str(tmp_path / "out")]
+    (tmp_path / "temporary").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "temporary")}
     running = subprocess.Popen(
         [*command, "--set", "split_key=linger"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -250,7 +293,7 @@ def test_an_interrupted_run_says_so_and_the_next_one_starts_over(tmp_path, write
     told = err[err.index("run_local: ") :]  # before it stands what importing TFX in here said
     assert told.startswith("run_local: interrupted; nothing half-written counts")
     assert told.count("\n") == 1
-    done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    assert not list((tmp_path / "temporary").iterdir())
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "Ingest done" in done.stdout, done.stderr
+    assert not list((tmp_path / "temporary").iterdir())

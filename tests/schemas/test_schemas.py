@@ -217,6 +217,7 @@ WRONG = {
     ),
     "split-key": (lambda: recipe(split_key=3), "Recipe.split_key", "3", "a str or None"),
     "data": (lambda: recipe(data=3), "Recipe.data", "3", "a path, or a function"),
+    "inputs": (lambda: recipe(data_inputs="a"), "Recipe.data_inputs", "'a'", "a list of paths"),
 }
 
 

@@ -28,10 +28,10 @@ from branchline.pipeline.kubeflow.compile.compile_pipeline import (
     escaped,
     never_cache,
 )
-from branchline.pipeline.kubeflow.compile.packing import LONGEST_READABLE, pack, pack_settings
 from branchline.pipeline.kubeflow.compile.place import Place, find_place
 from branchline.pipeline.kubeflow.compile.platform import check_vertex, platform_spec
 from branchline.pipeline.kubeflow.compile.step_options import resources_of, with_flags
+from branchline.pipeline.kubeflow.packing import LONGEST_READABLE, pack, pack_settings
 from branchline.pipeline.load_recipe import RECIPES_DIR, load_recipe
 from branchline.pipeline.schema_file import schema_text
 from branchline.pipeline.set_fields import set_fields

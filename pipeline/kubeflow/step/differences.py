@@ -194,7 +194,7 @@ def delete_output_markers(invocation: Json) -> None:
     KFP makes a file of each when it copies the artifact for the next step, and then cannot make the
     directory of that name: https://github.com/kubeflow/pipelines/issues/13476
     """
-    from branchline.pipeline.kubeflow.step.objects import delete_markers
+    from branchline.components.files.objects import delete_markers
 
     for _, artifact in _artifacts(invocation, "outputs"):
         delete_markers(artifact["uri"])

@@ -11,12 +11,15 @@ import os
 import runpy
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from branchline.components.files.artifact_paths import VOLUME_VARIABLE
+from branchline.components.files.scratch import own_temporary_folder
 from branchline.pipeline.explain import explain
-from branchline.pipeline.kubeflow.compile.packing import unpack
+from branchline.pipeline.kubeflow.packing import unpack
 from branchline.pipeline.kubeflow.step import differences
 from branchline.pipeline.kubeflow.step.check_step import (
     check_code,
@@ -28,7 +31,6 @@ from branchline.pipeline.kubeflow.step.cluster_store import find_cluster_store
 from branchline.schemas import BranchlineError
 
 _TFX_ENTRYPOINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
-VOLUME_VARIABLE = "BRANCHLINE_ARTIFACTS_VOLUME"
 _STORE_VARIABLE = "AWS_ENDPOINT_URL"
 
 
@@ -58,13 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_gpus(arguments.gpus)
         if arguments.cluster_store:
             _set_store()
-        if arguments.carried_file:
-            _write_carried(**arguments.carried_file)
     except BranchlineError as error:
         print(f"branchline: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     try:
-        run_step(arguments, beam_args)
+        with own_temporary_folder(), _carried(**arguments.carried_file or {}):
+            run_step(arguments, beam_args)
     except Exception as error:
         traceback.print_exc()
         cause = explain(error).cause
@@ -188,10 +189,18 @@ def _read_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, lis
     return parser.parse_known_args(argv)
 
 
-def _write_carried(path: str, text: str = "", packed: str | None = None) -> None:
-    """Puts a file that travels with the pipeline where the step looks for it."""
+@contextmanager
+def _carried(path: str = "", text: str = "", packed: str | None = None) -> Iterator[None]:
+    """Has a file that travels with the pipeline where the step looks for it, while it runs."""
+    if not path:
+        yield
+        return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text if packed is None else unpack(packed))
+    try:
+        yield
+    finally:
+        Path(path).unlink(missing_ok=True)
 
 
 def _set_store() -> None:

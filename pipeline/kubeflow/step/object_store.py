@@ -13,8 +13,8 @@ from typing import Any
 from tfx.dsl.io.filesystem import Filesystem, NotFoundError
 from tfx.dsl.io.filesystem_registry import DEFAULT_FILESYSTEM_REGISTRY, FilesystemRegistry
 
+from branchline.components.files import objects
 from branchline.components.files.artifact_paths import beam_path
-from branchline.pipeline.kubeflow.step import objects
 
 _BEFORE_TENSORFLOW = 5  # whose own file system registers itself for s3:// and gs:// with 10
 
@@ -72,7 +72,7 @@ class ObjectStoreFilesystem(Filesystem):
         root = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
         wanted = _compile(pattern)
         found = set()
-        for path, _ in objects.listed(root):
+        for path, *_ in objects.listed(root):
             parts = path.removeprefix(root).strip("/").split("/")
             paths = ("/".join([root, *parts[:depth]]) for depth in range(1, len(parts) + 1))
             found.update(each for each in paths if wanted.fullmatch(each))
@@ -160,7 +160,7 @@ class ObjectStoreFilesystem(Filesystem):
         """Directory, names of its directories, names of its objects, of each directory."""
         top = _text(top).rstrip("/")
         tree: dict[str, tuple[set[str], set[str]]] = {}
-        for path, _ in objects.listed(top):
+        for path, *_ in objects.listed(top):
             folder = top
             *folders, name = path.removeprefix(top + "/").split("/")
             for each in folders:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from branchline.pipeline.kubeflow.packing import at
 from branchline.pipeline.load_recipe import suggest
 from branchline.schemas import RecipeError
 
@@ -185,17 +186,6 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "LIST": ((list,), 'a JSON list, as in ["a", "b"]'),
     "STRUCT": ((dict,), 'a JSON object, as in {"a": 1}'),
 }
-
-
-def at(tree: Any, *names: str) -> Any:
-    """What lies in nested dicts under `names`, None where there is nothing.
-
-    >>> at({"a": {"b": 1}}, "a", "b"), at({"a": [1]}, "a", "b")
-    (1, None)
-    """
-    for name in names:
-        tree = tree.get(name) if isinstance(tree, dict) else None
-    return tree
 
 
 def _check_table(path: str | Path, names: tuple[str, ...], table: Any, expected: str) -> None:

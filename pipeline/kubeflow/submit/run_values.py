@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from branchline.components.branch_evaluator.read_thresholds import read_thresholds
-from branchline.pipeline.kubeflow.compile.packing import settings_of
+from branchline.pipeline.kubeflow.packing import settings_of
 from branchline.schemas import RecipeError, RoutingTable, from_json
 from branchline.schemas.errors import check_int
 

@@ -9,8 +9,9 @@ from tfx.types import standard_artifacts
 
 from branchline.components import BaselineFinder
 from branchline.components.baseline_finder import find_baseline
-from branchline.components.baseline_finder.component import VOLUME, Executor
+from branchline.components.baseline_finder.component import Executor
 from branchline.components.baseline_finder.find_baseline import copy_newest, own_place
+from branchline.components.files.artifact_paths import VOLUME_VARIABLE
 from branchline.schemas import BranchlineError
 
 MODEL = {
@@ -54,7 +55,7 @@ class OnVolume(Artifacts):
     def __init__(self, root, monkeypatch):
         super().__init__()
         self.root = root / "volume"
-        monkeypatch.setenv(VOLUME, str(self.root))
+        monkeypatch.setenv(VOLUME_VARIABLE, str(self.root))
 
     def write(self, path, content, seconds):
         file = self.root / "bucket" / path
@@ -251,6 +252,28 @@ def test_the_executor_says_that_there_is_none(execute):
     assert told == ["no earlier run has blessed a model; there is nothing to compare with"]
     assert output.get_int_custom_property("absent") == 1
     assert not os.path.exists(output.uri)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "minio"])
+def test_under_a_remote_root_the_executor_works_on_uris(scheme, monkeypatch):
+    with object_store(monkeypatch) as client:
+        store = InStore(client, scheme)
+        store.seen = lambda path: f"{scheme}://{BUCKET}/{path}"
+        model = store.train("run-1")
+        store.judge("run-1", model)
+        output = standard_artifacts.Model()
+        output.uri = store.seen(f"{PIPELINE}/run-9/Baseline/3c-3/model")
+        store.put("run-9/Baseline/3c-3/model/left.pb", b"of an attempt before")
+        Executor().Do({}, {"model": [output]}, BaselineFinder("mixed").exec_properties)
+        assert output.get_string_custom_property("copied_from") == model
+        own = f"{PIPELINE}/run-9/Baseline/3c-3/model/"
+        listed = client.list_objects_v2(Bucket=BUCKET, Prefix=own)["Contents"]
+        copied = {
+            each["Key"].removeprefix(own): client.get_object(Bucket=BUCKET, Key=each["Key"])
+            for each in listed
+        }
+        contents = {name: found["Body"].read() for name, found in copied.items()}
+        assert contents == {path: part + b"graph" for path, part in MODEL.items()}
 
 
 @pytest.mark.parametrize(

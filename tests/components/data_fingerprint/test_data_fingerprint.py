@@ -21,9 +21,9 @@ from branchline.schemas import BranchlineError, RecipeError
 def fingerprint(tmp_path):
     """Runs the executor; gives what a later step reads."""
 
-    def run(input_base):
+    def run(input_base, **recipe):
         output = build.empty_artifact(standard_artifacts.String, tmp_path / "fingerprint")
-        properties = DataFingerprint(input_base).exec_properties
+        properties = DataFingerprint(input_base, **recipe).exec_properties
         Executor().Do({}, {"fingerprint": [output]}, properties)
         return (tmp_path / "fingerprint").read_text()
 
@@ -54,6 +54,23 @@ def test_the_fingerprint_changes_with_the_files_and_only_with_them(tmp_path, fin
 
 def test_what_the_recipe_writes_by_itself_changes_with_the_recipe_alone(fingerprint):
     assert fingerprint("") == "recipe"
+
+
+def test_what_a_recipe_reads_is_looked_at_where_it_writes_its_records(tmp_path, fingerprint):
+    recipe = {"recipe_file": f"{tmp_path}/own.py", "data_inputs": ["raw", "*.map"]}
+    (tmp_path / "own.py").touch()
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.bin").write_bytes(b"1")
+    with pytest.raises(BranchlineError, match=r"data_inputs: .*/\*\.map: there is no such file"):
+        fingerprint("", **recipe)
+    (tmp_path / "names.map").write_text("a")
+    before = fingerprint("", **recipe)
+    (tmp_path / "beside.bin").write_bytes(b"1")
+    assert fingerprint("", **recipe) == before
+    for name in ("raw/a.bin", "raw/b.bin", "names.map"):
+        (tmp_path / name).write_bytes(b"changed")
+        assert fingerprint("", **recipe) != before
+        before = fingerprint("", **recipe)
 
 
 def test_a_path_that_is_not_there_is_told_before_anything_runs(tmp_path, fingerprint):

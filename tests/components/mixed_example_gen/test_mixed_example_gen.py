@@ -3,12 +3,16 @@ import gzip
 import json
 import os
 import time
+from typing import Any
 
 import builders as build
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from ml_metadata.proto import metadata_store_pb2
+from tfx.dsl.input_resolution.strategies.span_range_strategy import SpanRangeStrategy
 from tfx.orchestration.portable import data_types
+from tfx.proto import range_config_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from branchline.components import MixedExampleGen, quarantine
@@ -219,6 +223,16 @@ def test_an_example_holds_texts_ints_and_floats_as_they_are():
         "branchline.source": ("string", [b"f.csv"]),
         "branchline.offset": ("int", [7]),
     }
+
+
+def test_a_resolver_of_a_window_of_spans_takes_the_examples(folder, tmp_path):
+    examples, *_ = ingest(tmp_path, [folder])
+    examples.mlmd_artifact.state = metadata_store_pb2.Artifact.LIVE
+    assert examples.span == 0
+    window: Any = range_config_pb2
+    window = window.RangeConfig(rolling_range=window.RollingRange(num_spans=2))
+    taken = SpanRangeStrategy(window)._resolve({"examples": [examples]})
+    assert taken == {"examples": [examples]}
 
 
 def fingerprint(paths):

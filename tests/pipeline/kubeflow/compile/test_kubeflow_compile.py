@@ -14,7 +14,7 @@ from builders_compile import own_recipe as own_recipe
 from kfp_step import expanded
 
 from branchline.components.user_code import recipe_files
-from branchline.pipeline.kubeflow.compile.packing import unpack
+from branchline.pipeline.kubeflow.packing import unpack
 from branchline.pipeline.kubeflow.submit.run_values import check_values
 from branchline.schemas import RecipeError, from_json, when
 from branchline.schemas.resources import STEPS

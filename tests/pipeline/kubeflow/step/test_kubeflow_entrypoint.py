@@ -14,7 +14,8 @@ from moto.server import ThreadedMotoServer
 from branchline.components.code_version import code_version
 from branchline.components.run_report import component as run_report
 from branchline.components.user_code import recipe_files
-from branchline.pipeline.kubeflow.compile.packing import pack
+from branchline.pipeline.kubeflow.packing import pack
+from branchline.pipeline.kubeflow.step import entrypoint
 from branchline.pipeline.kubeflow.step.check_step import check_code, check_recipe
 from branchline.schemas import BranchlineError
 
@@ -87,10 +88,13 @@ def test_a_step_runs_as_later_releases_launch_it(tmp_path):
     )
     carried = json.dumps({"path": str(tmp_path / "carried"), "packed": pack("its text")})
     more = [f"--volume={tmp_path}/volume", f"--carried_file={carried}", *BEAM]
-    ran = run(*arguments(REPORT, invocation, INPUTS, OUTPUTS, *more))
+    (tmp_path / "temporary").mkdir()
+    step = arguments(REPORT, invocation, INPUTS, OUTPUTS, *more)
+    ran = run(*step, TMPDIR=str(tmp_path / "temporary"))
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert (task_root / "report" / "metrics.json").is_file()
-    assert (tmp_path / "carried").read_text() == "its text"
+    assert not (tmp_path / "carried").exists()
+    assert not list((tmp_path / "temporary").iterdir())
     output = json.loads((task_root / "output_metadata.json").read_text())
     assert output["artifacts"]["report"]["artifacts"][0]["uri"] == "minio://bucket/root/task/report"
     # Beam's temporary files would lie in task_root/.temp: beside what is uploaded.
@@ -162,6 +166,13 @@ def test_a_step_on_remote_artifacts_leaves_no_markers_of_directories(tmp_path):
     output = json.loads((tmp_path / "output_metadata.json").read_text())
     [schema] = output["artifacts"]["schema"]["artifacts"]
     assert schema["uri"] == "s3://bucket/root/t/schema"
+
+
+def test_a_carried_file_is_there_while_the_step_runs(tmp_path):
+    for how in ({"text": "its text"}, {"packed": pack("its text")}):
+        with entrypoint._carried(str(tmp_path / "deep" / "schema.pbtxt"), **how):
+            assert (tmp_path / "deep" / "schema.pbtxt").read_text() == "its text"
+        assert not (tmp_path / "deep" / "schema.pbtxt").exists()
 
 
 def test_a_failing_step_ends_with_its_cause(tmp_path):

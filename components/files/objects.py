@@ -2,17 +2,26 @@
 
 import functools
 import io
+import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from branchline.components.files.artifact_paths import beam_path
+from branchline.components.files.check_access import ACCESS
+from branchline.schemas import BranchlineError
 
-_AS_IT_IS = CompressionTypes.UNCOMPRESSED  # by itself Beam takes .gz apart
 _options = PipelineOptions([])
+
+
+class StoredFile(NamedTuple):
+    """A file: its path, size in bytes, and when it was last changed, in seconds since 1970."""
+
+    path: str
+    size: int
+    changed: float
 
 
 def set_options(beam_args: Sequence[str]) -> None:
@@ -29,20 +38,21 @@ def set_options(beam_args: Sequence[str]) -> None:
 
 def client(uri: str) -> Any:
     """Beam's own client of the store, which its file systems make anew for every call."""
-    return _client_of(beam_path(uri).partition("://")[0])
+    access = tuple(os.environ.get(name) for name in ACCESS)
+    return _client_of(beam_path(uri).partition("://")[0], access)
 
 
-def listed(uri: str) -> Iterator[tuple[str, int]]:
-    """Name, of the scheme that `uri` has, and size in bytes of every object under a directory."""
+def listed(uri: str) -> Iterator[StoredFile]:
+    """Every object under a directory, named by the scheme that `uri` has."""
     uri = uri.rstrip("/")
     root = beam_path(uri)
-    for found, size in client(uri).list_files(root + "/"):
-        yield uri + found.removeprefix(root), size
+    for found, (size, changed) in client(uri).list_files(root + "/", with_metadata=True):
+        yield StoredFile(uri + found.removeprefix(root), size, changed)
 
 
 def read(uri: str) -> Any:
     """Opens an object to read its bytes."""
-    return FileSystems.open(beam_path(uri), compression_type=_AS_IT_IS)
+    return client(uri).open(beam_path(uri), "r")
 
 
 class Writer(io.BufferedIOBase):
@@ -63,7 +73,7 @@ class Writer(io.BufferedIOBase):
         """Adds bytes; returns how many."""
         if len(buffer):
             if self._raw is None:
-                self._raw = FileSystems.create(self._path, compression_type=_AS_IT_IS)
+                self._raw = client(self._path).open(self._path, "w")
             self._raw.write(buffer)
         return len(buffer)
 
@@ -77,7 +87,7 @@ class Writer(io.BufferedIOBase):
             bucket, _, key = self._path.removeprefix("s3://").partition("/")
             client(self._path).client.client.put_object(Bucket=bucket, Key=key, Body=b"")
         else:
-            FileSystems.create(self._path, compression_type=_AS_IT_IS).close()
+            client(self._path).open(self._path, "w").close()
         super().close()
 
 
@@ -92,18 +102,22 @@ def delete_markers(uri: str) -> list[str]:
     Each alone, by the client: `FileSystems.delete(["s3://bucket/directory/"])` deletes everything
     in the directory.
     """
-    found = [beam_path(path) for path, size in listed(uri) if path.endswith("/") and not size]
+    found = [
+        beam_path(each.path) for each in listed(uri) if each.path.endswith("/") and not each.size
+    ]
     for marker in found:
         client(marker).delete(marker)
     return found
 
 
 @functools.cache
-def _client_of(scheme: str) -> Any:
+def _client_of(scheme: str, access: tuple[str | None, ...]) -> Any:
     if scheme == "gs":
         from apache_beam.io.gcp.gcsio import GcsIO
 
         return GcsIO(pipeline_options=_options)
+    if scheme != "s3":
+        raise BranchlineError(f"{scheme}:// is of no known store: expected s3, minio or gs")
     from apache_beam.io.aws.s3io import S3IO
 
     return S3IO(options=_options)

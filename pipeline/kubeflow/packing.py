@@ -12,8 +12,6 @@ import json
 import zlib
 from typing import Any
 
-from branchline.pipeline.kubeflow.submit.read_pipeline import at
-
 _FLAG = "--packed_parameters="
 LONGEST_READABLE = 8_000  # characters; what is shorter can be read in Kubeflow's pages
 
@@ -63,3 +61,14 @@ def settings_of(spec: dict[str, Any], step: str) -> dict[str, Any]:
         if argument.startswith(_FLAG):
             found |= unpack(argument.removeprefix(_FLAG))
     return found
+
+
+def at(tree: Any, *names: str) -> Any:
+    """What lies in nested dicts under `names`, None where there is nothing.
+
+    >>> at({"a": {"b": 1}}, "a", "b"), at({"a": [1]}, "a", "b")
+    (1, None)
+    """
+    for name in names:
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree
