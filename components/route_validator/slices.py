@@ -14,7 +14,8 @@ def slices(
 ) -> tuple[dict[str, Statistics], int]:
     """Finds the slice of every route.
 
-    Columns that none of a slice's rows hold are left out: they are there for the rows of others.
+    Columns that none of a slice's rows hold are left out, as they are there for the rows of others,
+    and so is `_route`, which is the slice.
 
     Args:
         statistics: Of a split of routed examples, made with `route_stats_options`.
@@ -54,7 +55,11 @@ def _with_rows(dataset: Statistics) -> Statistics:
     return Statistics(
         num_examples=dataset.num_examples,
         weighted_num_examples=dataset.weighted_num_examples,
-        features=[feature for feature in dataset.features if _num_rows(feature)],
+        features=[
+            feature
+            for feature in dataset.features
+            if _num_rows(feature) and column(feature) != "_route"
+        ],
     )
 
 

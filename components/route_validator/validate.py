@@ -88,9 +88,7 @@ def _validate(
     return int(dataset.num_examples), anomalies
 
 
-def _add(
-    merged: anomalies_pb2.AnomalyInfo, info: anomalies_pb2.AnomalyInfo, route: str
-) -> None:
+def _add(merged: anomalies_pb2.AnomalyInfo, info: anomalies_pb2.AnomalyInfo, route: str) -> None:
     where = f"route {route}: " if route else ""
     if info.HasField("path"):
         merged.path.CopyFrom(info.path)
