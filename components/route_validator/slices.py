@@ -4,14 +4,13 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from branchline.schemas import BranchlineError, RoutingTable
 
-Statistics = statistics_pb2.DatasetFeatureStatistics
 _PREFIX = "_route_"  # as TFDV names slices by the values of `_route`
 _ALL = "All Examples"
 
 
 def slices(
     statistics: statistics_pb2.DatasetFeatureStatisticsList, table: RoutingTable, split: str
-) -> tuple[dict[str, Statistics], int]:
+) -> tuple[dict[str, statistics_pb2.DatasetFeatureStatistics], int]:
     """Finds the slice of every route.
 
     Columns that none of a slice's rows hold are left out, as they are there for the rows of others,
@@ -41,7 +40,8 @@ def slices(
             )
         [whole] = [dataset for name, dataset in by_name.items() if name in ("", _ALL)]
         return {table.names[0]: _with_rows(whole)}, 0
-    found = {name: _with_rows(by_name.get(_PREFIX + name, Statistics())) for name in table.names}
+    none = statistics_pb2.DatasetFeatureStatistics()
+    found = {name: _with_rows(by_name.get(_PREFIX + name, none)) for name in table.names}
     of_routes = sum(each.num_examples for each in found.values())
     return found, max(0, int(total - of_routes))
 
@@ -51,8 +51,10 @@ def column(feature: statistics_pb2.FeatureNameStatistics) -> str:
     return feature.path.step[0] if feature.path.step else feature.name
 
 
-def _with_rows(dataset: Statistics) -> Statistics:
-    return Statistics(
+def _with_rows(
+    dataset: statistics_pb2.DatasetFeatureStatistics,
+) -> statistics_pb2.DatasetFeatureStatistics:
+    return statistics_pb2.DatasetFeatureStatistics(
         num_examples=dataset.num_examples,
         weighted_num_examples=dataset.weighted_num_examples,
         features=[

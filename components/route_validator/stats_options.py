@@ -14,11 +14,11 @@ def route_stats_options(table: RoutingTable) -> tfdv.StatsOptions:
     route with rows. Values are counted by sketches, so that memory does not grow with the rows.
     Columns that no route declares may be of any type, and are not read.
     """
+    by_route = slicing_spec_pb2.SlicingConfig()  # pyright: ignore[reportAttributeAccessIssue]
+    by_route.slicing_specs.add(feature_keys=["_route"])
     return tfdv.StatsOptions(
         schema=declared_schema(table),
         experimental_filter_read_paths=True,
-        slicing_config=slicing_spec_pb2.SlicingConfig(
-            slicing_specs=[slicing_spec_pb2.SlicingSpec(feature_keys=["_route"])]
-        ),
+        slicing_config=by_route,
         use_sketch_based_topk_uniques=True,
     )

@@ -4,7 +4,7 @@ import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from branchline.components.route_validator.route_schema import RouteSchemas
-from branchline.components.route_validator.slices import Statistics, column, slices
+from branchline.components.route_validator.slices import column, slices
 from branchline.schemas import RoutingTable
 
 Found = dict[str, tuple[int, anomalies_pb2.Anomalies]]
@@ -78,7 +78,7 @@ def merge(found: Found, schema: schema_pb2.Schema) -> anomalies_pb2.Anomalies:
 
 
 def _validate(
-    dataset: Statistics, schemas: RouteSchemas, route: str
+    dataset: statistics_pb2.DatasetFeatureStatistics, schemas: RouteSchemas, route: str
 ) -> tuple[int, anomalies_pb2.Anomalies]:
     if not dataset.num_examples:
         return 0, anomalies_pb2.Anomalies(dataset_anomaly_info=_NO_ROWS)
