@@ -1,0 +1,29 @@
+"""Reads and writes files, on this machine and in the stores that Beam knows."""
+
+import json
+from typing import Any
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from branchline.components.files.artifact_paths import beam_path
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file."""
+    return FileSystems.exists(beam_path(path))
+
+
+def read_json(path: str) -> Any:
+    """Reads a file of JSON."""
+    with FileSystems.open(beam_path(path)) as file:
+        return json.loads(file.read())
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes a file as a whole: what is seen of it is all or nothing."""
+    path = beam_path(path)
+    part = f"{path}.part"
+    with FileSystems.create(part, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        file.write(content)
+    FileSystems.rename([part], [path])
