@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 from branchline.components.run_report.draw_curves import draw_curve
 from branchline.components.run_report.gather_report import Sources, gather_report, to_metrics
@@ -356,9 +357,9 @@ def tfx_evaluation(tmp_path_factory):
             for label, score in pairs
         ]
     )
-    config = tfma.EvalConfig(
-        model_specs=[tfma.ModelSpec(label_key="label", prediction_key="prediction")],
-        slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=["_route"])],
+    config = config_pb2.EvalConfig(
+        model_specs=[config_pb2.ModelSpec(label_key="label", prediction_key="prediction")],
+        slicing_specs=[config_pb2.SlicingSpec(), config_pb2.SlicingSpec(feature_keys=["_route"])],
         metrics_specs=tfma.metrics.specs_from_metrics(
             [tfma.metrics.ExampleCount(), tfma.metrics.BinaryAccuracy()]
         ),
