@@ -91,8 +91,8 @@ class RouteValidator(base_component.BaseComponent):
     the table are under the route "".
 
     Args:
-        statistics: Of routed examples, with splits of any names, from a StatisticsGen with
-            `stats_options=route_stats_options(routing)`.
+        statistics: Of routed examples, with splits of any names, from RouteStatistics, or from a
+            StatisticsGen with `stats_options=route_stats_options(routing)`.
         schema: One schema for all routes, inferred, declared or imported.
         routing: The routing table.
     """

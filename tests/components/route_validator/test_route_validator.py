@@ -2,22 +2,18 @@ import json
 import logging
 import time
 
-import apache_beam as beam
 import builders_evaluator as build
 import pytest
-import tensorflow as tf
 import tensorflow_data_validation as tfdv
+from builders_statistics import examples_artifact, run_route_statistics, run_statistics_gen
 from google.protobuf import text_format
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
-from tfx import version
-from tfx.components.statistics_gen.executor import Executor as StatisticsGenExecutor
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
 from tfx_bsl.coders import example_coder
 
 from branchline.components.route_validator.component import Executor, RouteValidator
 from branchline.components.route_validator.route_schema import RouteSchemas
-from branchline.components.route_validator.stats_options import route_stats_options
 from branchline.components.route_validator.validate import describe, merge, validate_split
 from branchline.components.transform.declared_schema import declared_schema
 from branchline.schemas import (
@@ -336,41 +332,8 @@ def test_many_routes_take_time_in_proportion():
     assert not any(describe(anomalies) for _, anomalies in found.values()) and len(found) == 300
 
 
-def examples_artifact(root, splits):
-    """Routed examples as the Router lays them out: a file per route in each split."""
-    artifact = standard_artifacts.Examples()
-    artifact.uri = str(root)
-    artifact.split_names = artifact_utils.encode_split_names(list(splits))
-    for split, by_route in splits.items():
-        folder = root / f"Split-{split}"
-        folder.mkdir(parents=True)
-        for route, rows in by_route.items():
-            path = str(folder / f"{route}-00000-of-00001.gz")
-            with tf.io.TFRecordWriter(path, "GZIP") as writer:
-                for row in rows:
-                    writer.write(build.example(**row | {"_route": route}))
-    return artifact
-
-
-def run_statistics_gen(examples, root, options):
-    """What TFX's StatisticsGen makes of them."""
-    stats = standard_artifacts.ExampleStatistics()
-    stats.uri = str(root)
-    stats.set_string_custom_property("tfx_version", version.__version__)
-    context = StatisticsGenExecutor.Context(
-        make_beam_pipeline_fn=lambda: beam.Pipeline(argv=build.FNAPI[:1]),
-        tmp_dir=str(root / "tmp"),
-        unique_id="1",
-    )
-    StatisticsGenExecutor(context).Do(
-        {"examples": [examples]},
-        {"statistics": [stats]},
-        {"stats_options_json": options.to_json(), "exclude_splits": "[]"},
-    )
-    return stats
-
-
-def test_the_component_takes_what_statistics_gen_makes_with_our_options(tmp_path, caplog):
+@pytest.mark.parametrize("made_by", [run_statistics_gen, run_route_statistics])
+def test_the_component_takes_statistics_of_splits_of_any_names(made_by, tmp_path, caplog):
     green = GOOD["b"][0] | {"colour": "green"}
     odd = [row | {"mixed": i if i % 2 else "text"} for i, row in enumerate(GOOD["r-1"])]
     splits = {
@@ -379,7 +342,7 @@ def test_the_component_takes_what_statistics_gen_makes_with_our_options(tmp_path
         "empty": {"b": [], "r-1": []},
     }
     examples = examples_artifact(tmp_path / "examples", splits)
-    stats = run_statistics_gen(examples, tmp_path / "statistics", route_stats_options(ROUTING))
+    stats = made_by(examples, tmp_path / "statistics", ROUTING)
     schema = standard_artifacts.Schema()
     schema.uri = str(tmp_path / "schema")
     (tmp_path / "schema").mkdir()
