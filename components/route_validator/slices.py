@@ -17,7 +17,8 @@ def slices(
     and so is `_route`, which is the slice.
 
     Args:
-        statistics: Of a split of routed examples, from RouteStatistics or made with `route_stats_options`.
+        statistics: Of a split of routed examples, from RouteStatistics, or from StatisticsGen with
+            `route_stats_options`.
         table: The routes.
         split: Names the split in errors.
 
@@ -35,8 +36,8 @@ def slices(
         if len(table.routes) > 1:
             raise BranchlineError(
                 f"statistics of the split {split!r} have no slices by route, only "
-                f"{', '.join(map(repr, by_name))}; take them from RouteStatistics, or give StatisticsGen "
-                "stats_options=route_stats_options(table)"
+                f"{', '.join(map(repr, by_name))}; take them from RouteStatistics, "
+                "or give StatisticsGen stats_options=route_stats_options(table)"
             )
         [whole] = [dataset for name, dataset in by_name.items() if name in ("", _ALL)]
         return {table.names[0]: _with_rows(whole)}, 0

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import tensorflow_model_analysis as tfma
+from object_store import BUCKET, object_store
 from tensorflow_model_analysis.proto import config_pb2
 
 from branchline.components.run_report.draw_curves import draw_curve
@@ -377,6 +378,22 @@ def test_what_tfx_s_evaluator_found_of_each_route_is_read(artifacts, recipe, tfx
     assert found["text"]["binary_accuracy"] == pytest.approx(2 / 3)
     assert found["meter"]["binary_accuracy"] == 1.0
     assert "evaluation" not in report["missing"]
+
+
+def test_a_run_in_an_object_store_is_reported_there(artifacts, recipe, monkeypatch):
+    local = artifacts()
+    with object_store(monkeypatch) as client:
+        for name, folder in dataclasses.asdict(local).items():
+            for path in Path(folder).iterdir():
+                client.upload_file(str(path), BUCKET, f"run/{name}/{path.name}")
+        remote = {name: f"s3://{BUCKET}/run/{name}" for name in dataclasses.asdict(local)}
+        report = gathered(Sources(**remote), recipe)
+        write_report(report, f"s3://{BUCKET}/run/report")
+        written = client.get_object(Bucket=BUCKET, Key="run/report/metrics.json")["Body"].read()
+        listed = client.list_objects_v2(Bucket=BUCKET, Prefix="run/report/")["Contents"]
+    assert report == gathered(local, recipe)
+    assert json.loads(written) == to_metrics(report)
+    assert len(listed) == 3
 
 
 def test_an_evaluation_that_says_nothing_of_routes_is_as_none(artifacts, recipe, tmp_path):
