@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from branchline.components.branch_trainer.component import BranchTrainer
     from branchline.components.data_fingerprint.component import DataFingerprint
     from branchline.components.mixed_example_gen.component import MixedExampleGen
+    from branchline.components.route_statistics.component import RouteStatistics
     from branchline.components.route_validator.component import RouteValidator
     from branchline.components.router.component import Router
     from branchline.components.run_report.component import RunReport
@@ -19,6 +20,7 @@ _FOLDERS = {
     "BranchTrainer": "branch_trainer",
     "DataFingerprint": "data_fingerprint",
     "MixedExampleGen": "mixed_example_gen",
+    "RouteStatistics": "route_statistics",
     "RouteValidator": "route_validator",
     "Router": "router",
     "RunReport": "run_report",
@@ -29,6 +31,7 @@ __all__ = [
     "BranchTrainer",
     "DataFingerprint",
     "MixedExampleGen",
+    "RouteStatistics",
     "RouteValidator",
     "Router",
     "RunReport",

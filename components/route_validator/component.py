@@ -16,14 +16,14 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.utils import io_utils, writer_utils
 
 from branchline.components.code_version import code_version
-from branchline.components.route_validator.validate import describe, validate_split
+from branchline.components.route_validator.validate import describe, merge, validate_split
 from branchline.schemas import RoutingTable, from_json, to_json
 
 _progress = logging.getLogger("branchline.progress")
 
 
 class Executor(base_executor.BaseExecutor):
-    """Validates each split in the environment of its route."""
+    """Validates the rows of every route in the route's environment, split by split."""
 
     def Do(  # noqa: N802
         self,
@@ -44,17 +44,21 @@ class Executor(base_executor.BaseExecutor):
         summary, sound = {}, {}
         for split in splits:
             stats = stats_artifact_utils.load_statistics(statistics, split).proto()
-            anomalies = validate_split(stats, schema, routing, split)
+            found = validate_split(stats, schema, routing, split)
+            anomalies = merge(found, schema)
             folder = artifact_utils.get_split_uri([output], split)
             path = os.path.join(folder, example_validator.DEFAULT_FILE_NAME)
             writer_utils.write_anomalies(path, anomalies)
-            found = describe(anomalies)
-            examples = sum(dataset.num_examples for dataset in stats.datasets)
-            summary[split] = {"examples": int(examples), "anomalies": found}
+            summary[split] = {
+                route: {"examples": examples, "anomalies": describe(wrong)}
+                for route, (examples, wrong) in found.items()
+            }
+            is_sound = not describe(anomalies)
             sound[split] = (
-                example_validator.NOT_BLESSED_VALUE if found else example_validator.BLESSED_VALUE
+                example_validator.BLESSED_VALUE if is_sound else example_validator.NOT_BLESSED_VALUE
             )
-            _log(split, int(examples), found)
+            for route, said in summary[split].items():
+                _log(split, route, said["examples"], said["anomalies"])
         output.set_json_value_custom_property(
             example_validator.ARTIFACT_PROPERTY_BLESSED_KEY, sound
         )
@@ -78,14 +82,18 @@ class RouteValidatorSpec(ComponentSpec):
 
 
 class RouteValidator(base_component.BaseComponent):
-    """Compares the statistics of every route's splits with the schema, in the route's environment.
+    """Compares the statistics of every route's rows with the schema, in the route's environment.
 
-    Output `anomalies`: a split per split of the statistics, laid out as ExampleValidator's, and
-    `anomalies.json`: {"splits": {split: {"examples": n, "anomalies": {feature: what}}}}.
+    Output `anomalies`: a split per split of the statistics, laid out as ExampleValidator's, with
+    what is wrong in any route, and `anomalies.json`, route by route:
+    {"splits": {split: {route: {"examples": n, "anomalies": {feature: what}}}}}. What concerns all
+    rows of a route, as that there are none, is under the feature ""; examples that take no route of
+    the table are under the route "".
 
     Args:
-        statistics: With splits `train-<route>`, `eval-<route>`.
-        schema: One schema for all routes, inferred or imported.
+        statistics: Of routed examples, with splits of any names, from RouteStatistics, or from a
+            StatisticsGen with `stats_options=route_stats_options(routing)`.
+        schema: One schema for all routes, inferred, declared or imported.
         routing: The routing table.
     """
 
@@ -110,9 +118,9 @@ def _write(summary: dict[str, Any], path: str) -> None:
     tf.io.gfile.rename(part, path, overwrite=True)
 
 
-def _log(split: str, examples: int, found: dict[str, str]) -> None:
+def _log(split: str, route: str, examples: int, found: dict[str, str]) -> None:
     for feature, what in found.items():
-        progress = {"component": "RouteValidator", "split": split, "examples": examples}
-        progress |= {"feature": feature, "anomaly": what}
-        where = f"{split}, {feature}" if feature else split
+        progress = {"component": "RouteValidator", "split": split, "route": route}
+        progress |= {"examples": examples, "feature": feature, "anomaly": what}
+        where = ", ".join(part for part in (split, route, feature) if part)
         _progress.warning(f"{where}: {what}", extra={"progress": progress})

@@ -1,39 +1,48 @@
-"""Validates the statistics of one route's split against the schema."""
+"""Validates the statistics of a split against the schema, the rows of every route apart."""
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from branchline.components.route_validator.environments import route_schema, with_environments
-from branchline.schemas import BranchlineError, RoutingTable, split_name
+from branchline.components.route_validator.route_schema import RouteSchemas
+from branchline.components.route_validator.slices import column, slices
+from branchline.schemas import RoutingTable
+
+Found = dict[str, tuple[int, anomalies_pb2.Anomalies]]
+_NO_ROWS = anomalies_pb2.AnomalyInfo(
+    severity=anomalies_pb2.AnomalyInfo.ERROR,
+    short_description="No examples",
+    description="No example of the split takes this route.",
+    reason=[{"type": anomalies_pb2.AnomalyInfo.DATASET_LOW_NUM_EXAMPLES}],
+)
+_NO_ROUTE = anomalies_pb2.AnomalyInfo(
+    severity=anomalies_pb2.AnomalyInfo.ERROR,
+    short_description="Unknown route",
+    description="Examples whose `_route` is not in the routing table, or that have none.",
+    reason=[{"type": anomalies_pb2.AnomalyInfo.UNKNOWN_TYPE}],
+)
 
 
 def validate_split(
     statistics: statistics_pb2.DatasetFeatureStatisticsList,
     schema: schema_pb2.Schema,
-    routing: RoutingTable,
+    table: RoutingTable,
     split: str,
-) -> anomalies_pb2.Anomalies:
-    """Finds what is wrong with `split`, by the schema in the environment of the split's route.
+) -> Found:
+    """Finds what is wrong with the rows of every route, by the schema in the route's environment.
+
+    Returns:
+        Route → its number of examples and its anomalies; a route without rows has the one that says
+        so. Under "", if there are any, the examples that take no route of the table.
 
     Raises:
-        BranchlineError: The split is no route's.
+        BranchlineError: The statistics are not sliced by route.
     """
-    route = route_of(split, routing)
-    tightened = route_schema(with_environments(schema, routing), routing, route)
-    return tfdv.validate_statistics(statistics, tightened, environment=route)
-
-
-def route_of(split: str, routing: RoutingTable) -> str:
-    """Names the route whose rows `split` holds.
-
-    Raises:
-        BranchlineError: The split is no route's.
-    """
-    part, _, route = split.partition("-")
-    if route not in routing.names:
-        expected = ", ".join(split_name(part or "train", name) for name in routing.names)
-        raise BranchlineError(f"split {split!r} is no route's; expected one like {expected}")
-    return route
+    of_route, num_others = slices(statistics, table, split)
+    schemas = RouteSchemas(schema, table)
+    found = {name: _validate(dataset, schemas, name) for name, dataset in of_route.items()}
+    if num_others:
+        found[""] = (num_others, anomalies_pb2.Anomalies(dataset_anomaly_info=_NO_ROUTE))
+    return found
 
 
 def describe(anomalies: anomalies_pb2.Anomalies) -> dict[str, str]:
@@ -49,6 +58,52 @@ def describe(anomalies: anomalies_pb2.Anomalies) -> dict[str, str]:
     if anomalies.HasField("dataset_anomaly_info"):
         found[""] = _short(anomalies.dataset_anomaly_info)
     return found
+
+
+def merge(found: Found, schema: schema_pb2.Schema) -> anomalies_pb2.Anomalies:
+    """Puts the anomalies of all routes into one message, as TFDV's tools show them.
+
+    A feature has one entry, whose words name each route that it is wrong in.
+    """
+    merged = anomalies_pb2.Anomalies(
+        baseline=schema, anomaly_name_format=anomalies_pb2.Anomalies.SERIALIZED_PATH
+    )
+    for route, (_, anomalies) in found.items():
+        for name, info in sorted(anomalies.anomaly_info.items()):
+            _add(merged.anomaly_info[name], info, route)
+        if anomalies.HasField("dataset_anomaly_info"):
+            _add(merged.dataset_anomaly_info, anomalies.dataset_anomaly_info, route)
+        merged.drift_skew_info.extend(anomalies.drift_skew_info)
+    return merged
+
+
+def _validate(
+    dataset: statistics_pb2.DatasetFeatureStatistics, schemas: RouteSchemas, route: str
+) -> tuple[int, anomalies_pb2.Anomalies]:
+    if not dataset.num_examples:
+        return 0, anomalies_pb2.Anomalies(dataset_anomaly_info=_NO_ROWS)
+    schema = schemas.of(route, {column(feature) for feature in dataset.features})
+    listed = statistics_pb2.DatasetFeatureStatisticsList(datasets=[dataset])
+    anomalies = tfdv.validate_statistics(listed, schema, environment=route)
+    return int(dataset.num_examples), anomalies
+
+
+def _add(merged: anomalies_pb2.AnomalyInfo, info: anomalies_pb2.AnomalyInfo, route: str) -> None:
+    where = f"route {route}: " if route else ""
+    if info.HasField("path"):
+        merged.path.CopyFrom(info.path)
+    merged.severity = max(merged.severity, info.severity)
+    merged.short_description = _join(merged.short_description, where + info.short_description)
+    merged.description = _join(merged.description, where + info.description.strip())
+    for reason in info.reason:
+        added = merged.reason.add()
+        added.CopyFrom(reason)
+        added.short_description = where + reason.short_description
+        added.description = where + reason.description
+
+
+def _join(before: str, more: str) -> str:
+    return f"{before}; {more}" if before else more
 
 
 def _short(info: anomalies_pb2.AnomalyInfo) -> str:

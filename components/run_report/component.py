@@ -1,7 +1,6 @@
 """The TFX component that writes the report of a run."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
@@ -28,18 +27,18 @@ class RunReportExecutor(base_executor.BaseExecutor):
     ) -> None:
         """Writes the report."""
         self._log_startup(input_dict, output_dict, exec_properties)
-        uris = {name: Path(artifacts[0].uri) for name, artifacts in input_dict.items() if artifacts}
+        uris = {name: artifacts[0].uri for name, artifacts in input_dict.items() if artifacts}
         recipe = json.loads(exec_properties["recipe"]) if exec_properties.get("recipe") else None
         report = gather_report(Sources(**uris), recipe)
-        write_report(report, Path(artifact_utils.get_single_uri(output_dict["report"])))
+        write_report(report, artifact_utils.get_single_uri(output_dict["report"]))
 
 
 class RunReportSpec(ComponentSpec):
     """What the component takes and makes."""
 
     INPUTS = {
-        "evaluation": ChannelParameter(type=standard_artifacts.ModelEvaluation),
-        "blessing": ChannelParameter(type=standard_artifacts.ModelBlessing),
+        "evaluation": ChannelParameter(type=standard_artifacts.ModelEvaluation, optional=True),
+        "blessing": ChannelParameter(type=standard_artifacts.ModelBlessing, optional=True),
         "example_quarantine": ChannelParameter(type=Quarantine, optional=True),
         "router_quarantine": ChannelParameter(type=Quarantine, optional=True),
         "anomalies": ChannelParameter(type=standard_artifacts.ExampleAnomalies, optional=True),
@@ -58,15 +57,15 @@ class RunReport(base_component.BaseComponent):
     Outputs `report`, of type `branchline.components.artifacts.Report`.
 
     Args:
-        evaluation: Of the BranchEvaluator.
-        blessing: Of the BranchEvaluator.
+        evaluation: Of the BranchEvaluator, or of TFX's Evaluator, sliced by `_route`.
+        blessing: Of either.
         example_quarantine: Of the MixedExampleGen.
         router_quarantine: Of the Router.
         anomalies: Of the RouteValidator.
         model_run: Of the BranchTrainer.
         recipe: What was run; names the page and describes the routes.
 
-    What is not given is missing on the page, which says so.
+    Any may be left out; the page says what it was not given.
     """
 
     SPEC_CLASS = RunReportSpec
@@ -74,8 +73,8 @@ class RunReport(base_component.BaseComponent):
 
     def __init__(
         self,
-        evaluation: BaseChannel,
-        blessing: BaseChannel,
+        evaluation: BaseChannel | None = None,
+        blessing: BaseChannel | None = None,
         example_quarantine: BaseChannel | None = None,
         router_quarantine: BaseChannel | None = None,
         anomalies: BaseChannel | None = None,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 320, 140
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 8, 22
-_MOST_POINTS = 400
+_MOST_POINTS = 400  # of one curve
+_MOST_OF_ALL = 6000  # of a page: 100 curves of 400 points each would be a megabyte
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,12 @@ class Curve:
     y_ticks: list[tuple[float, str]]
 
 
-def draw_curve(losses: Sequence[Sequence[float]]) -> Curve | None:
+def draw_curve(losses: Sequence[Sequence[float]], num_curves: int = 1) -> Curve | None:
     """Lays out `losses`, pairs of step and loss.
+
+    Args:
+        losses: In order.
+        num_curves: How many the page has; the more, the fewer points each is drawn with.
 
     Returns:
         None when fewer than two of them are finite.
@@ -36,7 +41,8 @@ def draw_curve(losses: Sequence[Sequence[float]]) -> Curve | None:
     points = [(float(x), float(y)) for x, y in losses if y is not None and math.isfinite(y)]
     if len(points) < 2:
         return None
-    points = points[:: math.ceil(len(points) / _MOST_POINTS)]
+    most = min(_MOST_POINTS, max(2, _MOST_OF_ALL // num_curves))
+    points = points[:: math.ceil(len(points) / most)]
     xs, ys = [x for x, _ in points], [y for _, y in points]
     low, high = min(ys), max(ys)
     y_ticks = _ticks(low, high, 4)

@@ -1,25 +1,27 @@
 """Gathers what the components of a run say about it into one plain dict."""
 
-import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from branchline.components.files.storage import exists, read_json
+from branchline.components.run_report.read_evaluation import read_evaluation
 
 Counts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The directories of the artifacts that a report reads; None for one that the run lacks."""
+    """The URIs of the artifacts that a report reads; None for one that it was not given."""
 
-    evaluation: Path
-    blessing: Path
-    example_quarantine: Path | None = None
-    router_quarantine: Path | None = None
-    anomalies: Path | None = None
-    model_run: Path | None = None
+    evaluation: str | None = None
+    blessing: str | None = None
+    example_quarantine: str | None = None
+    router_quarantine: str | None = None
+    anomalies: str | None = None
+    model_run: str | None = None
 
 
 def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -30,13 +32,14 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
         recipe: As `json.loads(to_json(recipe))`; None when the pipeline has none.
 
     Returns:
-        `recipe` (name or None), `blessed`, `baseline`, `records` (`in`, `train`, `eval`,
-        `quarantined`), `samples` of quarantined records, `problems` (a sentence each, such as
-        counts that do not add up), `checks` (route, metric, bound, value, holds), `anomalies`,
-        `history`, `routes` (name → labels, features, train, eval, metrics, baseline, note), and
-        `missing`: which of these the run says nothing about.
+        `recipe` (name or None), `blessed` (None without a blessing), `baseline`, `records` (`in`,
+        `train`, `eval`, `quarantined`), `samples` of quarantined records, `problems` (a sentence
+        each, such as counts that do not add up), `checks` (route, metric, bound, value, holds),
+        `anomalies` (split → route → examples, anomalies), `history`, `routes` (name → labels,
+        features, train, eval, examples, metrics, baseline, note), and `missing`: which of these the
+        report was not given.
     """
-    evaluation = _read(sources.evaluation, "evaluation.json") or {}
+    evaluation = read_evaluation(sources.evaluation) if sources.evaluation else None
     examples = _read(sources.example_quarantine, "counts.json")
     router = _read(sources.router_quarantine, "counts.json")
     anomalies = _read(sources.anomalies, "anomalies.json")
@@ -44,14 +47,15 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
     declared = {
         route["name"]: route for route in (recipe or {}).get("routing", {}).get("routes", [])
     }
-    evaluated = evaluation.get("routes", {})
+    evaluated = None if evaluation is None else evaluation["routes"]
     rows = (router or {}).get("out")
     routes = {
-        name: _route(declared.get(name, {}), evaluated.get(name, {}), rows, name)
+        name: _route(declared.get(name, {}), evaluated, rows, name)
         for name in _names(declared, evaluated, rows)
     }
     said = {
         "evaluation": evaluation,
+        "blessing": sources.blessing,
         "records": examples or router,
         "routing": router,
         "anomalies": anomalies,
@@ -60,12 +64,12 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
     }
     return {
         "recipe": (recipe or {}).get("name"),
-        "blessed": (sources.blessing / "BLESSED").exists(),
-        "baseline": evaluation.get("baseline"),
+        "blessed": exists(os.path.join(sources.blessing, "BLESSED")) if sources.blessing else None,
+        "baseline": (evaluation or {}).get("baseline"),
         "records": _records(examples, router),
         "samples": _samples(examples, router),
         "problems": [*_unbalanced(examples, router), *_unevaluated(routes)],
-        "checks": [c for name, route in evaluated.items() for c in _checks(name, route)],
+        "checks": [c for name, route in (evaluated or {}).items() for c in _checks(name, route)],
         "anomalies": (anomalies or {}).get("splits", {}),
         "history": history or {},
         "routes": routes,
@@ -86,27 +90,33 @@ def to_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(folder: Path | None, name: str) -> Any:
-    path = folder / name if folder else None
-    return json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else None
+def _read(uri: str | None, name: str) -> Any:
+    path = os.path.join(uri, name) if uri else None
+    return read_json(path) if path and exists(path) else None
 
 
-def _names(declared: Counts, evaluated: Counts, rows: Counts | None) -> list[str]:
-    split = [name.partition("-")[2] for name in rows or {}]
-    return list(dict.fromkeys([*declared, *evaluated, *split]))
+def _names(declared: Counts, evaluated: Counts | None, rows: Counts | None) -> list[str]:
+    routed = [name for by_route in (rows or {}).values() for name in by_route]
+    return list(dict.fromkeys([*declared, *(evaluated or {}), *routed]))
 
 
-def _route(declared: Counts, evaluated: Counts, rows: Counts | None, name: str) -> dict[str, Any]:
+def _route(
+    declared: Counts, evaluated: Counts | None, rows: Counts | None, name: str
+) -> dict[str, Any]:
+    found = (evaluated or {}).get(name, {"examples": None if evaluated is None else 0})
     return {
         "labels": _labels(declared),
         "features": {key: kind["type"] for key, kind in declared.get("features", [])},
-        "train": None if rows is None else rows.get(f"train-{name}", 0),
-        "eval": None if rows is None else rows.get(f"eval-{name}", 0),
-        "examples": evaluated.get("examples", 0),
-        "metrics": evaluated.get("metrics") or {},
-        "baseline": evaluated.get("baseline") or {},
-        "note": evaluated.get("note"),
+        **{split: _rows(rows, split, name) for split in ("train", "eval")},
+        "examples": found["examples"],
+        "metrics": found.get("metrics") or {},
+        "baseline": found.get("baseline") or {},
+        "note": found.get("note"),
     }
+
+
+def _rows(rows: Counts | None, split: str, route: str) -> int | None:
+    return rows[split].get(route, 0) if rows and split in rows else None
 
 
 def _labels(declared: Counts) -> dict[str, str]:
@@ -129,14 +139,18 @@ def _records(examples: Counts | None, router: Counts | None) -> dict[str, Any]:
     quarantined: Counter[str] = Counter()
     for counts in (examples, router):
         quarantined.update((counts or {}).get("quarantined", {}))
-    out = last.get("out")
-    rows = {
-        split: None
-        if out is None
-        else sum(n for name, n in out.items() if name.partition("-")[0] == split)
-        for split in ("train", "eval")
-    }
+    out = last.get("out", {})
+    rows = {split: _total(out[split]) if split in out else None for split in ("train", "eval")}
     return {"in": first.get("in")} | rows | {"quarantined": dict(sorted(quarantined.items()))}
+
+
+def _total(out: Any) -> int:
+    """All examples of `counts["out"]`, or of a part of it.
+
+    >>> _total({"train": 4, "eval": 1}), _total({"train": {"text": 3, "scan": 1}})
+    (5, 4)
+    """
+    return sum(map(_total, out.values())) if isinstance(out, Mapping) else out
 
 
 def _samples(examples: Counts | None, router: Counts | None) -> dict[str, list[Any]]:
@@ -152,17 +166,15 @@ def _unbalanced(examples: Counts | None, router: Counts | None) -> list[str]:
     for step, counts in (("reading", examples), ("routing", router)):
         if counts is None or "out" not in counts:
             continue
-        out, aside = sum(counts["out"].values()), sum(counts["quarantined"].values())
+        out, aside = _total(counts["out"]), sum(counts["quarantined"].values())
         if out + aside != counts["in"]:
             problems.append(
                 f"{counts['in'] - out - aside} of {counts['in']} records are unaccounted for after "
                 f"{step}: {out} examples out + {aside} quarantined"
             )
-    if examples and router and "out" in examples and sum(examples["out"].values()) != router["in"]:
-        problems.append(
-            f"reading put out {sum(examples['out'].values())} examples, but routing took in "
-            f"{router['in']}"
-        )
+    read = _total(examples["out"]) if examples and "out" in examples else None
+    if router and read not in (None, router["in"]):
+        problems.append(f"reading put out {read} examples, but routing took in {router['in']}")
     return problems
 
 
@@ -170,7 +182,7 @@ def _unevaluated(routes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [
         f"route {name} has {route['eval']} eval examples, but {route['examples']} were evaluated"
         for name, route in routes.items()
-        if route["eval"] is not None and route["eval"] != route["examples"]
+        if None not in (route["eval"], route["examples"]) and route["eval"] != route["examples"]
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 
 import branchline
+from branchline.components.files.storage import write_bytes
 from branchline.components.run_report.draw_curves import HEIGHT, WIDTH, draw_curve
 from branchline.components.run_report.gather_report import to_metrics
 from branchline.components.run_report.wording import duration, number
@@ -27,18 +28,20 @@ _PACKAGES = (
 )
 
 
-def write_report(report: Mapping[str, Any], folder: Path) -> None:
-    """Writes `report.html`, `metrics.json` and `report.json` into an existing folder.
-
-    Each is written under another name, then renamed.
+def write_report(report: Mapping[str, Any], folder: str) -> None:
+    """Writes `report.html`, `metrics.json` and `report.json` into a folder, local or remote.
 
     Args:
         report: As `gather_report` makes it.
         folder: Where to.
     """
-    _write(folder / "report.json", _json(report))
-    _write(folder / "metrics.json", _json(to_metrics(report)))
-    _write(folder / "report.html", render_page(report, versions()))
+    files = {
+        "report.json": _json(report),
+        "metrics.json": _json(to_metrics(report)),
+        "report.html": render_page(report, versions()),
+    }
+    for name, text in files.items():
+        write_bytes(os.path.join(folder, name), text.encode(errors="backslashreplace"))
 
 
 def render_page(report: Mapping[str, Any], used: Mapping[str, str]) -> str:
@@ -60,7 +63,10 @@ def render_page(report: Mapping[str, Any], used: Mapping[str, str]) -> str:
     return environment.get_template("report.html.jinja").render(
         report=report,
         versions=used,
-        curves={name: draw_curve(route.get("losses", [])) for name, route in trained.items()},
+        curves={
+            name: draw_curve(route.get("losses", []), len(trained))
+            for name, route in trained.items()
+        },
         size=(WIDTH, HEIGHT),
         metrics=_metric_rows(report),
     )
@@ -112,9 +118,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
-    os.replace(unfinished, path)

@@ -1,23 +1,27 @@
 """Writes down as a TFDV schema what a routing table declares.
 
-SchemaGen cannot infer it: it takes each split for a sample of the same examples, and calls what
-another route's split lacks deprecated.
+SchemaGen cannot infer it: it takes all examples for samples of one kind, and of a column that two
+routes use differently it knows neither's.
 """
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from branchline.schemas import Ids, Route, RoutingTable
+from branchline.schemas import RoutingTable
+from branchline.schemas.fields import Field
 
 TYPES = {"string": schema_pb2.BYTES, "float": schema_pb2.FLOAT, "int": schema_pb2.INT}
 
 
 def declared_schema(table: RoutingTable) -> schema_pb2.Schema:
-    """Describes the columns of the routed examples, with an environment for every route.
+    """Describes the columns of the routed examples, all routes together.
 
-    A column is in the environments of the routes that declare it; it must be present in every
-    example where all of them require it.
+    Every column is in the environments, named like the routes, of those that declare it. There is
+    no default environment: lists of where a column is not would grow with the square of the routes.
+    A column must be in every example only if all routes require it; `RouteValidator` makes it
+    required in the rows of those that do. No column has a `shape`, so that Transform gets each as a
+    sparse tensor (`VarLenFeature`), and serving can do without labels.
     """
-    schema = schema_pb2.Schema(default_environment=table.names)
+    schema = schema_pb2.Schema()
     schema.feature.add(
         name="_route",
         type=schema_pb2.BYTES,
@@ -25,47 +29,28 @@ def declared_schema(table: RoutingTable) -> schema_pb2.Schema:
         value_count={"min": 1, "max": 1},
         string_domain={"name": "_route", "value": table.names},
     )
-    uses: dict[str, list[tuple[Route, str]]] = {}
-    for route in table.routes:
-        for key, column in table.columns(route.name).items():
-            uses.setdefault(column, []).append((route, key))
+    uses: dict[str, dict[str, Field]] = {}
+    for name in table.names:
+        for field in table.fields(name).values():
+            uses.setdefault(field.column, {})[name] = field
     for column, users in uses.items():
-        schema.feature.append(_describe(column, users, table))
+        everywhere = len(users) == len(table.routes)
+        schema.feature.append(_describe(column, users, everywhere))
     return schema
 
 
-def _describe(
-    column: str, users: list[tuple[Route, str]], table: RoutingTable
-) -> schema_pb2.Feature:
-    (first, first_key), *_ = users
-    feature = schema_pb2.Feature(name=column, type=TYPES[first.dtypes[first_key]])
-    names = [route.name for route, _ in users]
-    feature.not_in_environment.extend(name for name in table.names if name not in names)
-    required = [_is_required(route, key) for route, key in users]
-    feature.presence.CopyFrom(
-        schema_pb2.FeaturePresence(min_fraction=1.0, min_count=1)
-        if all(required)
-        else schema_pb2.FeaturePresence(min_count=1)
-    )
-    sizes = [{**route.features, **route.labels}[key].num_values for route, key in users]
+def _describe(column: str, users: dict[str, Field], everywhere: bool) -> schema_pb2.Feature:
+    """Describes a column by what holds for all its `users`, route → field."""
+    fields = list(users.values())
+    feature = schema_pb2.Feature(name=column, type=TYPES[fields[0].dtype], in_environment=users)
+    feature.presence.min_count = 1
+    if everywhere and all(field.required for field in fields):
+        feature.presence.min_fraction = 1.0
+    sizes = [field.num_values for field in fields]
     feature.value_count.min = min(size or 0 for size in sizes)
     if None not in sizes:
         feature.value_count.max = max(size or 0 for size in sizes)
-    ranges = [_num_values_of(route, key) for route, key in users]
-    if feature.type == schema_pb2.INT and None not in ranges:
-        feature.int_domain.min, feature.int_domain.max = 0, max(each or 0 for each in ranges) - 1
+    classes = [field.classes for field in fields]
+    if None not in classes:
+        feature.int_domain.min, feature.int_domain.max = 0, max(n or 0 for n in classes) - 1
     return feature
-
-
-def _is_required(route: Route, key: str) -> bool:
-    if key in route.labels:
-        return not route.labels[key].optional
-    return route.features[key].required
-
-
-def _num_values_of(route: Route, key: str) -> int | None:
-    """How many values, from 0 on, a column of whole numbers may take."""
-    if key in route.labels:
-        return route.labels[key].classes
-    kind = route.features[key]
-    return kind.num_ids if isinstance(kind, Ids) else None

@@ -22,6 +22,7 @@ from branchline.components.branch_trainer.train import (
     survey_labels,
     train,
 )
+from branchline.components.route_validator.route_schema import RouteSchemas
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.transform.declared_schema import declared_schema
 from branchline.schemas import (
@@ -125,7 +126,9 @@ def test_a_record_without_any_label_is_set_aside_with_their_names():
 
 
 def test_the_schema_says_how_many_values_a_label_has_and_which_are_required():
-    by_name = {feature.name: feature for feature in declared_schema(TABLE).feature}
+    (route,) = [name for name in TABLE.names if set(TARGETS) <= set(TABLE[name].labels)]
+    schema = RouteSchemas(declared_schema(TABLE), TABLE).of(route, ())
+    by_name = {feature.name: feature for feature in schema.feature}
     sizes = {key: by_name[key].value_count.max for key in TARGETS}
     assert list(sizes.values()) == [1, 2, 4, 1, 2, 1]
     assert by_name["labels.category_2"].int_domain.max == 2

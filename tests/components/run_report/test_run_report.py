@@ -1,9 +1,15 @@
 import copy
+import dataclasses
 import json
 import math
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import tensorflow_model_analysis as tfma
+from object_store import BUCKET, object_store
+from tensorflow_model_analysis.proto import config_pb2
 
 from branchline.components.run_report.draw_curves import draw_curve
 from branchline.components.run_report.gather_report import Sources, gather_report, to_metrics
@@ -80,18 +86,20 @@ ROUTER = {
         ]
     },
     "out": {
-        "train-text": 18700,
-        "eval-text": 4671,
-        "train-meter": 360,
-        "eval-meter": 89,
-        "train-scan": 1448,
-        "eval-scan": 358,
+        "train": {"text": 18700, "meter": 360, "scan": 1448},
+        "eval": {"text": 4671, "meter": 89, "scan": 358},
     },
 }
 ANOMALIES = {
     "splits": {
-        "train-text": {"examples": 18700, "anomalies": {}},
-        "eval-text": {"examples": 4671, "anomalies": {"message": "missing in 3 % of <rows>"}},
+        "train": {
+            "text": {"examples": 18700, "anomalies": {}},
+            "meter": {"examples": 360, "anomalies": {}},
+        },
+        "eval": {
+            "text": {"examples": 4671, "anomalies": {"message": "missing in 3 % of <rows>"}},
+            "meter": {"examples": 0, "anomalies": {"": "No examples"}},
+        },
     }
 }
 
@@ -171,7 +179,7 @@ def artifacts(tmp_path):
             (folders[name] / file).write_text(json.dumps(contents.get(name, content)))
         folders["blessing"].mkdir()
         (folders["blessing"] / "NOT_BLESSED").touch()
-        return Sources(**folders)
+        return Sources(**{name: str(folder) for name, folder in folders.items()})
 
     return write
 
@@ -204,7 +212,7 @@ def test_metrics_are_exactly_what_programs_rely_on(artifacts, recipe):
 
 def test_blessed_is_what_the_pusher_sees(artifacts, recipe):
     sources = artifacts()
-    (sources.blessing / "NOT_BLESSED").rename(sources.blessing / "BLESSED")
+    Path(sources.blessing, "NOT_BLESSED").rename(Path(sources.blessing, "BLESSED"))
     assert gathered(sources, recipe)["blessed"] is True
 
 
@@ -212,7 +220,7 @@ def test_three_files_are_written_and_nothing_unfinished_stays(artifacts, recipe,
     report = gathered(artifacts(), recipe)
     folder = tmp_path / "report"
     folder.mkdir()
-    write_report(report, folder)
+    write_report(report, str(folder))
     assert sorted(path.name for path in folder.iterdir()) == [
         "metrics.json",
         "report.html",
@@ -225,7 +233,7 @@ def test_a_loss_that_is_not_finite_is_null_in_json(artifacts, recipe, tmp_path):
     diverged = history()
     diverged["routes"]["text"]["loss"] = math.nan
     diverged["routes"]["text"]["losses"] = [[1, 3.0], [2, math.inf], [3, math.nan]]
-    write_report(gathered(artifacts(model_run=diverged), recipe), tmp_path)
+    write_report(gathered(artifacts(model_run=diverged), recipe), str(tmp_path))
     read = json.loads((tmp_path / "report.json").read_text())
     assert read["history"]["routes"]["text"]["losses"] == [[1, 3.0], [2, None], [3, None]]
     assert "Too few losses for a curve" in (tmp_path / "report.html").read_text()
@@ -302,10 +310,112 @@ def test_sections_say_what_the_run_does_not_tell(artifacts):
 
 
 def test_a_route_without_rows_counts_zero(artifacts, recipe):
-    rows = {name: n for name, n in ROUTER["out"].items() if not name.endswith("scan")}
+    rows = {
+        split: {name: n for name, n in by_route.items() if name != "scan"}
+        for split, by_route in ROUTER["out"].items()
+    }
     counts = ROUTER | {"out": rows, "in": 23861}
     report = gathered(artifacts(router_quarantine=counts), recipe)
     assert (report["routes"]["scan"]["train"], report["routes"]["scan"]["eval"]) == (0, 0)
+
+
+def test_splits_of_other_names_are_counted_and_compared_with_nothing(artifacts, recipe):
+    out = {"train": ROUTER["out"]["train"], "holdout": ROUTER["out"]["eval"]}
+    report = gathered(artifacts(router_quarantine=ROUTER | {"out": out}), recipe)
+    assert report["problems"] == [] and report["records"]["eval"] is None
+
+
+def test_anomalies_are_told_by_split_and_route(artifacts, recipe):
+    page = render_page(gathered(artifacts(), recipe), {})
+    assert "missing in 3 % of &lt;rows&gt;" in page and "No examples" in page
+    assert "None in 2 of 2 routes of train." in page and "of 2 routes of eval" not in page
+
+
+def test_a_report_of_nothing_says_so(tmp_path):
+    report = gather_report(Sources())
+    assert report["problems"] == [] and report["blessed"] is None
+    write_report(report, str(tmp_path))
+    page = (tmp_path / "report.html").read_text()
+    assert "no blessing given" in page and "The run says nothing about metrics" in page
+    assert "Not given to this report: anomalies, blessing, evaluation, recipe" in page
+
+
+def test_counts_without_an_evaluation_are_no_problem(artifacts, recipe):
+    sources = dataclasses.replace(artifacts(), evaluation=None, blessing=None)
+    report = gathered(sources, recipe)
+    assert report["problems"] == []
+    assert to_metrics(report)["routes"]["text"] == {"examples": None}
+
+
+@pytest.fixture(scope="module")
+def tfx_evaluation(tmp_path_factory):
+    """Route → examples, and where TFMA wrote what it makes of them, as TFX's Evaluator does."""
+    rows = {"text": [(0, 0.1), (1, 0.8), (1, 0.4)], "meter": [(1, 0.9)]}
+    frame = pd.DataFrame(
+        [
+            {"_route": route, "label": label, "prediction": score}
+            for route, pairs in rows.items()
+            for label, score in pairs
+        ]
+    )
+    config = config_pb2.EvalConfig(
+        model_specs=[config_pb2.ModelSpec(label_key="label", prediction_key="prediction")],
+        slicing_specs=[config_pb2.SlicingSpec(), config_pb2.SlicingSpec(feature_keys=["_route"])],
+        metrics_specs=tfma.metrics.specs_from_metrics(
+            [tfma.metrics.ExampleCount(), tfma.metrics.BinaryAccuracy()]
+        ),
+    )
+    folder = str(tmp_path_factory.mktemp("tfma"))
+    tfma.analyze_raw_data(frame, config, output_path=folder)
+    return folder
+
+
+def test_what_tfx_s_evaluator_found_of_each_route_is_read(artifacts, recipe, tfx_evaluation):
+    sources = dataclasses.replace(artifacts(), evaluation=tfx_evaluation)
+    report = gathered(sources, recipe)
+    found = to_metrics(report)["routes"]
+    assert found["text"]["examples"] == 3 and found["meter"]["examples"] == 1
+    assert found["text"]["binary_accuracy"] == pytest.approx(2 / 3)
+    assert found["meter"]["binary_accuracy"] == 1.0
+    assert "evaluation" not in report["missing"]
+
+
+def test_a_run_in_an_object_store_is_reported_there(artifacts, recipe, monkeypatch):
+    local = artifacts()
+    with object_store(monkeypatch) as client:
+        for name, folder in dataclasses.asdict(local).items():
+            for path in Path(folder).iterdir():
+                client.upload_file(str(path), BUCKET, f"run/{name}/{path.name}")
+        remote = {name: f"s3://{BUCKET}/run/{name}" for name in dataclasses.asdict(local)}
+        report = gathered(Sources(**remote), recipe)
+        write_report(report, f"s3://{BUCKET}/run/report")
+        written = client.get_object(Bucket=BUCKET, Key="run/report/metrics.json")["Body"].read()
+        listed = client.list_objects_v2(Bucket=BUCKET, Prefix="run/report/")["Contents"]
+    assert report == gathered(local, recipe)
+    assert json.loads(written) == to_metrics(report)
+    assert len(listed) == 3
+
+
+def test_an_evaluation_that_says_nothing_of_routes_is_as_none(artifacts, recipe, tmp_path):
+    (tmp_path / "empty").mkdir()
+    sources = dataclasses.replace(artifacts(), evaluation=str(tmp_path / "empty"))
+    report = gathered(sources, recipe)
+    assert "evaluation" in report["missing"] and report["problems"] == []
+
+
+def test_the_page_of_a_hundred_routes_stays_small(artifacts, recipe, tmp_path):
+    names = [f"route-{n}" for n in range(100)]
+    one = history()["routes"]["text"]
+    one |= {"losses": [[n, 1 / n] for n in range(1, 2001)]}
+    failed = EVALUATION["routes"]["meter"]
+    sources = artifacts(
+        evaluation=EVALUATION | {"routes": dict.fromkeys(names, failed)},
+        model_run=history() | {"routes": dict.fromkeys(names, one)},
+        anomalies={"splits": {"train": dict.fromkeys(names, {"examples": 3, "anomalies": {}})}},
+    )
+    page = render_page(gathered(sources, recipe), {})
+    assert len(page) < 400_000
+    assert "100 of 100 checks missed" in page and "and 80 more" in page
 
 
 @pytest.mark.parametrize("num", [2, 3, 5000])
@@ -325,7 +435,7 @@ def test_a_constant_loss_has_a_curve():
     assert draw_curve([[1, 0.5], [2, 0.5]]) is not None
 
 
-def test_the_component_needs_only_an_evaluation(artifacts, tmp_path):
+def test_the_component_needs_nothing_but_takes_an_evaluation(artifacts, tmp_path):
     from tfx.types import Channel, standard_artifacts
 
     from branchline.components import RunReport
@@ -336,7 +446,7 @@ def test_the_component_needs_only_an_evaluation(artifacts, tmp_path):
         evaluation=Channel(type=standard_artifacts.ModelEvaluation),
         blessing=Channel(type=standard_artifacts.ModelBlessing),
     )
-    assert component.outputs["report"].type is Report
+    assert component.outputs["report"].type is Report and RunReport().inputs == {}
     sources = artifacts()
     evaluation, blessing, report = (
         standard_artifacts.ModelEvaluation(),

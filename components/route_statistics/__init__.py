@@ -1,0 +1,1 @@
+"""RouteStatistics: TFDV's statistics of routed examples, every route's rows apart."""
