@@ -96,7 +96,7 @@ class _MergeMoments(beam.PTransform):
         super().__init__()
         self._total = total
 
-    def expand(self, batches: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
+    def expand(self, batches: beam.PCollection):
         merged = batches | beam.CombineGlobally(_MomentsFn(self._total))
         means = merged | "Means" >> beam.Map(lambda moments: moments.mean.astype(np.float32))
         return means, merged | "Deviations" >> beam.Map(_deviations)
