@@ -1,68 +1,125 @@
-"""Says which routes' features are preprocessed together, and what the results are called."""
+"""Says which features of which routes are preprocessed as one, and what the results are called.
+
+A row takes one route, so features of different routes never meet in a row. Therefore features of
+an equal kind share an output, one of each route at most: the same column first, and what is left
+wherever there is room. There are as many outputs as the richest route has features, more or less,
+however many routes there are.
+"""
 
 import functools
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from branchline.schemas import Feature, RoutingTable
+from branchline.schemas import Feature, RoutingTable, Text
+
+
+@dataclass(frozen=True)
+class Member:
+    """A feature of a route.
+
+    Attributes:
+        route: The route's place in the table.
+        key: Of the field of the records.
+        column: Of the routed examples.
+    """
+
+    route: int
+    key: str
+    column: str
 
 
 @dataclass(frozen=True)
 class Group:
-    """The routes that declare one column with an equal kind; they share one output.
+    """Features that share an output.
 
     Attributes:
         name: Of the output.
-        column: Of the routed examples.
-        key: The field of the records that the column holds.
-        kind: What the routes declare it as.
-        routes: Their places in the table, ascending.
+        kind: What the routes declare them as.
+        members: One of a route at most, in the table's order.
     """
 
     name: str
-    column: str
-    key: str
     kind: Feature
-    routes: tuple[int, ...]
+    members: tuple[Member, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the members are in, each once."""
+        return list(dict.fromkeys(member.column for member in self.members))
+
+    @property
+    def width(self) -> int:
+        """How many values of a row the output has room for."""
+        return self.kind.length if isinstance(self.kind, Text) else self.kind.num_values or 0
+
+
+@dataclass
+class _Open:
+    """A group that is being filled: route → its member, and the columns of all."""
+
+    kind: Feature
+    members: dict[int, Member] = field(default_factory=dict)
+    columns: set[str] = field(default_factory=set)
+
+    def add(self, member: Member) -> None:
+        self.members[member.route] = member
+        self.columns.add(member.column)
 
 
 @functools.lru_cache(maxsize=8)
 def groups_of(table: RoutingTable) -> tuple[Group, ...]:
-    """Groups the features of all routes, in the order in which the table first names them.
+    """Groups the features of all routes.
 
     >>> from branchline.schemas import Numeric, Route, Text, when
     >>> some = dict(label="y", task="binary")
-    >>> a = Route("a", when.present("x"), features={"x": Numeric(), "t": Text()}, **some)
-    >>> b = Route("b", when.present("t"), features={"t": Text(length=9), "x": Numeric()}, **some)
-    >>> [(group.name, group.routes) for group in groups_of(RoutingTable(a, b))]
-    [('Numeric/x', (0, 1)), ('Text/t', (0,)), ('Text/t (2)', (1,))]
+    >>> a = Route("a", when.present("x"), features={"x": Numeric(), "z": Numeric()}, **some)
+    >>> b = Route("b", when.present("t"), features={"w": Numeric(), "x": Numeric()}, **some)
+    >>> c = Route("c", when.present("v"), features={"v": Text(), "x": Numeric()}, **some)
+    >>> for group in groups_of(RoutingTable(a, b, c)):
+    ...     print(group.name, "|", *(f"{member.route}.{member.key}" for member in group.members))
+    Numeric/x | 0.x 1.x 2.x
+    Numeric/z and 1 more | 0.z 1.w
+    Text/v | 2.v
     """
-    found: dict[tuple[str, Feature], list[int]] = {}
-    keys: dict[str, str] = {}
+    by_kind: dict[Feature, list[_Open]] = {}
     for place, route in enumerate(table.routes):
+        left = []
         for key, kind in route.features.items():
-            column = table.column(route.name, key)
-            keys[column] = key
-            found.setdefault((column, kind), []).append(place)
-    # An output may be called like its kind and column only where no column is called so.
-    taken = {"_route"} | {c for route in table.names for c in table.columns(route).values()}
-    groups = []
-    for (column, kind), routes in found.items():
-        name = first = f"{type(kind).__name__}/{column}"
-        count = 1
-        while name in taken:
-            count += 1
-            name = f"{first} ({count})"
-        taken.add(name)
-        groups.append(Group(name, column, keys[column], kind, tuple(routes)))
-    return tuple(groups)
+            member = Member(place, key, table.column(route.name, key))
+            there = by_kind.setdefault(kind, [])
+            same = next((g for g in there if member.column in g.columns), None)
+            if same is None or place in same.members:
+                left.append((kind, member))
+            else:
+                same.add(member)
+        for kind, member in left:
+            free = next((g for g in by_kind[kind] if place not in g.members), None)
+            if free is None:
+                free = _Open(kind)
+                by_kind[kind].append(free)
+            free.add(member)
+    # No output is called like a column: labels are passed through under their columns' names.
+    taken = {"_route"} | {c for name in table.names for c in table.columns(name).values()}
+    return tuple(_close(each, taken) for groups in by_kind.values() for each in groups)
+
+
+def _close(group: _Open, taken: set[str]) -> Group:
+    members = tuple(group.members.values())
+    others = len(group.columns) - 1
+    name = f"{type(group.kind).__name__}/{members[0].column}" + (
+        f" and {others} more" * (others > 0)
+    )
+    while name in taken:
+        name += "'"
+    taken.add(name)
+    return Group(name, group.kind, members)
 
 
 def output_name(table: RoutingTable, route: str, key: str) -> str:
     """Names the output of the default preprocessing that holds the feature `key` of `route`.
 
-    Routes that declare a column with an equal kind share an output. In a row it holds what is made
-    with the statistics of that row's own route, and nothing if its route does not declare it.
+    Features of several routes may share it. In a row it holds the feature of that row's own route,
+    made with that route's own statistics, and nothing if the route has no feature there.
 
     Raises:
         KeyError: The route has no such feature.
@@ -72,8 +129,8 @@ def output_name(table: RoutingTable, route: str, key: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _names(table: RoutingTable) -> dict[tuple[str, str], str]:
-    names = table.names
-    return {(names[place], g.key): g.name for g in groups_of(table) for place in g.routes}
+    routes = table.names
+    return {(routes[m.route], m.key): g.name for g in groups_of(table) for m in g.members}
 
 
 def is_default(outputs: Collection[str], table: RoutingTable) -> bool:

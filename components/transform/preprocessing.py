@@ -49,19 +49,15 @@ def preprocessing_fn(inputs: Columns, custom_config: dict[str, Any]) -> Columns:
 
 def _by_kind(inputs: Columns, table: RoutingTable) -> Columns:
     places = route_places(table, inputs["_route"])
-    found = [
-        take_rows(group, inputs[group.column], places, len(table.routes))
-        for group in groups_of(table)
-    ]
+    found = [take_rows(group, inputs, places, len(table.routes)) for group in groups_of(table)]
 
     def of_kind(kind: type) -> list[OwnRows]:
         return [rows for rows in found if isinstance(rows.group.kind, kind)]
 
-    ids = {r.group.name: r.spread(r.values, r.group.kind.num_values or 0) for r in of_kind(Ids)}
     return {
         **standardise(of_kind(Numeric)),
         **stretch(of_kind(Image)),
-        **ids,
+        **{rows.group.name: rows.spread(rows.values) for rows in of_kind(Ids)},
         **_index(table, of_kind(Categorical), of_kind(Text)),
     }
 
@@ -76,13 +72,8 @@ def _index(table: RoutingTable, categories: Sequence[OwnRows], texts: Sequence[O
     if not categories and not words:
         return {}
     vocabularies = Vocabularies(table, [*categories, *words])
-    outputs: Columns = {r.group.name: r.spread(vocabularies.index(r), 1) for r in categories}
-    for rows in words:
-        assert isinstance(rows.group.kind, Text)
-        length = rows.group.kind.length
-        kept = _where(rows, rows.indices[:, 1] < length)
-        outputs[rows.group.name] = kept.spread(vocabularies.index(kept), length)
-    return outputs
+    known = [*categories, *(rows.at(_within(rows)) for rows in words)]
+    return {rows.group.name: rows.spread(vocabularies.index(rows)) for rows in known}
 
 
 def _words(texts: OwnRows) -> OwnRows:
@@ -94,16 +85,10 @@ def _words(texts: OwnRows) -> OwnRows:
     words = ragged.to_sparse()
     if kind.ngrams > 1:
         words = tft.ngrams(words, (1, kind.ngrams), separator=" ")
-    text = words.indices[:, 0]
-    indices = tf.stack([tf.gather(texts.indices[:, 0], text), words.indices[:, 1]], axis=1)
-    members = texts.members if isinstance(texts.members, int) else tf.gather(texts.members, text)
-    return texts._replace(indices=indices, values=words.values, members=members)
+    own = texts.at(words.indices[:, 0])
+    return own._replace(positions=words.indices[:, 1], values=words.values)
 
 
-def _where(rows: OwnRows, kept: tf.Tensor) -> OwnRows:
-    members = rows.members
-    return rows._replace(
-        indices=tf.boolean_mask(rows.indices, kept),
-        values=tf.boolean_mask(rows.values, kept),
-        members=members if isinstance(members, int) else tf.boolean_mask(members, kept),
-    )
+def _within(words: OwnRows) -> tf.Tensor:
+    """The numbers of the words that a text of the kind's length still has."""
+    return tf.where(words.positions < words.group.width)[:, 0]

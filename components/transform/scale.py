@@ -30,17 +30,14 @@ def standardise(numbers: Sequence[OwnRows]) -> dict[str, tf.SparseTensor]:
         return {}
     places, total = [], 0
     for rows in numbers:
-        width = rows.group.kind.num_values
-        assert width is not None
-        places.append(rows.members * width + rows.indices[:, 1] + total)
-        total += width * len(rows.group.routes)
+        places.append(rows.members * rows.group.width + rows.positions + total)
+        total += len(rows.group.members) * rows.group.width
     means, deviations = _means_and_deviations(
         tf.concat(places, 0), tf.concat([rows.values for rows in numbers], 0), total
     )
     return {
         rows.group.name: rows.spread(
-            (rows.values - tf.gather(means, place)) / tf.gather(deviations, place),
-            rows.group.kind.num_values or 0,
+            (rows.values - tf.gather(means, place)) / tf.gather(deviations, place)
         )
         for rows, place in zip(numbers, places, strict=True)
     }
@@ -99,7 +96,7 @@ class _MergeMoments(beam.PTransform):
         super().__init__()
         self._total = total
 
-    def expand(self, batches: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
+    def expand(self, batches: beam.PCollection):
         merged = batches | beam.CombineGlobally(_MomentsFn(self._total))
         means = merged | "Means" >> beam.Map(lambda moments: moments.mean.astype(np.float32))
         return means, merged | "Deviations" >> beam.Map(_deviations)
@@ -146,16 +143,15 @@ def stretch(pictures: Sequence[OwnRows]) -> dict[str, tf.SparseTensor]:
         return {}
     places, total = [], 0
     for rows in pictures:
-        places.append(tf.broadcast_to(rows.members + total, tf.shape(rows.values)))
-        total += len(rows.group.routes)
+        places.append(rows.members + total)
+        total += len(rows.group.members)
     place, values = tf.concat(places, 0), tf.concat([rows.values for rows in pictures], 0)
     highest = [tf.math.unsorted_segment_max(each, place, total) for each in (values, -values)]
     found = tft.max(tf.concat(highest, 0)[None], reduce_instance_dims=False)
     high, low = found[:total], -found[total:]
     return {
         rows.group.name: rows.spread(
-            _between(rows.values, tf.gather(low, place), tf.gather(high, place)),
-            rows.group.kind.num_values or 0,
+            _between(rows.values, tf.gather(low, place), tf.gather(high, place))
         )
         for rows, place in zip(pictures, places, strict=True)
     }

@@ -24,7 +24,7 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from apache_beam.transforms.window import GlobalWindows
 
-from branchline.components.transform.groups import Group, groups_of
+from branchline.components.transform.groups import Group, Member, groups_of
 from branchline.components.transform.own_rows import OwnRows
 from branchline.schemas import Categorical, RoutingTable, Text
 
@@ -47,7 +47,7 @@ def vocabulary_sizes(
         their own, 1 to that number; one more is the index of all others, and 0 stands for no value.
     """
     names = table.names
-    owners = [(names[place], group.key) for group, place in _numbered(table)]
+    owners = [(names[member.route], member.key) for _, member in _numbered(table)]
     sizes = dict.fromkeys(owners, 0)
     if owners:
         output = tft.TFTransformOutput(transform) if isinstance(transform, str) else transform
@@ -59,10 +59,10 @@ def vocabulary_sizes(
     return sizes
 
 
-def _numbered(table: RoutingTable) -> list[tuple[Group, int]]:
-    """Whose each vocabulary is, in the order of their numbers: a group's, and a route's place."""
+def _numbered(table: RoutingTable) -> list[tuple[Group, Member]]:
+    """Whose each vocabulary is, in the order of their numbers."""
     groups = [g for g in groups_of(table) if isinstance(g.kind, Categorical | Text)]
-    return [(group, place) for group in groups for place in group.routes]
+    return [(group, member) for group in groups for member in group.members]
 
 
 class Vocabularies:
@@ -78,7 +78,7 @@ class Vocabularies:
         self._numbers: dict[str, list[str]] = {}
         for number, (group, _) in enumerate(numbered):
             self._numbers.setdefault(group.name, []).append(str(number))
-        tagged = [tf.strings.join([self._prefix(rows), rows.values], ".") for rows in words]
+        tagged = [tf.strings.join([self._number(rows), rows.values], ".") for rows in words]
         values, _, counts = tf.unique_with_counts(tf.concat(tagged, 0), tf.int64)
         (self._file,) = tft.experimental.ptransform_analyzer(
             [values, counts],
@@ -96,19 +96,19 @@ class Vocabularies:
         Returns:
             int64 [values]: from 1 on by frequency, and one more than the last for the unknown.
         """
-        prefix = self._prefix(words)
+        number = self._number(words)
 
         def look_up(keys: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             table = self._open(path)
-            found, unknown = table.lookup(keys), table.lookup(prefix)
-            unknown = tf.maximum(unknown, 1)  # 0 where there was no value to learn from
-            return tf.where(found > 0, found, unknown), table.size()
+            found, other = table.lookup(keys), table.lookup(number)
+            other = tf.maximum(other, 1)  # 0 where there was no value to learn from
+            return tf.where(found > 0, found, other), table.size()
 
-        keys = tf.strings.join([prefix, tf.io.encode_base64(words.values)], ".")
+        keys = tf.strings.join([number, tf.io.encode_base64(words.values)], ".")
         return tft.apply_vocabulary(keys, self._file, lookup_fn=look_up)
 
-    def _prefix(self, rows: OwnRows) -> tf.Tensor:
-        """The number of each value's vocabulary, string [values], or [] where it is one."""
+    def _number(self, rows: OwnRows) -> tf.Tensor:
+        """The number of each value's vocabulary, as text: string [values]."""
         return tf.gather(tf.constant(self._numbers[rows.group.name]), rows.members)
 
     def _open(self, path: tf.Tensor) -> tf.lookup.StaticHashTable:

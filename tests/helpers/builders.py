@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from tensorflow_transform.saved import saved_transform_io_v2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx.types import artifact_utils, standard_artifacts
 from tfx_bsl.coders import example_coder
@@ -121,21 +122,23 @@ def route_rows(table, records):
     return {name: routed.examples.get(name, []) for name in table.names}
 
 
-def transform(root, table, splits):
-    """Learns the default preprocessing from all `splits`, and materialises each.
+def transform(root, table, splits, *, materialize=True, force_tf_compat_v1=True):
+    """Learns the default preprocessing from all `splits`, and materialises each if it is to.
 
     Args:
         root: A folder that does not exist.
         table: The routes.
         splits: Name → routed examples.
+        materialize: As preprocessing takes it.
+        force_tf_compat_v1: As Transform takes it.
 
     Returns:
         The transform's output, and split → transformed examples in order, with labels and `_route`.
     """
-    config = {"routing": to_json(table), "recipe_file": "", "materialize": True}
-    analyze = tft_beam.AnalyzeDataset(functools.partial(preprocessing_fn, custom_config=config))
+    config = {"routing": to_json(table), "recipe_file": "", "materialize": materialize}
     graph = str(root / "graph")
-    with tft_beam.Context(temp_dir=str(root / "temporary")):
+    with tft_beam.Context(str(root / "temporary"), force_tf_compat_v1=force_tf_compat_v1):
+        analyze = tft_beam.AnalyzeDataset(functools.partial(preprocessing_fn, custom_config=config))
         with beam.Pipeline(options=FNAPI) as pipeline:
             rows = [row for rows in splits.values() for row in rows]
             learnt = _read(pipeline, "Analyze", rows, table) | analyze
@@ -143,6 +146,8 @@ def transform(root, table, splits):
         metadata = dataset_metadata.DatasetMetadata(declared_schema(table))
         metadata_io.write_metadata(metadata, graph + "/metadata")  # as Transform's component does
         output = tft.TFTransformOutput(graph)
+        if not materialize:
+            return output, {}
         coder = example_coder.RecordBatchToExamplesEncoder(output.transformed_metadata.schema)
         with beam.Pipeline(options=FNAPI) as pipeline:
             learnt = pipeline | tft_beam.ReadTransformFn(graph)
@@ -161,6 +166,27 @@ def transform(root, table, splits):
         files = tf.io.gfile.glob(f"{root}/{split}-0*")
         transformed[split] = [row.numpy() for row in tf.data.TFRecordDataset(files)]
     return output, transformed
+
+
+class Transformer(tf.Module):
+    """What a transform has learnt, for rows as the Router writes them.
+
+    Args:
+        output: The transform's output.
+        columns: What it is fed, by default all there is.
+    """
+
+    def __init__(self, output, columns=None):
+        super().__init__()
+        self.loader = saved_transform_io_v2.SavedModelLoader(output.transform_savedmodel_dir)
+        self.resources = vars(self.loader)
+        specs = output.raw_feature_spec()
+        self._specs = {name: specs[name] for name in columns or specs}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def __call__(self, rows):
+        """Output → its values, sparse [batch, values]."""
+        return self.loader.apply_transform_model(tf.io.parse_example(rows, self._specs))
 
 
 def _read(pipeline, name, rows, table):
