@@ -48,21 +48,20 @@ class Plan(NamedTuple):
 def tokens(value: when.Scalar) -> tuple[str, ...]:
     """Writes a value as texts, one of which a record's value has if and only if it equals it.
 
-    A text is `s…`; a float is `f` and the bits of a float32, as which it is stored, so that 0.1 in
-    a recipe and 0.1 in a record are the same number; a whole number is `i…`, exact, and `d` and the
-    bits of a float64, as which it is compared with a float.
+    A text is `s…`, a whole number `i…`, and a float `f` and the bits of a float32, as which it is
+    stored, so that 0.1 in a recipe and 0.1 in a record are the same number.
 
-    >>> tokens("a"), tokens(1), tokens(-0.0)
-    (('sa',), ('f1065353216', 'i1'), ('f0', 'd0'))
+    >>> tokens("a"), tokens(1), tokens(1.0), tokens(-0.5)
+    (('sa',), ('f1065353216', 'i1'), ('f1065353216', 'i1'), ('f-1090519040',))
     """
     if isinstance(value, str):
         return (f"s{value}",)
     with np.errstate(over="ignore"):
-        single = np.array([np.float32(value)]) + np.float32(0)  # -0.0 becomes 0.0
-    texts = [f"f{single.view(np.int32)[0]}"]
-    if isinstance(value, int):
-        return (*texts, f"i{int(value)}")
-    return (*texts, f"d{(np.array([value], np.float64) + 0.0).view(np.int64)[0]}")
+        single = np.array([value], np.float64).astype(np.float32) + np.float32(
+            0
+        )  # -0.0 becomes 0.0
+    text = f"f{single.view(np.int32)[0]}"
+    return (text, f"i{int(value)}") if value == int(value) else (text,)
 
 
 def plan(conditions: Sequence[when.Condition]) -> Plan:
@@ -112,9 +111,9 @@ class _Planner:
             case when.DType(key, dtype):
                 found = [Atom("dtype", key, dtype)]
             case when.Greater(key, value):
-                found = [Atom("greater", key, _exactly(value))]
+                found = [Atom("greater", key, value)]
             case when.Less(key, value):
-                found = [Atom("less", key, _exactly(value))]
+                found = [Atom("less", key, value)]
             case when.IsIn(key, _):
                 found = [Atom("class", key, number) for number in self._members[_tokens(condition)]]
             case _:
@@ -129,9 +128,9 @@ class _Planner:
             case when.DType(key, dtype):
                 return self._atoms[Atom("dtype", key, dtype)], False
             case when.Greater(key, value):
-                return self._atoms[Atom("greater", key, _exactly(value))], False
+                return self._atoms[Atom("greater", key, value)], False
             case when.Less(key, value):
-                return self._atoms[Atom("less", key, _exactly(value))], False
+                return self._atoms[Atom("less", key, value)], False
             case when.IsIn(key, _):
                 members = self._members[_tokens(condition)]
                 return self._any((self._atoms[Atom("class", key, n)], False) for n in members)
@@ -168,13 +167,8 @@ def _all(conditions: Iterable[when.Condition]) -> Iterable[when.Condition]:
 
 
 def _tokens(condition: when.IsIn) -> tuple[str, frozenset[str]]:
-    """What an IsIn reads, and all that makes it hold; hashes by value, and tells 1 from 1.0."""
+    """What an IsIn reads, and all that makes it hold; hashes by value."""
     return condition.key, frozenset(token for value in condition.values for token in tokens(value))
-
-
-def _exactly(value: float) -> tuple[bool, float]:
-    """Tells 1 from 1.0, which compare differently with whole numbers of more than 53 bits."""
-    return isinstance(value, int), value
 
 
 def _not(literal: Literal) -> Literal:
