@@ -23,7 +23,7 @@ def read_scarce(where: str, value: Any, routes: Iterable[str]) -> dict[str, str]
             reject(where, route, f"one of the routes {', '.join(known[:-1])}, or '*' for all")
         if policy not in (FAIL, SKIP):
             reject(f"{where}[{route!r}]", policy, '"fail" or "skip"')
-    return dict(value)
+    return dict(sorted(value.items()))
 
 
 def may_be_scarce(scarce: Mapping[str, str], route: str) -> bool:

@@ -12,7 +12,7 @@ from branchline.components.router.route_batch import batch_router, describe_reco
 from branchline.components.router.write_routes import RoutedExamples, WriteRoutes
 from branchline.schemas import RoutingTable, to_json
 
-_BATCH_SIZES = {"min_batch_size": 512, "max_batch_size": 2048}
+_LEAST, _MOST = 512, 2048
 _BYTES_OF_ONE = 16 * 1024
 
 
@@ -81,7 +81,7 @@ def route_examples(
         routed = (
             pipeline
             | f"Read[{split}]" >> ReadExamples(where)
-            | f"Batch[{split}]" >> beam.BatchElements(**_BATCH_SIZES, element_size_fn=batch_size)
+            | f"Batch[{split}]" >> beam.BatchElements(_LEAST, _MOST, element_size_fn=batch_size)
             | f"Route[{split}]"
             >> beam.ParDo(RouteBatches(table, split, label=label)).with_outputs(
                 quarantine.LINES, quarantine.COUNTS, main="routed"

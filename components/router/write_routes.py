@@ -36,7 +36,7 @@ class WriteRoutes(beam.PTransform):
         super().__init__()
         self._uri, self._split = uri, split
 
-    def expand(self, input_or_inputs: beam.PCollection) -> beam.PCollection:
+    def expand(self, input_or_inputs: beam.PCollection) -> Any:
         """Adds the write to the pipeline."""
         return input_or_inputs | "Write" >> fileio.WriteToFiles(
             path=split_dir(self._uri, self._split),

@@ -6,7 +6,7 @@ A key is read under its own name, or, where an example does not hold it, under i
 a routed example has.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -64,7 +64,7 @@ def read_cells(
     index = tf.cast(index, tf.int64)
     place, declared = _places(table, numbered, entries, index)
     slots = tf.range(tf.shape(place, tf.int64)[1])[None, :]
-    count = tf.gather(tf.constant([0, *numbered.count], tf.int64), index + 1)
+    count = tf.gather(tf.constant([0, *numbered.size], tf.int64), index + 1)
     cells = tf.where(slots < count[:, None])
     row, entry = cells[:, 0], tf.gather_nd(place, cells)
     first = tf.gather(tf.constant([0, *numbered.first], tf.int64), index + 1)
@@ -90,7 +90,7 @@ def _places(
     num, route = len(names(table)), tf.gather(index, entries.row)
     known = (route >= 0) & (entries.name >= 0)
     code = tf.where(known, route * num + entries.name, -1)
-    shape = tf.stack([entries.num_rows, np.max(numbered.count)])
+    shape = tf.stack([entries.num_rows, np.max(numbered.size)])
     declared = tf.zeros_like(known)
     places = []
     for name in (numbered.key, numbered.column):
@@ -112,15 +112,15 @@ def _problem(
 ) -> tf.Tensor:
     """Finds the first problem of each cell: int64 [m], _NONE where all is well."""
     num = tf.shape(entries.row, tf.int64)[0] + 1  # the last stands for a field that is not there
-    floats, of_float = entries.floats.values, entries.floats.value_rowids()
+    floats, of_float = entries.floats.values, rows_of(entries.floats)
     finite = tf.math.is_finite(floats)
     whole = tf.equal(tf.floor(floats), floats) & (tf.abs(floats) < 2.0**31)
     odd = [
-        tf.math.unsorted_segment_max(tf.cast(~good, tf.int32), of_float, num) > 0
+        tf.math.unsorted_segment_max(tf.cast(tf.logical_not(good), tf.int32), of_float, num) > 0
         for good in (finite, whole)
     ]
     ints = tf.concat([entries.ints.values, tf.cast(floats, tf.int64)], axis=0)
-    of_int = tf.concat([entries.ints.value_rowids(), of_float], axis=0)
+    of_int = tf.concat([rows_of(entries.ints), of_float], axis=0)
     low = tf.gather(tf.math.unsorted_segment_min(ints, of_int, num), entry)
     high = tf.gather(tf.math.unsorted_segment_max(ints, of_int, num), entry)
     not_finite, fraction = (tf.gather(each, entry) for each in odd)
@@ -136,7 +136,7 @@ def _problem(
     bad = {
         TEXT: is_text & there,
         VALUE: bad_value & there,
-        MISSING: required & ~there,
+        MISSING: required & tf.logical_not(there),
         SHAPE: there & (num_values >= 0) & tf.not_equal(size, num_values),
         RANGE: there & (classes >= 0) & ((low < 0) | (high >= classes)),
     }
@@ -158,13 +158,24 @@ def _without_label(
     return tf.where(wanted & tf.equal(labels, 0), problem, _NONE)
 
 
-def values_of(entries: Entries, entry: tf.Tensor, dtype: int) -> tf.RaggedTensor:
-    """The values of some entries [m, None] in a declared type, given that they can be read so.
+def rows_of(values: tf.RaggedTensor) -> tf.Tensor:
+    """The row of each of the values, int64; `value_rowids` would need rows × the longest row."""
+    ends = values.row_splits[1:]
+    size = tf.size(values.flat_values, tf.int64)
+    ended = tf.scatter_nd(ends[:, None], tf.ones_like(ends), size[None] + 1)
+    return tf.cumsum(ended)[:-1]
+
+
+def values_of(entries: Entries, entry: tf.Tensor, dtype: int) -> Any:
+    """The values of some entries in a declared type, given that they can be read so.
 
     Args:
         entries: The batch.
         entry: int64 [m], which entries.
         dtype: STRING, FLOAT or INT.
+
+    Returns:
+        RaggedTensor [m, None].
     """
     strings, floats, ints = (
         tf.gather(each, entry) for each in (entries.strings, entries.floats, entries.ints)
@@ -251,10 +262,9 @@ def _columns(numbered: Numbered, entries: Entries, cells: Cells, dtype: int) -> 
     per_column = tf.math.unsorted_segment_sum(sizes, column, len(names))
     width = tf.math.unsorted_segment_max(sizes, column, len(names))
     width = tf.unstack(tf.maximum(width, 1), num=len(names))
-    position = tf.range(tf.size(values.flat_values, tf.int64)) - tf.repeat(
-        values.row_starts(), sizes
-    )
-    places = tf.split(tf.stack([tf.repeat(row, sizes), position], 1), per_column, num=len(names))
+    of = rows_of(values)
+    position = tf.range(tf.size(of, tf.int64)) - tf.gather(values.row_starts(), of)
+    places = tf.split(tf.stack([tf.gather(row, of), position], 1), per_column, num=len(names))
     flat = tf.split(values.flat_values, per_column, num=len(names))
     none = [
         tf.zeros(tf.stack([entries.num_rows, 0]), of) for of in (tf.string, tf.float32, tf.int64)

@@ -138,7 +138,7 @@ def _reading(table: RoutingTable, keys: list[str]) -> tf.Tensor:
     place = {key: number for number, key in enumerate(keys)}
     found = [[-1, -1]]
     for name in names(table):
-        key = columns.get(name)
+        key = columns.get(name, name)
         found.append([place.get(name, -1), -1 if key == name else place.get(key, -1)])
     return tf.constant(found, tf.int64)
 

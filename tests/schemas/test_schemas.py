@@ -215,6 +215,10 @@ WRONG = {
         "0",
         "at least 1",
     ),
+    "least-rows": (lambda: recipe(least_rows=0), "Recipe.least_rows", "0", "at least 1"),
+    "scarce": (lambda: recipe(scarce="skip"), "Recipe.scarce", "'skip'", "a dict of route"),
+    "scarce-route": (lambda: recipe(scarce={"q": "skip"}), "Recipe.scarce", "'q'", "'*' for all"),
+    "scarce-policy": (lambda: recipe(scarce={"*": 1}), "Recipe.scarce['*']", "1", '"fail" or "sk'),
     "split-key": (lambda: recipe(split_key=3), "Recipe.split_key", "3", "a str or None"),
     "data": (lambda: recipe(data=3), "Recipe.data", "3", "a path, or a function"),
 }

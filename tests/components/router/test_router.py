@@ -7,11 +7,12 @@ import pytest
 import tensorflow as tf
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.testing.test_pipeline import TestPipeline
-from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.testing.util import assert_that, equal_to, is_empty
 from object_store import BUCKET, object_store
 from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
+from tfx_bsl.public import tfxio
 
 from branchline.components import Router, quarantine
 from branchline.components.artifacts import Quarantine
@@ -195,6 +196,9 @@ def test_a_split_without_an_example_has_an_empty_file_that_is_no_routes(tmp_path
         "Split-train/no.route-00000-of-00001.gz",
     ]
     assert build.read_split(routed, "train") == []
+    with TestPipeline() as pipeline:  # as TFX's components read it
+        source = tfxio.TFExampleRecord(f"{routed.uri}/Split-train/*", telemetry_descriptors=["t"])
+        assert_that(pipeline | source.RawRecordBeamSource(), is_empty())
     assert not any(route_files([routed.uri], "train", route) for route in TABLE.names)
 
 

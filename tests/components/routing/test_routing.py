@@ -1,4 +1,5 @@
 import math
+import resource
 from typing import NamedTuple
 
 import builders as build
@@ -364,6 +365,18 @@ def test_of_a_key_and_its_columns_name_the_key_counts(router):
 def test_an_empty_batch_has_no_fields():
     fields = fields_of(TABLE, [])
     assert fields.problems == [] and set(map(len, fields.columns.values())) == {0}
+
+
+def test_one_long_record_is_not_what_all_others_are_padded_to(router):
+    short, num = build.example(GOOD_M), 2000
+    for values in ([1] * 200_000, [1.0] * 200_000, ["a"] * 200_000):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        routed = router([*[short] * num, build.example(GOOD_M | {"amount": values})])
+        ((row, problem),) = routed.aside
+        assert (row, len(routed.examples["m"])) == (num, num)
+        assert problem.reason == ("wrong_type" if values[0] == "a" else "wrong_shape")
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert grown < 500_000, f"{grown / 1e6:.1f} GB more"
 
 
 def test_of_equal_keys_the_last_counts(router):
