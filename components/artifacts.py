@@ -12,7 +12,7 @@ class Quarantine(Artifact):
 
     A line of the records is {"record", "reason", "detail", "source", "offset"}; the counts are
     {"in": n, "quarantined": {reason: n}, "samples": {reason: [line, …]}, and for a step that
-    passes examples on also "out": {split: n}}.
+    passes examples on also "out": {split: n}}, or {split: {route: n}} where it routes them.
     """
 
     TYPE_NAME = "branchline.Quarantine"

@@ -21,9 +21,18 @@ NUM_SAMPLES = 5
 _SAMPLE_CHARACTERS = 300
 
 
-def count(what: str, name: str = "", number: int = 1) -> tuple[str, int]:
-    """Makes a count for `WriteQuarantine`: `what` is "in", "out" or "quarantined"."""
-    return (f"{what}/{name}", number)
+def count(what: str, *names: str, number: int = 1) -> tuple[str, int]:
+    """Makes a count for `WriteQuarantine`.
+
+    Args:
+        what: "in", "out" or "quarantined".
+        names: Of a split, of a split and a route, or of a reason.
+        number: How many records.
+
+    >>> count("out", "train", "text", number=3)
+    ('out/train/text', 3)
+    """
+    return ("/".join((what, *names)), number)
 
 
 class WriteQuarantine(beam.PTransform):
@@ -67,11 +76,11 @@ def _place(line: dict[str, Any]) -> tuple[str, int]:
 def _write_counts(counts: dict[str, int], samples: dict[str, list], folder: str) -> None:
     written: dict[str, Any] = {"in": 0, "out": {}, "quarantined": {}, "samples": {}}
     for key, number in sorted(counts.items()):
-        what, _, name = key.partition("/")
-        if name:
-            written[what][name] = number
-        else:
-            written[what] = number
+        *path, last = key.split("/")
+        place = written
+        for name in path:
+            place = place.setdefault(name, {})
+        place[last] = number
     for reason, lines in sorted(samples.items()):
         short = [line | {"record": line["record"][:_SAMPLE_CHARACTERS]} for line in lines]
         written["samples"][reason] = short
@@ -83,6 +92,15 @@ def read_counts(folder: str) -> dict[str, Any]:
     return storage.read_json(f"{folder}/counts.json")
 
 
+def number_out(out: int | dict[str, Any]) -> int:
+    """How many examples came out, over all splits and routes.
+
+    >>> number_out({"train": {"text": 3, "scan": 1}, "eval": 2})
+    6
+    """
+    return sum(map(number_out, out.values())) if isinstance(out, dict) else out
+
+
 def log_counts(component: str, counts: dict[str, Any]) -> None:
     """Reports how many records went in, where they came out, and how many were set aside."""
     aside = sum(counts["quarantined"].values())
@@ -90,30 +108,30 @@ def log_counts(component: str, counts: dict[str, Any]) -> None:
         "%s: %d records in; %s; %d quarantined",
         component,
         counts["in"],
-        ", ".join(f"{name}: {number}" for name, number in counts["out"].items()),
+        ", ".join(f"{split}: {number_out(out)}" for split, out in counts["out"].items()),
         aside,
         extra={"progress": {"component": component, "records": counts["in"], "quarantined": aside}},
     )
 
 
-def check_limit(all_counts: Iterable[dict[str, Any]], limit: float | None) -> None:
+def check_limit(all_counts: Iterable[dict[str, Any]], records: int, limit: float | None) -> None:
     """Fails when too large a share of the records was set aside.
 
     Args:
-        all_counts: The counts of the steps up to here, the first step's first.
-        limit: Greatest share of the first step's records; None for no limit.
+        all_counts: The counts of the steps up to here.
+        records: How many came into the first of these steps.
+        limit: Greatest share of them; None for no limit.
 
     Raises:
         BranchlineError: The share is above `limit`; gives each reason with an example.
     """
-    steps = list(all_counts)
     reasons: dict[str, int] = {}
     samples: dict[str, list] = {}
-    for counts in steps:
+    for counts in all_counts:
         for reason, number in counts["quarantined"].items():
             reasons[reason] = reasons.get(reason, 0) + number
             samples.setdefault(reason, []).extend(counts["samples"].get(reason, []))
-    total, records = sum(reasons.values()), steps[0]["in"]
+    total = sum(reasons.values())
     if limit is None or total <= limit * records:
         return
     parts = [

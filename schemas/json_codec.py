@@ -40,6 +40,10 @@ _CLASSES: dict[str, Any] = {
     if isinstance(cls, type) and dataclasses.is_dataclass(cls)
 }
 
+# Dicts that are written as pairs: sort_keys would lose the order of the first two, and a dict of a
+# route named "type" to a text would be taken for an object.
+_IN_PAIRS = {routes.Route: ("features", "targets"), recipe.Recipe: ("scarce",)}
+
 
 def to_json(value: Any) -> str:
     """Writes a recipe, or a part of one, as JSON; objects made alike give equal bytes."""
@@ -64,9 +68,8 @@ def _encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         pairs = {name: _encode(v) for name, v in fields.items() if not callable(v)}
-        if isinstance(value, routes.Route):  # sort_keys would lose their order
-            for name in ("features", "targets"):
-                pairs[name] = [[key, _encode(kind)] for key, kind in fields[name].items()]
+        for name in _IN_PAIRS.get(type(value), ()):
+            pairs[name] = [[key, _encode(each)] for key, each in fields[name].items()]
         return {"type": type(value).__name__} | pairs
     if isinstance(value, Mapping):
         return {str(key): _encode(v) for key, v in value.items()}
@@ -89,7 +92,6 @@ def decode(value: Any) -> Any:
         raise errors.RecipeError(f"type: got {value['type']!r}, expected {', '.join(_CLASSES)}")
     if cls is routes.RoutingTable:
         return cls(*pairs["routes"])
-    if cls is routes.Route:
-        for name in ("features", "targets"):
-            pairs[name] = dict(pairs.get(name, ()))
+    for name in _IN_PAIRS.get(cls, ()):
+        pairs[name] = dict(pairs.get(name, ()))
     return cls(**pairs)

@@ -9,6 +9,7 @@ from branchline.schemas.errors import check_int, check_name, check_number, check
 from branchline.schemas.metrics import Bound, bound
 from branchline.schemas.resources import Resources, read_resources
 from branchline.schemas.routes import RoutingTable
+from branchline.schemas.scarce import read_scarce
 from branchline.schemas.training import Training
 
 _LONGEST_NAME = 63  # of a TFX pipeline, as of an Argo workflow
@@ -30,6 +31,10 @@ class Recipe:
             metric with a threshold may be.
         quarantine_limit: Share of the records in [0, 1]; above it the run fails.
         splits: "train" and "eval" → how many parts of the records each gets, by a stable hash.
+        least_rows: How many examples every route needs in each split; see `scarce`.
+        scarce: Route, or "*" for all → what happens when it has fewer in some split: "fail", the
+            default, ends the run in the Router; with "skip" it goes on, and the route is not
+            trained if it has too few in "train", and is not blessed if it has too few in "eval".
         split_key: Records with equal values under this key fall into the same split; None hashes
             the whole record.
         schema: Path of a TFDV schema (.pbtxt), relative to the recipe file; None infers one.
@@ -51,6 +56,8 @@ class Recipe:
     max_regression: float = 0.05
     quarantine_limit: float = 0.05
     splits: Mapping[str, int] = field(default_factory=lambda: {"train": 4, "eval": 1})
+    least_rows: int = 1
+    scarce: Mapping[str, str] = field(default_factory=dict)
     split_key: str | None = None
     schema: str | None = None
     data: str | Path | Callable[[Path], Any] | None = None
@@ -78,6 +85,9 @@ class Recipe:
             reject("Recipe.splits", self.splits, 'parts such as {"train": 4, "eval": 1}')
         for split, parts in self.splits.items():
             check_int(f"Recipe.splits[{split!r}]", parts)
+        check_int("Recipe.least_rows", self.least_rows)
+        scarce = read_scarce("Recipe.scarce", self.scarce, self.routing.names)
+        object.__setattr__(self, "scarce", scarce)
         for field_name in ("split_key", "schema"):
             if not isinstance(getattr(self, field_name), str | None):
                 reject(f"Recipe.{field_name}", getattr(self, field_name), "a str or None")

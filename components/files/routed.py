@@ -7,6 +7,8 @@ from apache_beam.io.filesystems import FileSystems
 
 # No glob of one route matches another's files: the number of characters after the name is fixed.
 _PATTERN = "-?????-of-?????.gz"
+# In the place of a route, for the one empty file of a split without an example.
+NO_ROUTE = "no.route"  # no route can be called so
 
 
 def file_name(route: str, shard: int, total: int) -> str:

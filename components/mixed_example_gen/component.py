@@ -111,7 +111,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         quarantine.log_counts("MixedExampleGen", counts)
         if not counts["in"]:
             raise BranchlineError(f"{', '.join(paths)}: the files hold no record")
-        quarantine.check_limit([counts], exec_properties["quarantine_limit"])
+        quarantine.check_limit([counts], counts["in"], exec_properties["quarantine_limit"])
 
 
 class MixedExampleGenSpec(ComponentSpec):

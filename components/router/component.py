@@ -1,6 +1,8 @@
 """Router: the TFX shell around `route_examples`."""
 
-import os
+import json
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 from tfx import types
@@ -13,14 +15,21 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from branchline.components import quarantine
 from branchline.components.artifacts import Quarantine
 from branchline.components.code_version import code_version
+from branchline.components.router.read_examples import check_format, find_sources
 from branchline.components.router.route_batch import batch_router
 from branchline.components.router.route_examples import route_examples
-from branchline.schemas import BranchlineError, RoutingTable, from_json, split_name, to_json
-from branchline.schemas.errors import check_share, reject
+from branchline.components.router.write_routes import finish
+from branchline.schemas import BranchlineError, RoutingTable, from_json, to_json
+from branchline.schemas.errors import check_int, check_share, reject
+from branchline.schemas.scarce import may_be_scarce, read_scarce, scarce_routes
+
+_progress = logging.getLogger("branchline.progress")
+LABELS = ("required", "absent")
+_MOST_NAMED = 10
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Routes every split of an Examples artifact."""
+    """Routes every split of Examples artifacts."""
 
     def Do(
         self,
@@ -31,50 +40,70 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Runs `route_examples` in a Beam pipeline, and checks what came out."""
         self._log_startup(input_dict, output_dict, exec_properties)
         table = from_json(exec_properties["routing"])
-        examples = artifact_utils.get_single_instance(input_dict["examples"])
+        examples = input_dict["examples"]
         routed = artifact_utils.get_single_instance(output_dict["routed_examples"])
         quarantine_uri = artifact_utils.get_single_uri(output_dict["quarantine"])
-        splits = artifact_utils.decode_split_names(examples.split_names)
-        names = [split_name(split, route) for split in splits for route in table.names]
-        routed.split_names = artifact_utils.encode_split_names(names)
-        routed.span = examples.span
-        examples_utils.set_payload_format(routed, example_gen_pb2.FORMAT_TF_EXAMPLE)
-        examples_utils.set_file_format(routed, "tfrecords_gzip")
-        patterns = {
-            split: os.path.join(artifact_utils.get_split_uri([examples], split), "*")
-            for split in splits
-        }
+        for artifact in examples:
+            check_format(artifact)
+        sources = find_sources(examples)
+        _describe(routed, examples, list(sources))
+        label = exec_properties["labels"] == "required"
         with self._make_beam_pipeline() as pipeline:
-            route_examples(pipeline, table, patterns, routed.uri, quarantine_uri)
+            route_examples(pipeline, table, sources, routed.uri, quarantine_uri, label=label)
         batch_router.cache_clear()  # TensorFlow functions do not survive the interpreter's end
         counts = quarantine.read_counts(quarantine_uri)
+        finish(routed.uri, counts["out"])
         quarantine.log_counts("Router", counts)
         before = [
             quarantine.read_counts(artifact.uri)
             for artifact in input_dict.get("example_quarantine", [])
         ]
-        quarantine.check_limit([*before, counts], exec_properties["quarantine_limit"])
-        if exec_properties["every_route"]:
-            _check_every_route(names, counts)
+        records = sum(each["in"] for each in before or [counts])
+        limit = exec_properties["quarantine_limit"]
+        quarantine.check_limit([*before, counts], records, limit)
+        scarce = json.loads(exec_properties["scarce"])
+        _check_rows(counts, exec_properties["least_rows"], scarce)
 
 
-def _check_every_route(names: list[str], counts: dict[str, Any]) -> None:
-    empty = [name for name in names if not counts["out"].get(name)]
-    if empty:
+def _describe(routed: types.Artifact, examples: list[types.Artifact], splits: list[str]) -> None:
+    """Writes down what the routed examples are: of a window of spans the last, and all of them."""
+    routed.split_names = artifact_utils.encode_split_names(splits)
+    spans = sorted({artifact.span for artifact in examples})
+    routed.span = spans[-1]
+    if len(examples) > 1:
+        routed.set_string_custom_property("spans", json.dumps(spans))
+    examples_utils.set_payload_format(routed, example_gen_pb2.FORMAT_TF_EXAMPLE)
+    examples_utils.set_file_format(routed, "tfrecords_gzip")
+
+
+def _check_rows(counts: dict[str, Any], least_rows: int, scarce: dict[str, str]) -> None:
+    fail, skip = [], []
+    for split, routes in scarce_routes(counts["out"], least_rows).items():
+        for route, number in routes.items():
+            told = skip if may_be_scarce(scarce, route) else fail
+            told.append(f"{route!r} in {split} ({number})")
+    for each in skip:
+        _progress.warning("Router: fewer than %d example(s) of the route %s", least_rows, each)
+    if fail:
+        named = ", ".join(fail[:_MOST_NAMED])
+        more = f" and {len(fail) - _MOST_NAMED} more" if len(fail) > _MOST_NAMED else ""
         aside = ", ".join(f"{reason}: {n}" for reason, n in counts["quarantined"].items())
         raise BranchlineError(
-            f"no record came to {', '.join(empty)}; every route needs some in each split. Check "
-            f"the routes' conditions and their order, or add records (quarantined: {aside or 0})."
+            f"expected every route to get {least_rows} example(s) or more in every split, got "
+            f"fewer of {named}{more} (quarantined: {aside or 0}). Check the routes' conditions "
+            'and their order, add records, or go on without such a route: scarce={ROUTE: "skip"}'
         )
 
 
 class RouterSpec(ComponentSpec):
-    """Examples in, examples with a split for every route out."""
+    """Examples in, examples with files for every route out."""
 
     PARAMETERS = {
         "routing": ExecutionParameter(type=str),
         "quarantine_limit": ExecutionParameter(type=float),
-        "every_route": ExecutionParameter(type=int),
+        "labels": ExecutionParameter(type=str),
+        "least_rows": ExecutionParameter(type=int),
+        "scarce": ExecutionParameter(type=str),
         "code_version": ExecutionParameter(type=str),
     }
     INPUTS = {
@@ -91,14 +120,21 @@ class Router(base_beam_component.BaseBeamComponent):
     """Sends every example down the first route that takes it.
 
     Args:
-        examples: Examples of serialized tf.train.Example, of any splits.
+        examples: Examples of serialized tf.train.Example, of any splits; of several artifacts, such
+            as a rolling window of spans, all are read.
         routing: The routing table.
         example_quarantine: What the step before set aside; counts towards the limit.
         quarantine_limit: Share of the records in [0, 1]; above it the component fails.
-        every_route: Fail if a route gets no example in some split.
+        labels: "required", or "absent" for what is only to be predicted: labels are not read then.
+        least_rows: How many examples every route needs in each split; 0 for no such check.
+        scarce: Route, or "*" for all → what happens when it has fewer: "fail", the default, or
+            "skip", which goes on and logs it. Who trains or evaluates can tell by the counts.
 
-    Outputs: `routed_examples` with splits `<split>-<route>`, each example tagged with its `_route`
-    and its declared fields in their declared types; and `quarantine`.
+    Outputs: `routed_examples` with the splits that came. In each, a route has the files
+    `<route>-?????-of-?????.gz`, and an example its `_route` and its declared fields in their
+    declared types; its keys for our own bookkeeping are gone, and a `_route` that it came with is
+    overwritten. The artifact's `span` is the last that came; of several artifacts the custom
+    property `spans` lists all. And `quarantine`.
 
     Raises:
         RecipeError: An argument is wrong.
@@ -114,18 +150,26 @@ class Router(base_beam_component.BaseBeamComponent):
         *,
         example_quarantine: types.BaseChannel | None = None,
         quarantine_limit: float = 1.0,
-        every_route: bool = False,
+        labels: str = "required",
+        least_rows: int = 0,
+        scarce: Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(routing, RoutingTable):
             reject("Router.routing", routing, "a RoutingTable")
         check_share("Router.quarantine_limit", quarantine_limit)
+        if labels not in LABELS:
+            reject("Router.labels", labels, f"one of {', '.join(LABELS)}")
+        check_int("Router.least_rows", least_rows, least=0)
+        policies = read_scarce("Router.scarce", scarce or {}, routing.names)
         super().__init__(
             RouterSpec(
                 examples=examples,
                 example_quarantine=example_quarantine,
                 routing=to_json(routing),
                 quarantine_limit=float(quarantine_limit),
-                every_route=int(every_route),
+                labels=labels,
+                least_rows=least_rows,
+                scarce=json.dumps(policies, sort_keys=True),
                 code_version=code_version(__file__),
                 routed_examples=types.Channel(type=standard_artifacts.Examples),
                 quarantine=types.Channel(type=Quarantine),

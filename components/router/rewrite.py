@@ -19,7 +19,7 @@ from branchline.components.routing.parse_batch import (
     encode,
     names,
 )
-from branchline.components.routing.read_fields import Cells, values_of
+from branchline.components.routing.read_cells import Cells, values_of
 from branchline.schemas import RoutingTable
 from branchline.schemas.errors import RESERVED_KEYS, ROUTE
 

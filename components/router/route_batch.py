@@ -9,7 +9,7 @@ import tensorflow as tf
 from branchline.components.router.rewrite import rewrite
 from branchline.components.routing.number_fields import Problem, number_fields, problems_of
 from branchline.components.routing.parse_batch import parse
-from branchline.components.routing.read_fields import read_cells
+from branchline.components.routing.read_cells import read_cells
 from branchline.components.routing.routing_fn import route_index
 from branchline.schemas import RoutingTable, from_json
 from branchline.schemas.errors import OFFSET, SOURCE

@@ -1,36 +1,43 @@
-"""The Beam transform: tags every example with its route and splits the streams."""
+"""The Beam transform: tags every example with its route, and writes each route's files."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from branchline.components import quarantine
+from branchline.components.router.read_examples import ReadExamples, Source
 from branchline.components.router.route_batch import batch_router, describe_record
-from branchline.schemas import RoutingTable, split_name, to_json
+from branchline.components.router.write_routes import RoutedExamples, WriteRoutes
+from branchline.schemas import RoutingTable, to_json
+
+_LEAST, _MOST = 512, 2048
+_BYTES_OF_ONE = 16 * 1024
 
 
 class RouteBatches(beam.DoFn):
-    """Routes batches of serialized examples of one split; tags: routes, LINES and COUNTS."""
+    """Routes batches of serialized examples of one split.
 
-    def __init__(self, table: RoutingTable, split: str) -> None:
+    The main output is (route, some of its examples); tags: LINES and COUNTS.
+    """
+
+    def __init__(self, table: RoutingTable, split: str, *, label: bool) -> None:
         super().__init__()
-        self._table_json, self._split = to_json(table), split
+        self._table_json, self._split, self._label = to_json(table), split, label
 
     def setup(self) -> None:
         """Traces the routing function, once a worker."""
-        self._router = batch_router(self._table_json)
+        self._router = batch_router(self._table_json, label=self._label)
 
-    def process(self, element: list[bytes]) -> Iterator[TaggedOutput]:
-        """Yields every example of a batch under one tag."""
+    def process(self, element: list[bytes]) -> Iterator[RoutedExamples | TaggedOutput]:
+        """Yields every example of a batch once."""
         routed = self._router(element)
         yield TaggedOutput(quarantine.COUNTS, quarantine.count("in", number=len(element)))
         for route, examples in routed.examples.items():
-            for example in examples:
-                yield TaggedOutput(route, example)
-            name = split_name(self._split, route)
-            yield TaggedOutput(quarantine.COUNTS, quarantine.count("out", name, len(examples)))
+            yield route, examples
+            out = quarantine.count("out", self._split, route, number=len(examples))
+            yield TaggedOutput(quarantine.COUNTS, out)
         for row, problem in routed.aside:
             record, source, offset = describe_record(element[row])
             text = json.dumps(record, sort_keys=True)
@@ -39,38 +46,48 @@ class RouteBatches(beam.DoFn):
             yield TaggedOutput(quarantine.COUNTS, quarantine.count("quarantined", problem.reason))
 
 
+def batch_size(example: bytes) -> int:
+    """What an example counts in a batch: a large one more, so that batches fit into memory."""
+    return 1 + len(example) // _BYTES_OF_ONE
+
+
 def route_examples(
     pipeline: beam.Pipeline,
     table: RoutingTable,
-    split_patterns: Mapping[str, str],
+    sources: Mapping[str, Sequence[Source]],
     output_uri: str,
     quarantine_uri: str,
+    *,
+    label: bool,
 ) -> None:
     """Adds to `pipeline` all that it takes to route the examples of every split.
 
     Args:
         pipeline: A Beam pipeline.
         table: The routes.
-        split_patterns: Split → pattern of its TFRecord files.
-        output_uri: Each split and route is written to `<output_uri>/Split-<split>-<route>/`.
+        sources: Split → where its files are.
+        output_uri: Where the splits are written; `write_routes.finish` completes them.
         quarantine_uri: Where what no route takes is written.
+        label: Whether an example has to have its route's labels.
     """
-    lines, counts = [], []
-    for split, pattern in split_patterns.items():
+    none = [quarantine.count("in", number=0)]
+    none += [
+        quarantine.count("out", split, route, number=0)
+        for split in sources
+        for route in table.names
+    ]
+    lines, counts = [], [pipeline | "NoneYet" >> beam.Create(none)]
+    for split, where in sources.items():
         routed = (
             pipeline
-            | f"Read[{split}]" >> beam.io.ReadFromTFRecord(pattern)
-            | f"Batch[{split}]" >> beam.BatchElements(min_batch_size=512, max_batch_size=2048)
+            | f"Read[{split}]" >> ReadExamples(where)
+            | f"Batch[{split}]" >> beam.BatchElements(_LEAST, _MOST, element_size_fn=batch_size)
             | f"Route[{split}]"
-            >> beam.ParDo(RouteBatches(table, split)).with_outputs(
-                *table.names, quarantine.LINES, quarantine.COUNTS
+            >> beam.ParDo(RouteBatches(table, split, label=label)).with_outputs(
+                quarantine.LINES, quarantine.COUNTS, main="routed"
             )
         )
-        for route in table.names:
-            name = split_name(split, route)
-            _ = routed[route] | f"Write[{name}]" >> beam.io.WriteToTFRecord(
-                f"{output_uri}/Split-{name}/data_tfrecord", file_name_suffix=".gz"
-            )
+        _ = routed["routed"] | f"Write[{split}]" >> WriteRoutes(output_uri, split)
         lines.append(routed[quarantine.LINES])
         counts.append(routed[quarantine.COUNTS])
     _ = {

@@ -38,7 +38,7 @@ class Numbered(NamedTuple):
         is_label: bool [f].
         classes: int64 [f], -1 for no bound.
         first: int64 [k], a route's first field.
-        count: int64 [k], how many it has.
+        size: int64 [k], how many it has.
         some_label: bool [k], whether a record may lack each label, but not all of them.
     """
 
@@ -53,7 +53,7 @@ class Numbered(NamedTuple):
     is_label: np.ndarray
     classes: np.ndarray
     first: np.ndarray
-    count: np.ndarray
+    size: np.ndarray
     some_label: np.ndarray
 
 
@@ -65,9 +65,9 @@ def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
         for name in table.names
     ]
     fields = [field for some in of_route for field in some]
-    count = np.array([len(some) for some in of_route], np.int64)
-    first = np.cumsum(count) - count
-    route = np.repeat(np.arange(len(count)), count)
+    size = np.array([len(some) for some in of_route], np.int64)
+    first = np.cumsum(size) - size
+    route = np.repeat(np.arange(len(size)), size)
     bounds = [(_or_none(field.num_values), _or_none(field.classes)) for field in fields]
     optional = [all(not field.required for field in some if field.is_label) for some in of_route]
     return Numbered(
@@ -82,7 +82,7 @@ def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
         is_label=np.array([field.is_label for field in fields]),
         classes=np.array([classes for _, classes in bounds], np.int64),
         first=first,
-        count=count,
+        size=size,
         some_label=np.array([label and each for each in optional]),
     )
 

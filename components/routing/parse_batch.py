@@ -6,7 +6,7 @@ batch is taken apart into one flat list of entries, a key with its values, over 
 the number of operations does not depend on how many keys there are, and nothing is padded.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -99,8 +99,12 @@ def _kind(feature: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.reduce_max(codes, axis=1), tf.int64)
 
 
-def _values(feature: tf.Tensor, kind: tf.Tensor) -> list[tf.RaggedTensor]:
-    """Reads features as if each were an example of its own, its key the name of its kind."""
+def _values(feature: tf.Tensor, kind: tf.Tensor) -> list[Any]:
+    """Reads features as if each were an example of its own, its key the name of its kind.
+
+    Returns:
+        RaggedTensors [n, None] of the strings, the floats and the ints.
+    """
     name = tf.gather(tf.constant(["", *_LISTS]), kind)
     entry = encode("Features.FeatureEntry", {"key": name, "value": feature})
     alone = encode("Example", {"features": encode("Features", {"feature": entry})})

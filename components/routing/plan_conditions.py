@@ -5,7 +5,7 @@ atoms, which read one key; every further node is the conjunction of literals bef
 disjunction is the negated conjunction of what is negated.) Equal parts are one node.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,21 +48,20 @@ class Plan(NamedTuple):
 def tokens(value: when.Scalar) -> tuple[str, ...]:
     """Writes a value as texts, one of which a record's value has if and only if it equals it.
 
-    A text is `s…`; a float is `f` and the bits of a float32, as which it is stored, so that 0.1 in
-    a recipe and 0.1 in a record are the same number; a whole number is `i…`, exact, and `d` and the
-    bits of a float64, as which it is compared with a float.
+    A text is `s…`, a whole number `i…`, and a float `f` and the bits of a float32, as which it is
+    stored, so that 0.1 in a recipe and 0.1 in a record are the same number.
 
-    >>> tokens("a"), tokens(1), tokens(-0.0)
-    (('sa',), ('f1065353216', 'i1'), ('f0', 'd0'))
+    >>> tokens("a"), tokens(1), tokens(1.0), tokens(-0.5)
+    (('sa',), ('f1065353216', 'i1'), ('f1065353216', 'i1'), ('f-1090519040',))
     """
     if isinstance(value, str):
         return (f"s{value}",)
     with np.errstate(over="ignore"):
-        single = np.array([np.float32(value)]) + np.float32(0)  # -0.0 becomes 0.0
-    texts = [f"f{single.view(np.int32)[0]}"]
-    if isinstance(value, int):
-        return (*texts, f"i{int(value)}")
-    return (*texts, f"d{(np.array([value], np.float64) + 0.0).view(np.int64)[0]}")
+        single = np.array([value], np.float64).astype(np.float32) + np.float32(
+            0
+        )  # -0.0 becomes 0.0
+    text = f"f{single.view(np.int32)[0]}"
+    return (text, f"i{int(value)}") if value == int(value) else (text,)
 
 
 def plan(conditions: Sequence[when.Condition]) -> Plan:
@@ -72,7 +71,8 @@ def plan(conditions: Sequence[when.Condition]) -> Plan:
 
 class _Planner:
     def __init__(self, conditions: Sequence[when.Condition]) -> None:
-        wanted = {_tokens(each) for each in _all(conditions) if isinstance(each, when.IsIn)}
+        simple = list(_simple(conditions))
+        wanted = {_tokens(each) for each in simple if isinstance(each, when.IsIn)}
         # Values of which the same conditions hold are one class, so that a thousand values cost
         # what one does.
         holders: dict[str, set] = {}
@@ -88,8 +88,9 @@ class _Planner:
         self._atoms: dict[Atom, int] = {}
         self._nodes: dict[tuple[Literal, ...], int] = {}
         self._depth: dict[int, int] = {}
-        for condition in _all(conditions):  # the atoms first: their number is where nodes begin
-            self._add_atoms(condition)
+        for condition in simple:  # first of all: their number is where nodes begin
+            for atom in self._atoms_of(condition):
+                self._atoms.setdefault(atom, len(self._atoms))
         roots = [self._literal(condition) for condition in conditions]
         levels: list[list[tuple[Literal, ...]]] = [[] for _ in set(self._depth.values())]
         for literals, node in self._nodes.items():
@@ -105,43 +106,30 @@ class _Planner:
             classes,
         )
 
-    def _add_atoms(self, condition: when.Condition) -> None:
+    def _atoms_of(self, condition: when.Condition) -> list[Atom]:
+        """The atoms of a condition on one key, which holds if one of them does."""
         match condition:
             case when.Present(key):
-                found = [Atom("present", key)]
+                return [Atom("present", key)]
             case when.DType(key, dtype):
-                found = [Atom("dtype", key, dtype)]
+                return [Atom("dtype", key, dtype)]
             case when.Greater(key, value):
-                found = [Atom("greater", key, _exactly(value))]
+                return [Atom("greater", key, value)]
             case when.Less(key, value):
-                found = [Atom("less", key, _exactly(value))]
+                return [Atom("less", key, value)]
             case when.IsIn(key, _):
-                found = [Atom("class", key, number) for number in self._members[_tokens(condition)]]
-            case _:
-                found = []
-        for atom in found:
-            self._atoms.setdefault(atom, len(self._atoms))
+                return [Atom("class", key, number) for number in self._members[_tokens(condition)]]
+        raise TypeError(f"no rule for the condition {condition!r}")
 
     def _literal(self, condition: when.Condition) -> Literal:
         match condition:
-            case when.Present(key):
-                return self._atoms[Atom("present", key)], False
-            case when.DType(key, dtype):
-                return self._atoms[Atom("dtype", key, dtype)], False
-            case when.Greater(key, value):
-                return self._atoms[Atom("greater", key, _exactly(value))], False
-            case when.Less(key, value):
-                return self._atoms[Atom("less", key, _exactly(value))], False
-            case when.IsIn(key, _):
-                members = self._members[_tokens(condition)]
-                return self._any((self._atoms[Atom("class", key, n)], False) for n in members)
             case when.All(conditions):
                 return self._all(self._literal(each) for each in conditions)
             case when.Any(conditions):
                 return self._any(self._literal(each) for each in conditions)
             case when.Not(inner):
                 return _not(self._literal(inner))
-        raise TypeError(f"no rule for the condition {condition!r}")
+        return self._any((self._atoms[atom], False) for atom in self._atoms_of(condition))
 
     def _any(self, literals: Iterable[Literal]) -> Literal:
         return _not(self._all(_not(literal) for literal in literals))
@@ -157,24 +145,21 @@ class _Planner:
         return self._nodes[parts], False
 
 
-def _all(conditions: Iterable[when.Condition]) -> Iterable[when.Condition]:
+def _simple(conditions: Iterable[when.Condition]) -> Iterator[when.Condition]:
+    """The conditions on one key that others are made of."""
     for condition in conditions:
-        yield condition
         match condition:
             case when.All(inner) | when.Any(inner):
-                yield from _all(inner)
+                yield from _simple(inner)
             case when.Not(inner):
-                yield from _all([inner])
+                yield from _simple([inner])
+            case _:
+                yield condition
 
 
 def _tokens(condition: when.IsIn) -> tuple[str, frozenset[str]]:
-    """What an IsIn reads, and all that makes it hold; hashes by value, and tells 1 from 1.0."""
+    """What an IsIn reads, and all that makes it hold; hashes by value."""
     return condition.key, frozenset(token for value in condition.values for token in tokens(value))
-
-
-def _exactly(value: float) -> tuple[bool, float]:
-    """Tells 1 from 1.0, which compare differently with whole numbers of more than 53 bits."""
-    return isinstance(value, int), value
 
 
 def _not(literal: Literal) -> Literal:

@@ -6,6 +6,7 @@ deep they are nested, not with how many routes, keys or values there are.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
@@ -26,6 +27,7 @@ from branchline.components.routing.plan_conditions import Atom, Plan, plan
 from branchline.schemas import RoutingTable
 
 _NO_CLASS = -1
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 
 def route_index(table: RoutingTable, entries: Entries) -> tf.Tensor:
@@ -64,16 +66,14 @@ class _Keys(NamedTuple):
         single: The code where there is exactly one value, else ABSENT.
         number: The one float.
         whole: The one int.
-        exact: The class of the one value.
-        rounded: The class of the one int as a float64.
+        value: The class of the one value.
     """
 
     dtype: tf.Tensor
     single: tf.Tensor
     number: tf.Tensor
     whole: tf.Tensor
-    exact: tf.Tensor
-    rounded: tf.Tensor
+    value: tf.Tensor
 
 
 def _atoms(table: RoutingTable, planned: Plan, entries: Entries) -> tf.Tensor:
@@ -111,20 +111,19 @@ def _read_keys(table: RoutingTable, planned: Plan, keys: list[str], entries: Ent
     single = tf.where(tf.equal(size, 1), kind, ABSENT)
     is_text, is_float, is_int = (tf.equal(single, code) for code in (STRING, FLOAT, INT))
     text, number, whole = map(_one, values, (is_text, is_float, is_int))
-    exact = _token("f", is_float, _bits(number, tf.int32))
-    exact = tf.where(is_int, _token("i", is_int, whole), exact)
-    exact = tf.where(is_text, tf.strings.join(["s", text]), exact)
-    rounded = _token("d", is_int, _bits(tf.cast(whole, tf.float64), tf.int64))
-    parts = [dtype, single, number, whole]
+    # The tokens of `plan_conditions`; the bits of -0.0 are those of 0.0, which equals it.
+    bits = tf.bitcast(tf.where(tf.equal(number, 0), 0.0, number), tf.int32)
+    token = tf.where(is_text, tf.strings.join(["s", text]), "")
+    token = tf.where(is_float, tf.strings.join(["f", tf.strings.as_string(bits)]), token)
+    token = tf.where(is_int, tf.strings.join(["i", tf.strings.as_string(whole)]), token)
     classes = tf.constant([_NO_CLASS, *planned.classes.values()], tf.int64)
-    for token in (exact, rounded):
-        parts.append(tf.gather(classes, find(token, list(planned.classes)) + 1))
+    value = tf.gather(classes, find(token, list(planned.classes)) + 1)
     place = _places(tf.gather(read, name + 1), row, dtype, len(keys), entries.num_rows)
-    absent = [ABSENT, ABSENT, 0, 0, _NO_CLASS, _NO_CLASS]
+    absent = [ABSENT, ABSENT, 0, 0, _NO_CLASS]
     return _Keys(
         *(
             tf.gather(tf.pad(part, [[1, 0]], constant_values=none), place + 1)
-            for part, none in zip(parts, absent, strict=True)
+            for part, none in zip([dtype, single, number, whole, value], absent, strict=True)
         )
     )
 
@@ -139,7 +138,7 @@ def _reading(table: RoutingTable, keys: list[str]) -> tf.Tensor:
     place = {key: number for number, key in enumerate(keys)}
     found = [[-1, -1]]
     for name in names(table):
-        key = columns.get(name)
+        key = columns.get(name, name)
         found.append([place.get(name, -1), -1 if key == name else place.get(key, -1)])
     return tf.constant(found, tf.int64)
 
@@ -170,33 +169,23 @@ def _one(values: tf.RaggedTensor, there: tf.Tensor) -> tf.Tensor:
     return tf.gather(flat, tf.where(there, values.row_starts(), last))
 
 
-def _bits(number: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """The bits of floats, those of 0.0 for -0.0, which equals it."""
-    return tf.bitcast(tf.where(tf.equal(number, 0), tf.zeros_like(number), number), dtype)
-
-
-def _token(letter: str, there: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-    """Writes numbers as `plan_conditions.tokens` does, "" for those that are not there."""
-    return tf.where(there, tf.strings.join([letter, tf.strings.as_string(number)]), "")
-
-
 def _compared(operation: Callable, held: _Keys, atoms: list[Atom]) -> tf.Tensor:
     """Compares whole numbers with whole numbers exactly, floats as the float32 they are stored as.
 
     0.1 in a recipe and 0.1 in a record are then the same number.
     """
-    pairs = [cast(tuple[bool, float], atom.value) for atom in atoms]
+    values = [cast(float, atom.value) for atom in atoms]
     with np.errstate(over="ignore"):
-        single = np.array([np.float32(value) for _, value in pairs])
-    exact = np.array([value if is_int else 0 for is_int, value in pairs], np.int64)
-    double = np.array([value for _, value in pairs], np.float64)
-    is_int = np.array([[is_int] for is_int, _ in pairs])
-    of_floats = operation(held.number, single[:, None])
-    of_ints = tf.where(
-        is_int,
-        operation(held.whole, exact[:, None]),
-        operation(tf.cast(held.whole, tf.float64), double[:, None]),
-    )
+        single = np.array(values, np.float64).astype(np.float32)[:, None]
+    # A whole number is greater than 2.5 if it is greater than 2, and less if it is less than 3.
+    if operation is tf.greater:
+        nearest = [math.floor(value) for value in values]
+        always = np.array([[value < _INT_MIN] for value in nearest])
+    else:
+        nearest = [math.ceil(value) for value in values]
+        always = np.array([[value > _INT_MAX] for value in nearest])
+    bound = np.array([[min(max(value, _INT_MIN), _INT_MAX)] for value in nearest], np.int64)
+    of_floats, of_ints = operation(held.number, single), operation(held.whole, bound) | always
     floats, ints = tf.equal(held.single, FLOAT), tf.equal(held.single, INT)
     return (floats & of_floats) | (ints & of_ints)
 
@@ -208,7 +197,7 @@ def _of_dtype(held: _Keys, atoms: list[Atom]) -> tf.Tensor:
 
 def _of_class(held: _Keys, atoms: list[Atom]) -> tf.Tensor:
     classes = np.array([[atom.value] for atom in atoms], np.int64)
-    return tf.equal(held.exact, classes) | tf.equal(held.rounded, classes)
+    return tf.equal(held.value, classes)
 
 
 _EVALUATE: dict[str, Callable[[_Keys, list[Atom]], tf.Tensor]] = {

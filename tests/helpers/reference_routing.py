@@ -30,9 +30,9 @@ def matches(condition, record):
         case when.IsIn(_, wanted):
             return one is not None and any(equal(one, value) for value in wanted)
         case when.Greater(_, value):
-            return is_number(one) and stored(one) > stored(value, like=one)
+            return is_number(one) and stored(one, like=one) > stored(value, like=one)
         case when.Less(_, value):
-            return is_number(one) and stored(one) < stored(value, like=one)
+            return is_number(one) and stored(one, like=one) < stored(value, like=one)
         case when.All(conditions):
             return all(matches(each, record) for each in conditions)
         case when.Any(conditions):
@@ -61,7 +61,7 @@ def expected_route(table, record):
     return names[0] if names else None
 
 
-def problem_of(route, record):
+def problem_of(route, record, label=True):
     """Why a record cannot take its route, or None: the promises of `Route` and the kinds."""
     for key, kind in route.features.items():
         values = record.get(key, [])
@@ -80,6 +80,8 @@ def problem_of(route, record):
             return "wrong_shape"
         if isinstance(kind, Ids) and not all(0 <= value < kind.num_ids for value in values):
             return "out_of_range"
+    if not label:
+        return None
     for key, target in route.labels.items():
         problem = label_problem(target, record.get(key, []))
         if problem:

@@ -163,6 +163,8 @@ def recipes(draw):
         max_regression=draw(st.floats(0, 2)),
         quarantine_limit=draw(st.floats(0, 1)),
         splits={"train": draw(small_ints), "eval": draw(small_ints)},
+        least_rows=draw(small_ints),
+        scarce=draw(st.dictionaries(names | st.just("*"), st.sampled_from(["fail", "skip"]))),
         split_key=draw(st.none() | st.sampled_from(["user", "é"])),
         schema=draw(st.none() | st.just("schema.pbtxt")),
         data=draw(st.none() | st.just("records")),

@@ -203,7 +203,7 @@ def test_what_goes_in_comes_out_or_is_set_aside(tmp_path_factory, content, suffi
             counts[key] = counts.get(key, 0) + number
         else:
             out[tagged.tag] += 1
-    assert counts["in/"] == sum(out.values())
+    assert counts["in"] == sum(out.values())
     assert out[quarantine.LINES] == sum(
         n for key, n in counts.items() if key.startswith("quarantined/")
     )

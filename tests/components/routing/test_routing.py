@@ -1,4 +1,6 @@
 import math
+import resource
+from typing import NamedTuple
 
 import builders as build
 import numpy as np
@@ -7,10 +9,13 @@ import strategies
 import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reference_routing import expected_route, expected_values, fate, kind_of
+from reference_routing import expected_route, expected_values, fate, kind_of, problem_of
 
 from branchline.components.router.route_batch import BatchRouter
-from branchline.components.routing.parse_batch import parse
+from branchline.components.routing.find import find
+from branchline.components.routing.parse_batch import ABSENT, DTYPE_CODES, parse
+from branchline.components.routing.plan_conditions import plan
+from branchline.components.routing.read_fields import Column, read_table_fields
 from branchline.components.routing.routing_fn import route_index
 from branchline.schemas import (
     Categorical,
@@ -90,6 +95,66 @@ def check_rewritten(table, name, record, example):
         stored = [value.encode() for value in values] if kind == "string" else stored
         assert kept == (kind, stored)
     assert example == {}
+
+
+@given(strategies.tables(kinds), record_lists, st.booleans())
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+def test_columns_of_a_mixed_batch_hold_each_rows_own_fields(table, records, label):
+    fields = fields_of(table, [build.example(record) for record in records], label)
+    routes = [table[name] if name else None for name in routes_of(table, records)]
+    wanted = [
+        problem_of(route, record, label=label) if route else None
+        for route, record in zip(routes, records, strict=True)
+    ]
+    assert [problem.reason if problem else None for problem in fields.problems] == wanted
+    keys = [{**r.features, **(r.labels if label else {})} for r in table.routes]
+    columns = [
+        {key: table.column(route.name, key) for key in of}
+        for route, of in zip(table.routes, keys, strict=True)
+    ]
+    assert set(fields.columns) == {name for of in columns for name in of.values()}
+    for row, (route, record) in enumerate(zip(routes, records, strict=True)):
+        of = columns[table.routes.index(route)] if route and not wanted[row] else {}
+        held = {name: values[row] for name, values in fields.columns.items() if values[row]}
+        assert set(held) == {name for key, name in of.items() if record.get(key)}
+        for key, name in of.items():
+            values = expected_values(record.get(key, []), route.dtypes[key])
+            assert values is None or held.get(name, []) == values
+
+
+class Held(NamedTuple):
+    """What `read_table_fields` gives, as Python's values: of every row a list, and a problem."""
+
+    columns: dict
+    problems: list
+
+
+def fields_of(table, examples, label=True):
+    entries = parse(tf.constant(examples, tf.string), table)
+    fields = read_table_fields(table, entries, route_index(table, entries), label=label)
+    codes = {code: name for name, code in DTYPE_CODES.items()}
+    columns = {}
+    for name, column in fields.columns.items():
+        column = Column(*(part.numpy() for part in column))
+        rows = zip(column.dtype, column.size, strict=True)
+        parts = {"string": column.strings, "float": column.floats, "int": column.ints}
+        columns[name] = [
+            parts[codes[dtype]][row][:size].tolist() if dtype else []
+            for row, (dtype, size) in enumerate(rows)
+        ]
+        assert set(column.dtype[column.size > 0]) <= {DTYPE_CODES[dtype_of(table, name)]}
+        assert set(column.dtype[column.size == 0]) <= {ABSENT}
+    numbers = fields.problem.numpy()
+    return Held(columns, [fields.problems[each] if each >= 0 else None for each in numbers])
+
+
+def dtype_of(table, column):
+    """The type of a column's values."""
+    for route in table.routes:
+        for key, name in table.columns(route.name).items():
+            if name == column:
+                return route.dtypes[key]
+    raise AssertionError(column)
 
 
 LABEL_BINARY = {"label": "y", "task": "binary"}
@@ -277,3 +342,144 @@ def test_a_routed_example_can_be_routed_again(router):
     (routed,) = router([build.example(GOOD_M)]).examples["m"]
     (again,) = router([routed]).examples["m"]
     assert build.read_example(again) == build.read_example(routed)
+
+
+def test_a_routed_example_is_read_again_though_its_keys_were_renamed(router):
+    records = [{"value": [v], "y": [1], "amount": [2.0]} for v in (3.0, 3, "3")] + [GOOD_M]
+    routed = router([build.example(record) for record in records])
+    again = router([example for name in TABLE.names for example in routed.examples[name]])
+    assert again.aside == []
+    for name in TABLE.names:
+        first, second = (
+            [build.read_example(example) for example in each.examples[name]]
+            for each in (routed, again)
+        )
+        assert first == second
+
+
+def test_of_a_key_and_its_columns_name_the_key_counts(router):
+    name, example = route_one(router, {"value": [1.5], "value.float": [2.5], "y": [1]})
+    assert (name, example["value.float"]) == ("f", ("float", [1.5]))
+
+
+def test_an_empty_batch_has_no_fields():
+    fields = fields_of(TABLE, [])
+    assert fields.problems == [] and set(map(len, fields.columns.values())) == {0}
+
+
+def test_one_long_record_is_not_what_all_others_are_padded_to(router):
+    short, num = build.example(GOOD_M), 2000
+    for values in ([1] * 200_000, [1.0] * 200_000, ["a"] * 200_000):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        routed = router([*[short] * num, build.example(GOOD_M | {"amount": values})])
+        ((row, problem),) = routed.aside
+        assert (row, len(routed.examples["m"])) == (num, num)
+        assert problem.reason == ("wrong_type" if values[0] == "a" else "wrong_shape")
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert grown < 500_000, f"{grown / 1e6:.1f} GB more"
+
+
+def test_of_equal_keys_the_last_counts(router):
+    features = [
+        tf.train.Example.FromString(build.example(record)).features.SerializeToString()
+        for record in (GOOD_M, {"amount": 9.0})
+    ]
+    # As a text field of another message, Features end to end become Features with a key twice.
+    twice = tf.train.BytesList(value=[b"".join(features)]).SerializeToString()
+    routed = router([twice])
+    assert build.read_example(routed.examples["m"][0])["amount"] == ("float", [9.0])
+
+
+def two_routes(condition):
+    return RoutingTable(
+        Route("a", condition, features={"x": Numeric()}, **LABEL_BINARY),
+        Route("b", when.present("x"), features={"x": Numeric()}, **LABEL_BINARY),
+    )
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        when.isin("k", [f"v{n}" for n in range(0, 4000, 2)]),
+        when.isin("k", [*range(2**53, 2**53 + 40, 2), 0.1, "0.1", -0.0]),
+        when.equals("k", 2**53 + 1),
+        when.equals("k", float(2**53)),
+        when.isin("k", [1e39, -1.5]),
+        when.any(when.equals("k", 1.0), when.equals("other", 1)),
+        when.all(when.isin("k", ["v2", "v4"]), when.not_(when.isin("k", ["v4", "v6"]))),
+        when.not_(when.any(when.greater("k", 2**53), when.less("k", 0.1))),
+        when.any(when.less("k", 0.5), when.greater("k", float(2**53))),
+        when.any(when.less("k", -1e30), when.all(when.greater("k", -1e30), when.less("k", 1e30))),
+    ],
+    ids=["many", "mixed", "int", "float", "infinite", "keys", "overlap", "nested", "cast", "far"],
+)
+def test_comparisons_are_exact_whatever_the_kind_and_number_of_values(condition):
+    values = [
+        *(f"v{n}" for n in range(8)),
+        2**53 - 1,
+        2**53,
+        2**53 + 1,
+        2**53 + 2,
+        0,
+        1,
+        -2,
+        -(2**63),
+        2**63 - 1,
+    ]
+    values += [0.1, -0.0, 1.0, -1.5, float(2**53), math.inf, math.nan, "0.1", "1", ""]
+    records = [{"k": [value], "x": [1.0]} for value in values]
+    records += [{"k": values[:2], "x": [1.0]}, {"other": [1], "x": [1.0]}]
+    table = two_routes(condition)
+    assert routes_of(table, records) == [expected_route(table, record) for record in records]
+
+
+def wide_table(num, shared):
+    """Routes that share their keys, or that have each their own."""
+    routes = []
+    for n in range(num):
+        mine = "" if shared else f"{n}."
+        condition = when.equals("kind", f"k{n}") if shared else when.present(f"{mine}x")
+        features = {f"{mine}x": Numeric((2,)), f"{mine}c": Categorical()}
+        routes.append(Route(f"r{n}", condition, features=features, label=f"{mine}y", task="binary"))
+    return RoutingTable(*routes)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["same-keys", "own-keys"])
+def test_the_router_is_as_large_for_two_hundred_routes_as_for_two(shared):
+    sizes = []
+    for num in (2, 200):
+        table = wide_table(num, shared)
+        router = BatchRouter(table)
+        sizes.append(len(router._fn.get_concrete_function().graph.get_operations()))
+    assert sizes[0] == sizes[1]
+    mine = ["" if shared else f"{n}." for n in range(200)]
+    records = [
+        {"kind": [f"k{n}"], f"{key}x": [n, 1], f"{key}c": [n], f"{key}y": [n % 2]}
+        for n, key in enumerate(mine)
+    ]
+    routed = router([build.example(record) for record in records])
+    assert routed.aside == [] and list(routed.examples) == list(table.names)
+    for n, key in enumerate(mine):
+        (example,) = map(build.read_example, routed.examples[f"r{n}"])
+        assert example[f"{key}x"] == ("float", [float(n), 1.0])
+        assert example[f"{key}c"] == ("string", [str(n).encode()])
+
+
+def test_equal_parts_of_conditions_are_evaluated_once():
+    both = when.all(when.present("a"), when.equals("b", 1))
+    planned = plan([both, when.not_(both), when.any(both, when.present("a"))])
+    assert len(planned.atoms) == 2
+    assert planned.roots[0] == (2, False) and planned.roots[1] == (2, True)
+
+
+def test_a_thousand_values_of_one_condition_are_one_class():
+    planned = plan([when.isin("a", range(1000)), when.isin("a", [5, "x"])])
+    assert len(planned.atoms) == len(set(planned.classes.values())) == 3
+
+
+def test_texts_are_found_among_known_ones_and_no_others():
+    known = [f"k{n}" for n in range(999, -1, -1)]
+    values = ["k0", "k999", "k1000", "", "K0", "k0 "]
+    assert find(tf.constant(values), known).numpy().tolist() == [999, 0, -1, -1, -1, -1]
+    assert find(tf.constant(["a"]), []).numpy().tolist() == [-1]
+    assert find(tf.constant([], tf.string), known).numpy().tolist() == []
