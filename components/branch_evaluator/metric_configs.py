@@ -11,6 +11,7 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils.keras_lib import tf_keras
 
+from branchline.components.branch_evaluator.auc import Auc
 from branchline.components.branch_evaluator.row_mean import OF_ROW, RowMean
 from branchline.components.branch_evaluator.try_metric import try_metric
 from branchline.schemas.errors import RecipeError
@@ -19,8 +20,8 @@ from branchline.schemas.routes import Route, RoutingTable
 from branchline.schemas.targets import Target
 
 _ACCURACY = {"binary": "BinaryAccuracy", "multiclass": "SparseCategoricalAccuracy"}
-# TFMA's own default for AUC is 10 000 since 0.26, Keras's is 200; named here so that it stays.
-_SETTINGS = {"AUC": {"num_thresholds": 10_000}, "AUCPrecisionRecall": {"num_thresholds": 10_000}}
+# TFMA's own default is 10 000 since 0.26, Keras's is 200; named here so that it stays.
+_SETTINGS = {"AUCPrecisionRecall": {"num_thresholds": 10_000}}
 # TFMA's own versions add the first of several bundles twice: their merge_accumulators goes over a
 # sequence after taking `next(iter(sequence))` of it (0.47 to 0.52). Keras's are right.
 _MISCOUNTED = {
@@ -97,13 +98,15 @@ def metric_config(name: str, route: Route, key: str) -> config_pb2.MetricConfig:
     multiclass = target.task == "multiclass"
     if "Categorical" in cls and not multiclass:
         _refuse(name, where, f"it needs a multiclass {_kind(route)}")
-    if "Binary" in cls and target.task == "regression":
+    if ("Binary" in cls or cls == "AUC") and target.task == "regression":
         _refuse(name, where, f"it needs a binary or multiclass {_kind(route)}")
     in_tfma = cls in metric_types.registered_metrics() and cls not in _MISCOUNTED
     if multiclass and not in_tfma and not cls.startswith("Sparse"):
         # Keras would broadcast [batch, 1] labels over [batch, num_classes] and report nonsense.
         _refuse(name, where, "it takes one-hot labels, and these are class indices")
     settings = {"name": name} | _SETTINGS.get(cls, {})
+    if cls == "AUC":
+        cls, module = Auc.__name__, Auc.__module__
     if cls in _MISCOUNTED:
         # TFMA prefers its own of two classes of one name, but builds what it finds under this one
         # from the name: `mean_squared_error` becomes Keras's MeanSquaredError.

@@ -35,18 +35,8 @@ def dice(label: np.ndarray, prediction: np.ndarray) -> float:
     return float(2 * (guess & label).sum() / size) if size else 1.0
 
 
-def mean_label(label: np.ndarray, prediction: np.ndarray) -> float:
-    """Returns the mean over the entries of the label."""
-    return float(np.mean(label))
-
-
-def mean_prediction(label: np.ndarray, prediction: np.ndarray) -> float:
-    """Returns the mean over the entries of the prediction."""
-    return float(np.mean(prediction))
-
-
 OF_ROW: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    fn.__name__: fn for fn in (exact_match, dice, mean_label, mean_prediction)
+    fn.__name__: fn for fn in (exact_match, dice)
 }
 
 
