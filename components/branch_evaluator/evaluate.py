@@ -18,7 +18,7 @@ from branchline.components.branch_evaluator.labels import (
     batch_size,
     by_kind,
 )
-from branchline.components.branch_evaluator.metric_configs import metric_config, result_name
+from branchline.components.branch_evaluator.metric_configs import metric_config
 from branchline.components.branch_evaluator.model_outputs import MIXED
 from branchline.components.branch_evaluator.predict_rows import TARGET, PredictRows, SliceKey
 from branchline.components.branch_evaluator.read_batch import ROUTE
@@ -76,10 +76,9 @@ def add_evaluation(
             )
         )
         found = predicted[kind.name] | f"Evaluate[{kind.name}]" >> evaluate.ptransform
+        asked = {label.place: label.metrics for label in of_kind}
         results.append(
-            found[tfma.METRICS_KEY]
-            | f"ByRoute[{kind.name}]"
-            >> beam.Map(_by_route, {label.place: set(_configs(label)) for label in of_kind})
+            found[tfma.METRICS_KEY] | f"ByRoute[{kind.name}]" >> beam.Map(_by_route, asked)
         )
     evaluation = {
         tfma.METRICS_KEY: results
@@ -96,17 +95,15 @@ def add_evaluation(
 
 def _metrics_spec(labels: Sequence[Label]) -> config_pb2.MetricsSpec:
     """Configures each metric that is asked for of any of the labels, once."""
-    configs = {name: one for label in labels for name, one in _configs(label).items()}
+    configs = {
+        name: metric_config(name, label.route, label.key)
+        for label in labels
+        for name in label.metrics
+    }
     models = labels[0].models
     # TFMA does not name the model of an evaluation of one.
     names = models if len(models) > 1 else ()
     return config_pb2.MetricsSpec(metrics=configs.values(), model_names=names)
-
-
-def _configs(label: Label) -> dict[str, config_pb2.MetricConfig]:
-    """Name in TFMA's results → metric, of those asked for."""
-    asked = [metric_config(name, label.route, label.key) for name in label.metrics]
-    return {result_name(one): one for one in asked}
 
 
 def _model_specs(models: Iterable[str]) -> list[config_pb2.ModelSpec]:
@@ -134,7 +131,7 @@ def _means(summed: tuple[Place, np.ndarray], models: Mapping[Place, tuple[str, .
     return ((ROUTE, route),), found
 
 
-def _by_route(sliced: Sliced, asked: Mapping[Place, set[str]]) -> Sliced:
+def _by_route(sliced: Sliced, asked: Mapping[Place, Sequence[str]]) -> Sliced:
     """Tells targets by TFMA's `output_name` instead of the slice; leaves out what nobody asked."""
     key, metrics = sliced
     parts = dict(key)

@@ -7,7 +7,6 @@ import tensorflow_model_analysis as tfma
 
 from branchline.components.branch_evaluator.evaluate import COUNT, MEAN_LABEL, MEAN_PREDICTION
 from branchline.components.branch_evaluator.labels import BASELINE, MODEL, Label
-from branchline.components.branch_evaluator.metric_configs import metric_config, result_name
 from branchline.components.branch_evaluator.read_batch import ROUTE
 from branchline.schemas import Route
 
@@ -84,12 +83,9 @@ def _figures(labels: Iterable[Label], found: ByOutput) -> dict[str, Figures]:
 
 
 def _of_label(label: Label, found: Mapping[str, float]) -> Figures:
-    keys = {
-        name: result_name(metric_config(name, label.route, label.key)) for name in label.metrics
-    }
     return Figures(
         examples=int(found.get(COUNT, 0)),
-        metrics={name: found[key] for name, key in keys.items() if key in found},
+        metrics={name: found[name] for name in label.metrics if name in found},
         mean_prediction=found.get(MEAN_PREDICTION, float("nan")),
         mean_label=found.get(MEAN_LABEL, float("nan")),
     )
