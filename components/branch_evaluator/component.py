@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tensorflow_model_analysis.proto import config_pb2
 from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
@@ -12,10 +13,14 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.utils import io_utils, path_utils
+from tfx.utils import io_utils, path_utils, proto_utils
 
 from branchline.components.baseline_finder.find_baseline import ABSENT, COPIED_FROM
 from branchline.components.branch_evaluator.evaluate_routes import evaluate_routes
+from branchline.components.branch_evaluator.further_metrics import (
+    check_eval_config,
+    read_eval_config,
+)
 from branchline.components.branch_evaluator.metric_configs import metric_names
 from branchline.components.branch_evaluator.read_thresholds import read_thresholds
 from branchline.components.branch_evaluator.summary import summarize, write_summary
@@ -61,6 +66,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             model_dir=_serving_dir(model),
             baseline_dir=_serving_dir(baseline) if baseline else None,
             skip=from_json(exec_properties["skip"]),
+            further=read_eval_config(exec_properties.get("eval_config")),
             output_dir=output_dir,
         )
         summary = summarize(
@@ -89,6 +95,7 @@ class BranchEvaluatorSpec(ComponentSpec):
         "max_regression": ExecutionParameter(type=float),
         "split": ExecutionParameter(type=str),
         "skip": ExecutionParameter(type=str),
+        "eval_config": ExecutionParameter(type=str, optional=True),
         "code_version": ExecutionParameter(type=str),
     }
     INPUTS = {
@@ -130,10 +137,13 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
             that it lacks is not compared.
         split: The split of the examples that is evaluated.
         skip: Routes that may have no rows there: such a one is then not judged, and has a note.
+        eval_config: Further metrics and plots, of all labels that they suit, and further slices
+            within each route, by columns of the routing table, all to be seen in TFMA's results;
+            its `model_specs` are not read, and thresholds are given by `thresholds`.
 
     Raises:
         RecipeError: A threshold is no number, or its metric's name does not say which side is bad;
-            or a route to skip is none.
+            a route to skip is none; or `eval_config` asks for what cannot be.
     """
 
     SPEC_CLASS = BranchEvaluatorSpec
@@ -150,7 +160,11 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
         baseline_model: BaseChannel | None = None,
         split: str = "eval",
         skip: Iterable[str] = (),
+        eval_config: config_pb2.EvalConfig | None = None,
     ) -> None:
+        if eval_config is not None:
+            check_eval_config(eval_config, routing)
+        skip = tuple(skip)
         for name in skip:
             if name not in routing.names:
                 reject("BranchEvaluator.skip", name, f"routes among {', '.join(routing.names)}")
@@ -164,7 +178,8 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
             metrics=to_json(names),
             max_regression=float(max_regression),
             split=split,
-            skip=to_json(tuple(skip)),
+            skip=to_json(skip),
+            eval_config=proto_utils.proto_to_json(eval_config) if eval_config else None,
             code_version=code_version(__file__),
             evaluation=Channel(type=standard_artifacts.ModelEvaluation),
             blessing=Channel(type=standard_artifacts.ModelBlessing),

@@ -11,6 +11,11 @@ from tensorflow_model_analysis.metrics.metric_types import MetricKey
 from tensorflow_model_analysis.proto import config_pb2
 from tfx_bsl.public import tfxio
 
+from branchline.components.branch_evaluator.further_metrics import (
+    further_specs,
+    slice_columns,
+    slices_within,
+)
 from branchline.components.branch_evaluator.labels import (
     BASELINE,
     MODEL,
@@ -37,6 +42,7 @@ def add_evaluation(
     labels: Sequence[Label],
     *,
     model_dirs: Mapping[str, str],
+    further: config_pb2.EvalConfig,
     output_dir: str,
 ) -> None:
     """Adds the evaluation to `pipeline`; `tfma.load_eval_result(output_dir)` reads what it writes.
@@ -50,6 +56,7 @@ def add_evaluation(
         raw: The column of serialized examples there.
         labels: What is evaluated.
         model_dirs: Model → the SavedModel.
+        further: Metrics and slices, see `check_eval_config`.
         output_dir: Where TFMA writes its results.
     """
     kinds = by_kind(labels)
@@ -61,7 +68,7 @@ def add_evaluation(
         pipeline
         | "Read" >> source.BeamSource(batch_size=batch_size(labels))
         | "Predict"
-        >> beam.ParDo(PredictRows(labels, loaders, raw)).with_outputs(
+        >> beam.ParDo(PredictRows(labels, loaders, raw, slice_columns(further))).with_outputs(
             *(kind.name for kind in kinds), main="sums"
         )
     )
@@ -69,41 +76,74 @@ def add_evaluation(
     results = [
         predicted.sums | "Sum" >> beam.CombinePerKey(sum) | "Means" >> beam.Map(_means, models)
     ]
+    plots = []
     for kind, of_kind in kinds.items():
-        evaluate = tfma.evaluators.MetricsPlotsAndValidationsEvaluator(
-            config_pb2.EvalConfig(
-                model_specs=_model_specs(kind.models), metrics_specs=[_metrics_spec(of_kind)]
+        config = config_pb2.EvalConfig(
+            model_specs=_model_specs(kind.models),
+            slicing_specs=slices_within(further, [ROUTE, TARGET]),
+            metrics_specs=_metrics_specs(of_kind, further),
+        )
+        evaluate = tfma.evaluators.MetricsPlotsAndValidationsEvaluator(config)
+        rows = predicted[kind.name]
+        if config.slicing_specs:
+            rows |= (
+                f"Slice[{kind.name}]"
+                >> tfma.extractors.SliceKeyExtractor(
+                    eval_config=config, materialize=False
+                ).ptransform
             )
-        )
-        found = predicted[kind.name] | f"Evaluate[{kind.name}]" >> evaluate.ptransform
-        asked = {label.place: label.metrics for label in of_kind}
-        results.append(
-            found[tfma.METRICS_KEY] | f"ByRoute[{kind.name}]" >> beam.Map(_by_route, asked)
-        )
-    evaluation = {
-        tfma.METRICS_KEY: results
-        | "Flatten" >> beam.Flatten()
-        | "Merge" >> beam.CombinePerKey(_merged)
-    }
+        found = rows | f"Evaluate[{kind.name}]" >> evaluate.ptransform
+        by_route = beam.Map(_by_route, {label.place: label.metrics for label in of_kind})
+        results.append(found[tfma.METRICS_KEY] | f"ByRoute[{kind.name}]" >> by_route)
+        if further.metrics_specs:
+            plots.append(found[tfma.PLOTS_KEY] | f"PlotsByRoute[{kind.name}]" >> by_route)
+    evaluation = {tfma.METRICS_KEY: _merge("metrics", results)}
+    if plots:
+        evaluation[tfma.PLOTS_KEY] = _merge("plots", plots)
     config = config_pb2.EvalConfig(
-        model_specs=_model_specs(tuple(model_dirs)),
-        slicing_specs=[config_pb2.SlicingSpec(feature_keys=[ROUTE])],
-        metrics_specs=[_metrics_spec(of_kind) for of_kind in kinds.values()],
+        model_specs=_model_specs(model_dirs),
+        slicing_specs=[
+            config_pb2.SlicingSpec(feature_keys=[ROUTE]),
+            *slices_within(further, [ROUTE]),
+        ],
+        metrics_specs=[
+            spec for of_kind in kinds.values() for spec in _metrics_specs(of_kind, further)
+        ],
     )
-    _ = evaluation | tfma.WriteResults(_writers(config, model_dirs, output_dir))
+    writers = [
+        tfma.writers.EvalConfigWriter(output_dir, config, model_locations=dict(model_dirs)),
+        tfma.writers.MetricsPlotsAndValidationsWriter(
+            output_paths={key: os.path.join(output_dir, key) for key in evaluation},
+            eval_config=config,
+            output_file_format="tfrecord",
+        ),
+    ]
+    _ = evaluation | tfma.WriteResults(writers)
 
 
-def _metrics_spec(labels: Sequence[Label]) -> config_pb2.MetricsSpec:
-    """Configures each metric that is asked for of any of the labels, once."""
+def _merge(what: str, parts: Sequence[Any]) -> Any:
+    """Brings what several evaluations found of one slice together: TFMA reads the first alone."""
+    flat = parts | f"Flatten[{what}]" >> beam.Flatten()
+    return flat | f"Merge[{what}]" >> beam.CombinePerKey(_merged)
+
+
+def _metrics_specs(
+    labels: Sequence[Label], further: config_pb2.EvalConfig
+) -> list[config_pb2.MetricsSpec]:
+    """Configures each metric that is asked for of any of the labels, once, and further ones."""
     configs = {
         name: metric_config(name, label.route, label.key)
         for label in labels
         for name in label.metrics
     }
-    models = labels[0].models
-    # TFMA does not name the model of an evaluation of one.
-    names = models if len(models) > 1 else ()
-    return config_pb2.MetricsSpec(metrics=configs.values(), model_names=names)
+    specs = [
+        config_pb2.MetricsSpec(metrics=configs.values()),
+        *further_specs(further, (label.target for label in labels)),
+    ]
+    if len(labels[0].models) > 1:  # TFMA does not name the model of an evaluation of one
+        for spec in specs:
+            spec.model_names.extend(labels[0].models)
+    return specs
 
 
 def _model_specs(models: Iterable[str]) -> list[config_pb2.ModelSpec]:
@@ -132,31 +172,21 @@ def _means(summed: tuple[Place, np.ndarray], models: Mapping[Place, tuple[str, .
 
 
 def _by_route(sliced: Sliced, asked: Mapping[Place, Sequence[str]]) -> Sliced:
-    """Tells targets by TFMA's `output_name` instead of the slice; leaves out what nobody asked."""
+    """Tells targets by TFMA's `output_name` instead of the slice, and always names the model.
+
+    Leaves out what is asked for of other labels of the kind alone.
+    """
     key, metrics = sliced
     parts = dict(key)
     output = parts.pop(TARGET)
-    names = asked[parts[ROUTE], output]
+    others = {name for names in asked.values() for name in names}
+    left_out = others.difference(asked[parts[ROUTE], output])
     return tuple(parts.items()), {
         each._replace(model_name=each.model_name or MODEL, output_name=output): value
         for each, value in metrics.items()
-        if each.name in names
+        if each.name not in left_out
     }
 
 
 def _merged(parts: Iterable[dict[MetricKey, Any]]) -> dict[MetricKey, Any]:
     return {key: value for part in parts for key, value in part.items()}
-
-
-def _writers(
-    config: config_pb2.EvalConfig, model_dirs: Mapping[str, str], output_dir: str
-) -> list[tfma.writers.Writer]:
-    """Lists TFMA's default writers, for metrics only: there are no plots and no attributions."""
-    return [
-        tfma.writers.EvalConfigWriter(output_dir, config, model_locations=dict(model_dirs)),
-        tfma.writers.MetricsPlotsAndValidationsWriter(
-            output_paths={tfma.METRICS_KEY: os.path.join(output_dir, tfma.METRICS_KEY)},
-            eval_config=config,
-            output_file_format="tfrecord",
-        ),
-    ]

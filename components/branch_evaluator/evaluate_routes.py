@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow_model_analysis.proto import config_pb2
 from tfx.components.util import examples_utils, tfxio_utils
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 
 from branchline.components.branch_evaluator.evaluate import add_evaluation
+from branchline.components.branch_evaluator.further_metrics import columns, slice_columns
 from branchline.components.branch_evaluator.labels import BASELINE, MODEL, Label, list_labels
 from branchline.components.branch_evaluator.model_outputs import (
     find_outputs,
@@ -36,6 +38,7 @@ def evaluate_routes(
     model_dir: str,
     baseline_dir: str | None = None,
     skip: Iterable[str] = (),
+    further: config_pb2.EvalConfig,
     output_dir: str,
 ) -> dict[str, Evaluation]:
     """Evaluates every route; route → what was found, in the table's order.
@@ -49,6 +52,7 @@ def evaluate_routes(
         model_dir: A SavedModel that predicts every label, see `require_outputs`.
         baseline_dir: One to compare with; a route that it cannot predict is not compared.
         skip: Routes that may have no rows.
+        further: Metrics and slices to compute too, see `check_eval_config`.
         output_dir: Where TFMA's results go.
 
     Raises:
@@ -60,13 +64,21 @@ def evaluate_routes(
         outputs[BASELINE] = find_outputs(routing, read_signatures(baseline_dir))
         model_dirs[BASELINE] = baseline_dir
     labels = list_labels(routing, metrics, outputs)
-    source = _source(examples, split, labels)
+    dtypes = columns(routing)
+    read = {label.column for label in labels} | set(slice_columns(further))
+    source = _source(examples, split, {name: dtypes[name] for name in sorted(read)})
     found: dict[str, Evaluation] = {}
     if source is not None:
         try:
             with make_pipeline() as pipeline:
                 add_evaluation(
-                    pipeline, source, _RAW, labels, model_dirs=model_dirs, output_dir=output_dir
+                    pipeline,
+                    source,
+                    _RAW,
+                    labels,
+                    model_dirs=model_dirs,
+                    further=further,
+                    output_dir=output_dir,
                 )
         except Exception as error:  # Beam wraps whatever the rows or the model raised
             raise _explained(error, split, labels) from error
@@ -86,7 +98,7 @@ def evaluate_routes(
     }
 
 
-def _source(examples: Sequence[Artifact], split: str, labels: Sequence[Label]) -> Any:
+def _source(examples: Sequence[Artifact], split: str, dtypes: Mapping[str, str]) -> Any:
     """Reads the split of the artifacts that have it; None where there are no files."""
     having = [
         each
@@ -100,7 +112,7 @@ def _source(examples: Sequence[Artifact], split: str, labels: Sequence[Label]) -
         having,
         split,
         telemetry_descriptors=["BranchEvaluator"],
-        schema=batch_schema((label.column, label.target.dtype) for label in labels),
+        schema=batch_schema(dtypes),
         raw_record_column_name=_RAW,
     )
 

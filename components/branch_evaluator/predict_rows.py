@@ -14,6 +14,7 @@ from branchline.components.branch_evaluator.labels import Label
 from branchline.components.branch_evaluator.model_outputs import MIXED
 from branchline.components.branch_evaluator.read_batch import (
     ROUTE,
+    read_features,
     read_label,
     rows_of_routes,
 )
@@ -34,15 +35,20 @@ class PredictRows(beam.DoFn):
         labels: What is evaluated.
         loaders: Model → how it is loaded, once per process.
         raw: The column of the serialized examples.
+        features: Columns that the extracts hold, for slicing.
     """
 
     def __init__(
-        self, labels: Sequence[Label], loaders: Mapping[str, tfma.ModelLoader], raw: str
+        self,
+        labels: Sequence[Label],
+        loaders: Mapping[str, tfma.ModelLoader],
+        raw: str,
+        features: Sequence[str] = (),
     ) -> None:
         self._labels: dict[str, list[Label]] = {}
         for label in labels:
             self._labels.setdefault(label.route.name, []).append(label)
-        self._loaders, self._raw = loaders, raw
+        self._loaders, self._raw, self._features = loaders, raw, features
         self._models: dict[str, Any] = {}
 
     def setup(self) -> None:
@@ -88,7 +94,8 @@ class PredictRows(beam.DoFn):
                         found = alone[model][output.name]
                     predictions[model] = _shaped(found, label, model)[there]
                 if len(labels):
-                    yield from _extracts(label, labels, predictions)
+                    features = read_features(batch, self._features, rows[there])
+                    yield from _extracts(label, labels, predictions, features)
 
     def _uses_mixed(self, model: str) -> bool:
         return any(
@@ -111,8 +118,8 @@ class PredictRows(beam.DoFn):
 
 
 def _shaped(found: np.ndarray, label: Label, model: str) -> np.ndarray:
-    """Returns predictions as [rows, num_values] or [rows, num_values, num_classes]; of one value
-    as [rows, 1] or [rows, num_classes].
+    """Returns predictions as [rows, num_values], of classes [rows, num_values, num_classes], or
+    [rows, num_classes] where there is one value.
     """  # noqa: D205
     target = label.target
     shape = [] if target.num_values == 1 and target.num_classes else [target.num_values]
@@ -128,7 +135,10 @@ def _shaped(found: np.ndarray, label: Label, model: str) -> np.ndarray:
 
 
 def _extracts(
-    label: Label, labels: np.ndarray, predictions: dict[str, np.ndarray]
+    label: Label,
+    labels: np.ndarray,
+    predictions: dict[str, np.ndarray],
+    features: Sequence[dict[str, np.ndarray]],
 ) -> Iterator[Any]:
     sums = [_sum_of_means(labels), *(_sum_of_means(each) for each in predictions.values())]
     yield label.place, np.array([len(labels), *sums], np.float64)
@@ -139,9 +149,10 @@ def _extracts(
         predictions = {name: _no_nan(found) for name, found in predictions.items()}
     alone = next(iter(predictions.values())) if len(predictions) == 1 else None
     kind = label.kind.name
+    place = {ROUTE: np.array([label.place[0]]), TARGET: np.array([label.place[1]])}
     for row in range(len(labels)):
         extracts = {
-            tfma.FEATURES_KEY: {},
+            tfma.FEATURES_KEY: place | features[row] if features else place,
             tfma.LABELS_KEY: labels[row],
             tfma.PREDICTIONS_KEY: {name: found[row] for name, found in predictions.items()}
             if alone is None

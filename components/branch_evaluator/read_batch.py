@@ -1,6 +1,6 @@
 """Reads routes and labels out of a batch of mixed examples."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,14 @@ ROUTE = "_route"
 _TYPES = {"float": schema_pb2.FLOAT, "int": schema_pb2.INT, "string": schema_pb2.BYTES}
 
 
-def batch_schema(columns: Iterable[tuple[str, str]]) -> schema_pb2.Schema:
+def batch_schema(dtypes: Mapping[str, str]) -> schema_pb2.Schema:
     """Describes what is read of an example: its route and these columns; the rest is not decoded.
 
     Args:
-        columns: Name and dtype, "float", "int" or "string".
+        dtypes: Column → "float", "int" or "string".
     """
     schema = schema_pb2.Schema()
-    for name, dtype in dict([(ROUTE, "string"), *columns]).items():
+    for name, dtype in {ROUTE: "string", **dtypes}.items():
         schema.feature.add(name=name, type=_TYPES[dtype])  # pyright: ignore[reportArgumentType]
     return schema
 
@@ -67,6 +67,22 @@ def read_label(batch: pa.RecordBatch, label: Label, rows: np.ndarray) -> tuple[A
     kept = has_label(labels, target)
     there[there] = kept
     return labels[kept], there
+
+
+def read_features(
+    batch: pa.RecordBatch, names: Iterable[str], rows: np.ndarray
+) -> list[dict[str, np.ndarray]]:
+    """Returns for each row the values of these columns that it has; nothing if there are none."""
+    columns = {name: _column(batch, name) for name in names}
+    return [
+        {
+            name: np.asarray(values)[starts[row] : starts[row] + lengths[row]]
+            for name, (values, starts, lengths) in columns.items()
+            if lengths[row]
+        }
+        for row in rows
+        if columns
+    ]
 
 
 def words_of(label: Label) -> str:
