@@ -74,7 +74,9 @@ def add_evaluation(
     )
     models = {label.place: label.models for label in labels}
     results = [
-        predicted.sums | "Sum" >> beam.CombinePerKey(sum) | "Means" >> beam.Map(_means, models)
+        predicted.sums
+        | "Sum" >> beam.CombinePerKey(sum)  # pyright: ignore[reportArgumentType]
+        | "Means" >> beam.Map(_means, models)
     ]
     plots = []
     for kind, of_kind in kinds.items():
@@ -124,7 +126,7 @@ def add_evaluation(
 def _merge(what: str, parts: Sequence[Any]) -> Any:
     """Brings what several evaluations found of one slice together: TFMA reads the first alone."""
     flat = parts | f"Flatten[{what}]" >> beam.Flatten()
-    return flat | f"Merge[{what}]" >> beam.CombinePerKey(_merged)
+    return flat | f"Merge[{what}]" >> beam.CombinePerKey(_merged)  # pyright: ignore[reportArgumentType]
 
 
 def _metrics_specs(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import tensorflow as tf
+from apache_beam.io.filesystems import FileSystems
 from tensorflow_model_analysis.proto import config_pb2
 from tfx.components.util import examples_utils, tfxio_utils
 from tfx.types import artifact_utils
@@ -103,8 +103,7 @@ def _source(examples: Sequence[Artifact], split: str, dtypes: Mapping[str, str])
     having = [
         each
         for each in examples
-        if split in artifact_utils.decode_split_names(each.split_names)
-        and tf.io.gfile.glob(examples_utils.get_split_file_patterns([each], split))
+        if split in artifact_utils.decode_split_names(each.split_names) and _has_files(each, split)
     ]
     if not having:
         return None
@@ -115,6 +114,11 @@ def _source(examples: Sequence[Artifact], split: str, dtypes: Mapping[str, str])
         schema=batch_schema(dtypes),
         raw_record_column_name=_RAW,
     )
+
+
+def _has_files(examples: Artifact, split: str) -> bool:
+    patterns = examples_utils.get_split_file_patterns([examples], split)
+    return any(found.metadata_list for found in FileSystems.match(patterns))
 
 
 def _noted(evaluation: Evaluation, lacks: str) -> Evaluation:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from apache_beam.pvalue import TaggedOutput
 from tensorflow_model_analysis.constants import SLICE_KEY_TYPES_KEY
 
 from branchline.components.branch_evaluator.labels import Label
@@ -159,7 +160,7 @@ def _extracts(
             else alone[row],
             SLICE_KEY_TYPES_KEY: slice_keys,
         }
-        yield beam.pvalue.TaggedOutput(kind, extracts)
+        yield TaggedOutput(kind, extracts)
 
 
 def _sum_of_means(rows: np.ndarray) -> float:

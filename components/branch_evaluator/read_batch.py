@@ -104,5 +104,7 @@ def _column(batch: pa.RecordBatch, name: str) -> tuple[pa.Array, np.ndarray, np.
     column = batch.column(batch.schema.get_field_index(name))
     if pa.types.is_null(column.type):
         return pa.array([], pa.int64()), *np.zeros((2, len(column)), np.int64)
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)
+    lengths = (
+        pc.call_function("list_value_length", [column]).fill_null(0).to_numpy().astype(np.int64)
+    )
     return column.flatten(), np.cumsum(lengths) - lengths, lengths

@@ -65,7 +65,7 @@ def _read(output_dir: str, model: str) -> dict[str, ByOutput]:
     """Route → output's name → metric → value; what is not one number is left out."""
     result = tfma.load_eval_result(output_dir, model_name=model)
     return {
-        str(value): {
+        str(dict(key)[ROUTE]): {
             output: {
                 name: float(number["doubleValue"])
                 for name, number in by_sub_key.get("", {}).items()
@@ -73,8 +73,8 @@ def _read(output_dir: str, model: str) -> dict[str, ByOutput]:
             }
             for output, by_sub_key in by_output.items()
         }
-        for ((column, value), *further), by_output in result.slicing_metrics
-        if column == ROUTE and not further
+        for key, by_output in result.slicing_metrics
+        if len(key) == 1
     }
 
 

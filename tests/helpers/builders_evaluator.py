@@ -104,11 +104,17 @@ def model(root, table=None, routes=None, transform=lambda score: score):
     """Saves a model that returns `transform` of the rows' `x`, NaN in rows of other routes."""
     table = table or routing()
     outputs = {
-        name: (table.column(name, "x"), table[name].features["x"].shape, name, transform)
+        name: (table.column(name, "x"), _shape(table, name), name, transform)
         for name in table.names
         if routes is None or name in routes
     }
     return save_model(root, outputs)
+
+
+def _shape(table, name):
+    kind = table[name].features["x"]
+    assert isinstance(kind, Numeric)
+    return kind.shape
 
 
 def save_model(root, outputs):

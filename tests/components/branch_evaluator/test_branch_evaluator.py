@@ -12,8 +12,19 @@ from tfx.utils import path_utils
 
 from branchline.components.branch_evaluator.component import BranchEvaluator
 from branchline.components.branch_evaluator.judge import judge
+from branchline.components.branch_evaluator.labels import by_kind, list_labels
 from branchline.components.branch_evaluator.metric_configs import check_metrics
-from branchline.schemas import Bound, BranchlineError, RecipeError, RoutingTable, to_json
+from branchline.components.branch_evaluator.model_outputs import find_outputs
+from branchline.schemas import (
+    Bound,
+    BranchlineError,
+    Numeric,
+    RecipeError,
+    Route,
+    RoutingTable,
+    to_json,
+    when,
+)
 from branchline.schemas.metrics import DEFAULT_METRICS
 
 run = build.run
@@ -251,10 +262,28 @@ def test_rows_that_the_model_sends_down_another_route_are_not_blessed(tmp_path):
     examples = build.routed_examples(tmp_path / "examples", rows, table)
     stray = [build.example(_route="b", x=np.nan, y=1)]  # what the stand-in has for such a row
     build.write_rows(tmp_path / "examples", "b-00009-of-00010.gz", stray)
-    summary, *_ = run(tmp_path, examples, model, {"b": {"auc": 0.5}}, table=table)
-    assert summary["routes"]["b"]["metrics"]["auc"] > 0.5
+    metrics = {"b": ["auc_precision_recall", "precision"]}
+    summary, *_ = run(tmp_path, examples, model, {"b": {"auc": 0.5}}, metrics, table=table)
+    assert min(summary["routes"]["b"]["metrics"].values()) > 0.5
     assert "some predictions are not finite numbers" in summary["routes"]["b"]["note"]
     assert summary["blessed"] is False
+
+
+def test_routes_share_an_evaluation_for_each_task_however_many_they_are():
+    kinds = ({"task": "binary"}, {"task": "multiclass", "num_classes": 3}, {"task": "regression"})
+    names = [f"r{number}" for number in range(60)]
+    table = RoutingTable(
+        *(
+            Route(
+                name, when.equals("k", name), features={"x": Numeric()}, label=name, **kinds[i % 3]
+            )
+            for i, name in enumerate(names)
+        )
+    )
+    found = find_outputs(table, {"serving_default": {"route", *names}})
+    metrics = {name: {name: ("accuracy",) * (i % 2)} for i, name in enumerate(names)}
+    groups = by_kind(list_labels(table, metrics, {"model": found}))
+    assert [len(labels) for labels in groups.values()] == [20, 20, 20]
 
 
 def test_a_model_without_a_routes_output_fails_by_name(tmp_path, examples):

@@ -90,7 +90,7 @@ def test_the_summary_is_the_same_as_without(tmp_path, places, summary_and_result
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"options": tfma.Options(min_slice_size={"value": 9})}, "eval_config.options"),
+        ({"options": {"min_slice_size": {"value": 9}}}, "eval_config.options"),
         ({"slicing_specs": [tfma.SlicingSpec(feature_keys=["town"])]}, "'town'.*a column among"),
         ({"slicing_specs": [tfma.SlicingSpec(slice_keys_sql="SELECT")]}, "slice_keys_sql"),
         ({"metrics_specs": [{"query_key": "y"}]}, "metrics_specs.query_key"),
