@@ -19,8 +19,10 @@ TABLE = RoutingTable(
         label="y",
         task="binary",
     ),
+    Route("c", when.present("c"), features={"x": Numeric()}, label="y", task="binary"),
     Route("r", when.present("r"), features={"x": Numeric()}, label="z", task="regression"),
 )
+METRICS = {"c": ["precision"]}
 CONFIG = tfma.EvalConfig(
     model_specs=[tfma.ModelSpec(label_key="y")],
     slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=["city"])],
@@ -43,6 +45,7 @@ def places(tmp_path_factory):
     for i, (y, x) in enumerate(zip(*build.rows(size=300)["b"], strict=True)):
         city = {} if i % 3 == 2 else {"city": "AB"[i % 3]}
         rows.append(build.example(_route="b", y=y, x=x, **city))
+        rows.append(build.example(_route="c", y=y, x=x))
         rows.append(build.example(_route="r", z=float(x), x=x))
     build.write_rows(root / "examples", "rows.gz", rows)
     artifact = standard_artifacts.Examples()
@@ -55,7 +58,7 @@ def places(tmp_path_factory):
 def summary_and_result(tmp_path_factory, places):
     root = tmp_path_factory.mktemp("run")
     config = proto_utils.proto_to_json(CONFIG)
-    summary, _, folder = build.run(root, *places, table=TABLE, eval_config=config)
+    summary, _, folder = build.run(root, *places, None, METRICS, table=TABLE, eval_config=config)
     return summary, tfma.load_eval_result(str(folder))
 
 
@@ -64,6 +67,7 @@ def test_further_slices_are_within_their_route(summary_and_result):
     route, cities = ("_route", "b"), [("city", "A"), ("city", "B")]
     assert set(result.get_slice_names()) == {
         (route,),
+        (("_route", "c"),),
         (("_route", "r"),),
         *((route, city) for city in cities),
     }
@@ -82,8 +86,15 @@ def test_further_metrics_are_of_the_labels_that_they_suit(summary_and_result):
     assert "calibrationHistogramBuckets" in str(plots[(("_route", "b"),)])
 
 
+def test_a_metric_is_seen_only_where_it_was_asked_for(summary_and_result):
+    _, result = summary_and_result
+    found = {name: result.get_metrics_for_slice((("_route", name),)) for name in "bcr"}
+    assert [name for name in found if "precision" in found[name]] == ["c"]
+    assert found["b"]["auc"] == found["c"]["auc"]
+
+
 def test_the_summary_is_the_same_as_without(tmp_path, places, summary_and_result):
-    summary, *_ = build.run(tmp_path, *places, table=TABLE)
+    summary, *_ = build.run(tmp_path, *places, None, METRICS, table=TABLE)
     assert summary == summary_and_result[0]
 
 
@@ -117,5 +128,5 @@ def test_the_config_is_an_execution_property(places):
     assert "CalibrationPlot" in found["eval_config"]
     plain = BranchEvaluator(examples, model, TABLE, split="late", skip=["r"]).exec_properties
     assert plain.get("eval_config") is None and plain["split"] == "late"
-    with pytest.raises(RecipeError, match=r"BranchEvaluator.skip: got 'q', .*b, r"):
+    with pytest.raises(RecipeError, match=r"BranchEvaluator.skip: got 'q', .*b, c, r"):
         BranchEvaluator(examples, model, TABLE, skip=["q"])
