@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import tensorflow as tf
+from tensorflow_model_analysis.proto import config_pb2
 from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
@@ -13,16 +13,20 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.utils import io_utils, path_utils
+from tfx.utils import io_utils, path_utils, proto_utils
 
 from branchline.components.baseline_finder.find_baseline import ABSENT, COPIED_FROM
 from branchline.components.branch_evaluator.evaluate_routes import evaluate_routes
+from branchline.components.branch_evaluator.further_metrics import (
+    check_eval_config,
+    read_eval_config,
+)
 from branchline.components.branch_evaluator.metric_configs import metric_names
 from branchline.components.branch_evaluator.read_thresholds import read_thresholds
 from branchline.components.branch_evaluator.summary import summarize, write_summary
 from branchline.components.code_version import code_version
 from branchline.components.files.artifact_paths import to_remote
-from branchline.schemas import Bound, RoutingTable, from_json, split_name, to_json
+from branchline.schemas import Bound, RoutingTable, from_json, to_json
 from branchline.schemas.errors import reject
 from branchline.schemas.metrics import bound
 
@@ -30,7 +34,7 @@ _progress = logging.getLogger("branchline.progress")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Evaluates each route's rows with the signature of its name."""
+    """Predicts the rows of all routes once, and evaluates each route's."""
 
     def Do(  # noqa: N802
         self,
@@ -38,10 +42,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes TFMA's results by route, `evaluation.json`, and the blessing.
+        """Writes TFMA's results, a slice per route, `evaluation.json`, and the blessing.
 
         Raises:
-            BranchlineError: A route has no eval rows, or the model no signature for it.
+            BranchlineError: A route has no rows in the split, or the model no output for it.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         routing = from_json(exec_properties["routing"])
@@ -53,13 +57,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         evaluations = evaluate_routes(
             self._make_beam_pipeline,
             routing,
-            files={name: _files(input_dict["examples"], name) for name in routing.names},
+            examples=input_dict["examples"],
+            split=exec_properties["split"],
             metrics={
                 route.name: metric_names(route, thresholds.get(route.name), extra.get(route.name))
                 for route in routing.routes
             },
             model_dir=_serving_dir(model),
             baseline_dir=_serving_dir(baseline) if baseline else None,
+            skip=from_json(exec_properties["skip"]),
+            further=read_eval_config(exec_properties.get("eval_config")),
             output_dir=output_dir,
         )
         summary = summarize(
@@ -86,6 +93,9 @@ class BranchEvaluatorSpec(ComponentSpec):
         "thresholds": ExecutionParameter(type=str),
         "metrics": ExecutionParameter(type=str),
         "max_regression": ExecutionParameter(type=float),
+        "split": ExecutionParameter(type=str),
+        "skip": ExecutionParameter(type=str),
+        "eval_config": ExecutionParameter(type=str, optional=True),
         "code_version": ExecutionParameter(type=str),
     }
     INPUTS = {
@@ -102,16 +112,20 @@ class BranchEvaluatorSpec(ComponentSpec):
 class BranchEvaluator(base_beam_component.BaseBeamComponent):
     """Evaluates every branch of a model on its route's rows, and blesses the model if all pass.
 
-    Outputs `evaluation` (TFMA's results in a folder per route, of a target in a folder there by its
-    position, and `evaluation.json`) and `blessing` (as TFX's Pusher and LatestBlessedModelStrategy
-    read it).
+    Outputs `evaluation` (`evaluation.json`, and TFMA's results as `tfma.load_eval_result` opens
+    them at the artifact's URI: a slice by `_route` for each route, an `output_name` for each target
+    of a route with `targets=`) and `blessing` (as TFX's Pusher and LatestBlessedModelStrategy read
+    it). A model that sends a row down another route than the row's own is not blessed: it has no
+    finite prediction for it.
 
     Args:
-        examples: Examples with a split `eval-<route>` per route.
-        model: A SavedModel with a signature per route, from serialized tf.train.Examples to
-            predictions: a probability [batch], class probabilities [batch, num_classes] or a
-            value [batch]. Of a route with `targets=`: an output `<route>/<key>` for each, rows
-            [*shape] or [*shape, num_classes].
+        examples: Examples that hold their route's name in `_route` and its labels in the columns
+            that the table gives them; one artifact or several.
+        model: A SavedModel whose signature `serving_default` takes serialized tf.train.Examples of
+            any mix of routes and has an output `<route>` for each: a probability [batch], class
+            probabilities [batch, num_classes] or a value [batch]. Of a route with `targets=`:
+            `<route>/<key>` for each, rows [*shape] or [*shape, num_classes]. Instead of such an
+            output a signature `<route>` will do, which is given that route's rows alone.
         routing: The routing table.
         thresholds: Route → metric → a number, the worst that passes, or a `Bound`; the metric of a
             target is `<key>/<metric>`. A parameter of the pipeline holds them as JSON, such as
@@ -119,10 +133,17 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
         metrics: Route → further TFMA or Keras metrics to report.
         max_regression: By how much, as a share of the baseline's value, a metric with a threshold
             may be worse than the baseline's.
-        baseline_model: The model to compare with, from a Resolver; may resolve to none.
+        baseline_model: The model to compare with, from a Resolver; may resolve to none. A route
+            that it lacks is not compared.
+        split: The split of the examples that is evaluated.
+        skip: Routes that may have no rows there: such a one is then not judged, and has a note.
+        eval_config: Further metrics and plots, of all labels that they suit, and further slices
+            within each route, by columns of the routing table, all to be seen in TFMA's results;
+            its `model_specs` are not read, and thresholds are given by `thresholds`.
 
     Raises:
-        RecipeError: A threshold is no number, or its metric's name does not say which side is bad.
+        RecipeError: A threshold is no number, or its metric's name does not say which side is bad;
+            a route to skip is none; or `eval_config` asks for what cannot be.
     """
 
     SPEC_CLASS = BranchEvaluatorSpec
@@ -137,7 +158,16 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
         metrics: Mapping[str, Iterable[str]] | None = None,
         max_regression: float = 0.05,
         baseline_model: BaseChannel | None = None,
+        split: str = "eval",
+        skip: Iterable[str] = (),
+        eval_config: config_pb2.EvalConfig | None = None,
     ) -> None:
+        if eval_config is not None:
+            check_eval_config(eval_config, routing)
+        skip = tuple(skip)
+        for name in skip:
+            if name not in routing.names:
+                reject("BranchEvaluator.skip", name, f"routes among {', '.join(routing.names)}")
         names = {route: tuple(asked) for route, asked in (metrics or {}).items()}
         spec = BranchEvaluatorSpec(
             examples=examples,
@@ -147,6 +177,9 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
             thresholds=_as_parameter(thresholds),
             metrics=to_json(names),
             max_regression=float(max_regression),
+            split=split,
+            skip=to_json(skip),
+            eval_config=proto_utils.proto_to_json(eval_config) if eval_config else None,
             code_version=code_version(__file__),
             evaluation=Channel(type=standard_artifacts.ModelEvaluation),
             blessing=Channel(type=standard_artifacts.ModelBlessing),
@@ -167,14 +200,6 @@ def _as_parameter(
             for route, by_metric in (thresholds or {}).items()
         }
     )
-
-
-def _files(examples: list[Artifact], route: str) -> list[str]:
-    """Lists the files of the route's eval split; none when an artifact lacks it."""
-    split = split_name("eval", route)
-    having = [e for e in examples if split in artifact_utils.decode_split_names(e.split_names)]
-    uris = artifact_utils.get_split_uris(having, split) if having else []
-    return [str(path) for uri in uris for path in sorted(tf.io.gfile.glob(f"{uri}/*"))]
 
 
 def _serving_dir(model: Artifact) -> str:

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -11,6 +10,7 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils.keras_lib import tf_keras
 
+from branchline.components.branch_evaluator.auc import Auc
 from branchline.components.branch_evaluator.row_mean import OF_ROW, RowMean
 from branchline.components.branch_evaluator.try_metric import try_metric
 from branchline.schemas.errors import RecipeError
@@ -19,15 +19,18 @@ from branchline.schemas.routes import Route, RoutingTable
 from branchline.schemas.targets import Target
 
 _ACCURACY = {"binary": "BinaryAccuracy", "multiclass": "SparseCategoricalAccuracy"}
-# TFMA's own default for AUC is 10 000 since 0.26, Keras's is 200; named here so that it stays.
-_SETTINGS = {"AUC": {"num_thresholds": 10_000}, "AUCPrecisionRecall": {"num_thresholds": 10_000}}
-# TFMA's own versions add the first of several bundles twice: their merge_accumulators goes over a
-# sequence after taking `next(iter(sequence))` of it (0.47 to 0.52). Keras's are right.
-_MISCOUNTED = {
-    "MeanAbsoluteError",
-    "MeanAbsolutePercentageError",
-    "MeanSquaredError",
-    "MeanSquaredLogarithmicError",
+# TFMA's own default is 10 000 since 0.26, Keras's is 200; named here so that it stays.
+_SETTINGS = {"AUCPrecisionRecall": {"num_thresholds": 10_000}}
+# Class → our function of a row. TFMA's own means of errors add the first of several bundles twice:
+# their merge_accumulators goes over a sequence after taking `next(iter(sequence))` (0.47 to 0.52).
+_OF_ROW = {
+    "BinaryAccuracy": "accuracy",
+    "SparseCategoricalAccuracy": "accuracy",
+    "MeanAbsoluteError": "absolute_error",
+    "MeanAbsolutePercentageError": "absolute_percentage_error",
+    "MeanSquaredError": "squared_error",
+    "MeanSquaredLogarithmicError": "squared_logarithmic_error",
+    "RootMeanSquaredError": "squared_error",
 }
 _ABSTRACT = ("Loss", "MeanMetricWrapper", "Metric", "Reduction")
 
@@ -82,6 +85,8 @@ def _split(name: str, route: Route) -> tuple[str, str]:
 def metric_config(name: str, route: Route, key: str) -> config_pb2.MetricConfig:
     """Configures the metric `name`, as `auc` or as `AUC`, for the label `key` of `route`.
 
+    It has that name in TFMA's results too.
+
     A multiclass label is an index, so `categorical_…` means `sparse_categorical_…` there; metrics
     of two classes (`auc`, `precision`, …) are taken over all (example, class) pairs. Of a target
     with a shape they are all taken over the entries, but `exact_match` and `dice`.
@@ -92,33 +97,32 @@ def metric_config(name: str, route: Route, key: str) -> config_pb2.MetricConfig:
     target, where = route.labels[key], _where(route, key)
     if name in ("exact_match", "dice"):
         _check_own(name, target, where)
-        return row_mean(name)
+        return _row_mean(name, name)
     cls, module = _find(name, target, where)
     multiclass = target.task == "multiclass"
     if "Categorical" in cls and not multiclass:
         _refuse(name, where, f"it needs a multiclass {_kind(route)}")
-    if "Binary" in cls and target.task == "regression":
+    if ("Binary" in cls or cls == "AUC") and target.task == "regression":
         _refuse(name, where, f"it needs a binary or multiclass {_kind(route)}")
-    in_tfma = cls in metric_types.registered_metrics() and cls not in _MISCOUNTED
+    in_tfma = cls in metric_types.registered_metrics() and not cls.endswith("Error")
     if multiclass and not in_tfma and not cls.startswith("Sparse"):
         # Keras would broadcast [batch, 1] labels over [batch, num_classes] and report nonsense.
         _refuse(name, where, "it takes one-hot labels, and these are class indices")
+    if cls in _OF_ROW and not (multiclass and cls == "BinaryAccuracy"):
+        return _row_mean(name, _OF_ROW[cls], root=cls.startswith("Root"))
     settings = {"name": name} | _SETTINGS.get(cls, {})
-    if cls in _MISCOUNTED:
-        # TFMA prefers its own of two classes of one name, but builds what it finds under this one
-        # from the name: `mean_squared_error` becomes Keras's MeanSquaredError.
-        settings["name"] = settings["fn"] = re.sub(r"(?<!^)(?=[A-Z])", "_", cls).lower()
-        cls, module = "MeanMetricWrapper", ""
+    if cls == "AUC":
+        cls, module = Auc.__name__, Auc.__module__
     return config_pb2.MetricConfig(class_name=cls, module=module, config=json.dumps(settings))
 
 
-def row_mean(name: str) -> config_pb2.MetricConfig:
-    """Configures one of the metrics of whole examples in `row_mean.OF_ROW`."""
-    assert name in OF_ROW
+def _row_mean(name: str, of: str, root: bool = False) -> config_pb2.MetricConfig:
+    """Configures the mean over the examples of one of the functions in `row_mean.OF_ROW`."""
+    assert of in OF_ROW
     return config_pb2.MetricConfig(
         class_name=RowMean.__name__,
         module=RowMean.__module__,
-        config=json.dumps({"name": name, "of": name}),
+        config=json.dumps({"name": name, "of": of, "root": root}),
     )
 
 
@@ -127,11 +131,6 @@ def _check_own(name: str, target: Target, where: str) -> None:
         _refuse(name, where, "it needs a target with a shape")
     if name == "dice" and target.task != "binary" or target.task == "regression":
         _refuse(name, where, "it needs a binary target" + " or classes" * (name != "dice"))
-
-
-def result_name(config: config_pb2.MetricConfig) -> str:
-    """Names the metric as it stands in TFMA's results: as it was asked for, with few exceptions."""
-    return json.loads(config.config)["name"]
 
 
 def check_metrics(

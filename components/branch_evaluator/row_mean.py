@@ -1,5 +1,9 @@
-"""TFMA metrics of whole examples: the mean over them of one number each, however large a label."""
+"""TFMA metrics that are a mean over examples of one number each, however large a label.
 
+Keras's own of these names cost seconds before the first row, while AutoGraph rewrites their code.
+"""
+
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,6 +15,16 @@ from tensorflow_model_analysis.proto import config_pb2
 Rows = tuple[float, int]
 
 
+def accuracy(label: np.ndarray, prediction: np.ndarray) -> float:
+    """Returns the share of the entries that are right.
+
+    Args:
+        label: [n], 0 or 1, or classes.
+        prediction: probabilities [n], right on their side of 0.5, or of classes [n, num_classes].
+    """
+    return float(_right(label, prediction).mean())
+
+
 def exact_match(label: np.ndarray, prediction: np.ndarray) -> float:
     """Returns 1 if all entries are right, else 0.
 
@@ -18,9 +32,13 @@ def exact_match(label: np.ndarray, prediction: np.ndarray) -> float:
         label: [n], 0 or 1, or classes.
         prediction: probabilities [n], right on their side of 0.5, or of classes [n, num_classes].
     """
+    return float(_right(label, prediction).all())
+
+
+def _right(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     rows = prediction.reshape(label.size, -1)
     guess = rows.argmax(axis=1) if rows.shape[1] > 1 else rows[:, 0] > 0.5
-    return float(np.array_equal(guess, label.reshape(-1)) and np.isfinite(rows).all())
+    return (guess == label.reshape(-1)) & np.isfinite(rows).all(axis=1)
 
 
 def dice(label: np.ndarray, prediction: np.ndarray) -> float:
@@ -35,18 +53,45 @@ def dice(label: np.ndarray, prediction: np.ndarray) -> float:
     return float(2 * (guess & label).sum() / size) if size else 1.0
 
 
-def mean_label(label: np.ndarray, prediction: np.ndarray) -> float:
-    """Returns the mean over the entries of the label."""
-    return float(np.mean(label))
+def absolute_error(label: np.ndarray, prediction: np.ndarray) -> float:
+    """Returns the mean over the entries of |prediction − label|."""
+    return float(np.abs(_error(label, prediction)).mean())
 
 
-def mean_prediction(label: np.ndarray, prediction: np.ndarray) -> float:
-    """Returns the mean over the entries of the prediction."""
-    return float(np.mean(prediction))
+def squared_error(label: np.ndarray, prediction: np.ndarray) -> float:
+    """Returns the mean over the entries of (prediction − label)²."""
+    return float(np.square(_error(label, prediction)).mean())
+
+
+def absolute_percentage_error(label: np.ndarray, prediction: np.ndarray) -> float:
+    """Returns the mean over the entries of 100 |prediction − label| / |label|."""
+    size = np.maximum(np.abs(label.reshape(-1)), 1e-7)  # as Keras does
+    return float(100 * (np.abs(_error(label, prediction)) / size).mean())
+
+
+def squared_logarithmic_error(label: np.ndarray, prediction: np.ndarray) -> float:
+    """Returns the mean over the entries of (log(1 + prediction) − log(1 + label))²; of numbers
+    below 0 as of 0.
+    """  # noqa: D205
+    logs = (np.log1p(np.maximum(each, 0)) for each in (label, prediction))
+    return squared_error(*logs)
+
+
+def _error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    return prediction.reshape(-1).astype(np.float64) - label.reshape(-1)
 
 
 OF_ROW: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    fn.__name__: fn for fn in (exact_match, dice, mean_label, mean_prediction)
+    fn.__name__: fn
+    for fn in (
+        accuracy,
+        exact_match,
+        dice,
+        absolute_error,
+        squared_error,
+        absolute_percentage_error,
+        squared_logarithmic_error,
+    )
 }
 
 
@@ -56,15 +101,17 @@ class RowMean(metric_types.Metric):
     Args:
         of: The function's name.
         name: The metric's name in TFMA's results.
+        root: Whether the square root of the mean is taken.
     """
 
-    def __init__(self, of: str, name: str) -> None:
-        super().__init__(_computations, of=of, name=name)
+    def __init__(self, of: str, name: str, root: bool = False) -> None:
+        super().__init__(_computations, of=of, name=name, root=root)
 
 
 def _computations(
     of: str,
     name: str,
+    root: bool = False,
     eval_config: config_pb2.EvalConfig | None = None,
     model_names: list[str] | None = None,
     output_names: list[str] | None = None,
@@ -76,7 +123,7 @@ def _computations(
     ]
     return [
         metric_types.MetricComputation(
-            keys=[key], preprocessors=None, combiner=_Mean(of, key, eval_config)
+            keys=[key], preprocessors=None, combiner=_Mean(of, root, key, eval_config)
         )
         for key in keys
     ]
@@ -84,9 +131,13 @@ def _computations(
 
 class _Mean(beam.CombineFn):
     def __init__(
-        self, of: str, key: metric_types.MetricKey, eval_config: config_pb2.EvalConfig | None
+        self,
+        of: str,
+        root: bool,
+        key: metric_types.MetricKey,
+        eval_config: config_pb2.EvalConfig | None,
     ) -> None:
-        self._of, self._key, self._eval_config = of, key, eval_config
+        self._of, self._root, self._key, self._eval_config = of, root, key, eval_config
 
     def create_accumulator(self) -> Rows:
         return 0.0, 0
@@ -112,4 +163,5 @@ class _Mean(beam.CombineFn):
 
     def extract_output(self, accumulator: Rows) -> dict[metric_types.MetricKey, Any]:
         total, count = accumulator
-        return {self._key: total / count if count else float("nan")}
+        mean = total / count if count else float("nan")
+        return {self._key: math.sqrt(mean) if self._root else mean}

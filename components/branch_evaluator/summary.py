@@ -9,9 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from branchline.components.branch_evaluator.evaluate import Figures
-from branchline.components.branch_evaluator.evaluate_routes import Evaluation
 from branchline.components.branch_evaluator.judge import Check, judge
+from branchline.components.branch_evaluator.read_figures import Evaluation, Figures
 from branchline.schemas import Bound, Route
 
 
@@ -22,6 +21,8 @@ def summarize(
     baseline: str | None = None,
 ) -> dict[str, Any]:
     """Judges every route; figures that are not finite numbers become None.
+
+    A route without examples has no checks; a model that was evaluated on none is not blessed.
 
     Args:
         evaluations: Route → its figures.
@@ -34,7 +35,8 @@ def summarize(
         for name, evaluation in evaluations.items()
     }
     return {
-        "blessed": all(check["holds"] for route in routes.values() for check in route["checks"]),
+        "blessed": any(route["examples"] for route in routes.values())
+        and all(check["holds"] for route in routes.values() for check in route["checks"]),
         "baseline": baseline,
         "routes": routes,
         "overall": {"examples": sum(route["examples"] for route in routes.values())},
@@ -57,7 +59,7 @@ def _route(
     route = evaluation.route
     model = _by_metric(route, evaluation.model)
     baseline = _by_metric(route, evaluation.baseline) if evaluation.baseline else None
-    checks = judge(model, thresholds, baseline, max_regression)
+    checks = judge(model, thresholds, baseline, max_regression) if evaluation.examples else []
     notes = [evaluation.note] if evaluation.note else []
     for key, figures in evaluation.model.items():
         if figures.examples and not math.isfinite(figures.mean_prediction):

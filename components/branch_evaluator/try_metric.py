@@ -31,10 +31,26 @@ def try_metric(config: config_pb2.MetricConfig, target: Target) -> float:
     return whole
 
 
+def can_compute(spec: config_pb2.MetricsSpec, target: Target) -> bool:
+    """Whether the metrics and plots of `spec` can be computed for such a label, in any form."""
+    rows = list(_entries(target))
+    try:
+        return bool(_results(spec, [_shaped(rows, target) if target.shape else rows]))
+    except Exception:  # whatever a metric's own code raises
+        return False
+
+
 def _compute(config: config_pb2.MetricConfig, batches: list[list[dict]]) -> float:
-    specs = [config_pb2.MetricsSpec(metrics=[config])]
-    eval_config = config_pb2.EvalConfig(model_specs=[config_pb2.ModelSpec()], metrics_specs=specs)
-    computations = metric_specs.to_computations(specs, eval_config)
+    results = _results(config_pb2.MetricsSpec(metrics=[config]), batches)
+    values = [value for key, value in results.items() if not key.name.startswith("_")]
+    if len(values) != 1 or not isinstance(values[0], int | float | np.number | np.ndarray):
+        raise ValueError("its result is not one number")
+    return float(np.asarray(values[0]).item())
+
+
+def _results(spec: config_pb2.MetricsSpec, batches: list[list[dict]]) -> dict[Any, Any]:
+    eval_config = config_pb2.EvalConfig(model_specs=[config_pb2.ModelSpec()], metrics_specs=[spec])
+    computations = metric_specs.to_computations([spec], eval_config)
     results: dict[Any, Any] = {}
     for computation in computations:
         if isinstance(computation, metric_types.MetricComputation):
@@ -42,10 +58,7 @@ def _compute(config: config_pb2.MetricConfig, batches: list[list[dict]]) -> floa
     for computation in computations:
         if isinstance(computation, metric_types.DerivedMetricComputation):
             results |= computation.result(results)
-    values = [value for key, value in results.items() if not key.name.startswith("_")]
-    if len(values) != 1 or not isinstance(values[0], int | float | np.number | np.ndarray):
-        raise ValueError("its result is not one number")
-    return float(np.asarray(values[0]).item())
+    return results
 
 
 def _combine(

@@ -1,6 +1,7 @@
 """Builds what an Evaluator takes: routed examples on disk, and SavedModels with known outputs."""
 
 import json
+import math
 
 import apache_beam as beam
 import numpy as np
@@ -9,6 +10,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from branchline.components.branch_evaluator.component import Executor
+from branchline.components.files.routed import file_name
 from branchline.schemas import Numeric, Route, RoutingTable, to_json, when
 from branchline.schemas.metrics import bound
 
@@ -68,58 +70,87 @@ def example(**features) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=made)).SerializeToString()
 
 
-def routed_examples(root, by_route=None, table=None, splits=None):
+def routed_examples(root, by_route=None, table=None, splits=("train", "eval")):
     """Writes rows as an Examples artifact; `junk` is of another type in every other row."""
     table, by_route = table or routing(), rows() if by_route is None else by_route
     artifact = standard_artifacts.Examples()
     artifact.uri = str(root)
-    names = splits or [f"{split}-{route}" for route in by_route for split in ("train", "eval")]
-    artifact.split_names = artifact_utils.encode_split_names(names)
+    artifact.split_names = artifact_utils.encode_split_names(list(splits))
     for route, (labels, scores) in by_route.items():
         columns = table.columns(route)
-        folder = root / f"Split-eval-{route}"
-        folder.mkdir(parents=True)
         lines = [
-            example(**{columns["y"]: label, columns["x"]: score}, junk=i if i % 2 else "text")
+            example(
+                _route=route,
+                **{columns["y"]: label, columns["x"]: score},
+                junk=i if i % 2 else "text",
+            )
             for i, (label, score) in enumerate(zip(labels, scores, strict=True))
         ]
         for i, part in enumerate((lines[:200], lines[200:])):
-            with tf.io.TFRecordWriter(str(folder / f"part-{i}.gz"), "GZIP") as writer:
-                for line in part:
-                    writer.write(line)
+            write_rows(root, file_name(route, i, 2), part)
     return artifact
+
+
+def write_rows(root, name, lines, split="eval"):
+    """Writes serialized examples into a file of a split."""
+    path = root / f"Split-{split}" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+        for line in lines:
+            writer.write(line)
 
 
 def model(root, table=None, routes=None, transform=lambda score: score):
-    """Saves a model that returns `transform` of the rows' `x`, with a signature per route."""
+    """Saves a model that returns `transform` of the rows' `x`, NaN in rows of other routes."""
     table = table or routing()
-    module = tf.Module()
-    signatures = {}
-    for route in table.routes:
-        if routes is None or route.name in routes:
-            signatures[route.name] = _signature(table, route, transform)
-    artifact = standard_artifacts.Model()
-    artifact.uri = str(root)
-    path = path_utils.serving_model_dir(artifact.uri)
-    tf.saved_model.save(module, path, signatures=signatures)
-    return artifact
+    outputs = {
+        name: (table.column(name, "x"), _shape(table, name), name, transform)
+        for name in table.names
+        if routes is None or name in routes
+    }
+    return save_model(root, outputs)
 
 
-def _signature(table, route, transform):
-    key = table.column(route.name, "x")
-    spec = tf.io.FixedLenFeature(route.features["x"].shape, tf.float32)
+def _shape(table, name):
+    kind = table[name].features["x"]
+    assert isinstance(kind, Numeric)
+    return kind.shape
+
+
+def save_model(root, outputs):
+    """Saves a model with a signature `serving_default`.
+
+    `outputs` is name → the column that it returns, its shape, the route whose rows it does that
+    for, and what is done to it.
+    """
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def predict(examples):
-        return {route.name: transform(tf.io.parse_example(examples, {key: spec})[key])}
+        text = tf.io.FixedLenFeature([], tf.string)
+        specs = {column: tf.io.RaggedFeature(tf.float32) for column, *_ in outputs.values()}
+        parsed = tf.io.parse_example(examples, {"_route": text} | specs)
+        found = {"route": parsed["_route"]}
+        for name, (column, shape, route, transform) in outputs.items():
+            mine = tf.reshape(parsed["_route"] == route, [-1] + [1] * len(shape))
+            values = parsed[column].to_tensor(shape=[None, math.prod(shape)])
+            values = transform(tf.reshape(values, [-1, *shape]))
+            found[name] = tf.where(mine, values, np.float32("nan"))
+        return found
 
-    return predict
+    artifact = standard_artifacts.Model()
+    artifact.uri = str(root)
+    path = path_utils.serving_model_dir(artifact.uri)
+    tf.saved_model.save(tf.Module(), path, signatures={"serving_default": predict})
+    return artifact
 
 
-def run(root, examples, model, thresholds=None, metrics=None, baseline=(), table=None):
+def run(
+    root, examples, model, thresholds=None, metrics=None, baseline=(), table=None, **properties
+):
     """Runs the executor; gives the summary, the blessing and where TFMA's results are.
 
-    `thresholds` is route → metric → bound, or the JSON of the execution property.
+    `thresholds` is route → metric → bound, or the JSON of the execution property; `examples` one
+    artifact or several.
     """
     evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
     evaluation.uri, blessing.uri = str(root / "evaluation"), str(root / "blessing")
@@ -136,15 +167,22 @@ def run(root, examples, model, thresholds=None, metrics=None, baseline=(), table
         unique_id="1",
     )
     Executor(context).Do(
-        {"examples": [examples], "model": [model], "baseline_model": list(baseline)},
+        {
+            "examples": list(examples) if isinstance(examples, list) else [examples],
+            "model": [model],
+            "baseline_model": list(baseline),
+        },
         {"evaluation": [evaluation], "blessing": [blessing]},
         {
             "routing": to_json(table or routing()),
             "thresholds": thresholds,
             "metrics": to_json(metrics or {}),
             "max_regression": 0.05,
+            "split": "eval",
+            "skip": to_json(()),
             "code_version": "0",
-        },
+        }
+        | properties,
     )
     text = (root / "evaluation" / "evaluation.json").read_text()
     return json.loads(text), blessing, root / "evaluation"

@@ -7,12 +7,25 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from sklearn import metrics as sk
-from tfx.types import channel_utils
+from tfx.types import channel_utils, standard_artifacts
+from tfx.utils import path_utils
 
 from branchline.components.branch_evaluator.component import BranchEvaluator
 from branchline.components.branch_evaluator.judge import judge
+from branchline.components.branch_evaluator.labels import by_kind, list_labels
 from branchline.components.branch_evaluator.metric_configs import check_metrics
-from branchline.schemas import Bound, BranchlineError, RecipeError, RoutingTable
+from branchline.components.branch_evaluator.model_outputs import find_outputs
+from branchline.schemas import (
+    Bound,
+    BranchlineError,
+    Numeric,
+    RecipeError,
+    Route,
+    RoutingTable,
+    to_json,
+    when,
+)
+from branchline.schemas.metrics import DEFAULT_METRICS
 
 run = build.run
 EXTRA = {
@@ -101,10 +114,23 @@ def test_overall_counts_all_examples(whole_run):
     assert whole_run[0]["overall"] == {"examples": 4500}
 
 
-def test_tfmas_own_result_can_be_loaded(whole_run):
-    result = tfma.load_eval_result(str(whole_run[2] / "b"), model_name="model")
-    by_name = result.slicing_metrics[0][1][""][""]
-    assert by_name["auc"]["doubleValue"] == whole_run[0]["routes"]["b"]["metrics"]["auc"]
+def test_tfmas_own_result_is_opened_at_the_artifacts_uri(whole_run):
+    summary, _, folder, _ = whole_run
+    result = tfma.load_eval_result(str(folder))
+    assert sorted(result.get_slice_names()) == [(("_route", name),) for name in "bmr"]
+    for name in "bmr":
+        found = result.get_metrics_for_slice((("_route", name),))
+        assert found["example_count"] == {"doubleValue": 1500}
+        metrics = summary["routes"][name]["metrics"]
+        for metric in DEFAULT_METRICS[build.routing()[name].task]:
+            assert found[metric]["doubleValue"] == metrics[metric]
+    assert result.get_metrics_for_slice((("_route", "b"),))["auc_diff"]["doubleValue"] > 0
+    aucs = {
+        each.model_location: each.get_metrics_for_slice((("_route", "b"),))["auc"]["doubleValue"]
+        for each in tfma.load_eval_results(str(folder)).get_results()
+    }
+    other = aucs.pop(path_utils.serving_model_dir(summary["baseline"]))
+    assert list(aucs.values()) == [pytest.approx(1 - other)]
 
 
 def test_the_baseline_is_compared_route_by_route(whole_run):
@@ -173,28 +199,144 @@ def test_nan_predictions_are_not_blessed_even_without_thresholds(tmp_path, only_
     assert "not finite" in summary["routes"]["r"]["note"]
 
 
-@pytest.mark.parametrize("splits", [None, ["eval-b", "eval-m"]], ids=["empty", "missing"])
-def test_a_route_without_eval_rows_fails_by_name(tmp_path, model, splits):
-    rows = build.rows(size=2)
-    rows["r"] = (np.zeros(0), np.zeros(0))
-    examples = build.routed_examples(tmp_path / "examples", rows, splits=splits)
-    with pytest.raises(BranchlineError, match="route 'r' .*split 'eval-r' has no examples"):
+@pytest.fixture(scope="module")
+def without_r(tmp_path_factory):
+    """Examples of `b` and `m` only."""
+    rows = build.rows(size=200)
+    return build.routed_examples(tmp_path_factory.mktemp("without-r"), {n: rows[n] for n in "bm"})
+
+
+def test_a_route_without_eval_rows_fails_by_name(tmp_path, model, without_r):
+    build.write_rows(tmp_path, "r-00000-of-00001.gz", [])
+    empty = build.routed_examples(tmp_path, {})
+    with pytest.raises(BranchlineError, match="route 'r' .*split 'eval' has no examples of it"):
+        run(tmp_path, [without_r, empty], model)
+
+
+def test_an_artifact_without_the_split_has_no_rows(tmp_path, model, examples):
+    examples = build.routed_examples(tmp_path, build.rows(size=2), splits=["train"])
+    with pytest.raises(BranchlineError, match="route 'b' .*split 'eval' has no examples of it"):
         run(tmp_path, examples, model)
 
 
-def test_a_model_without_a_routes_signature_fails_by_name(tmp_path, examples):
+def test_a_route_to_skip_goes_without_rows_and_is_not_judged(tmp_path, model, without_r):
+    thresholds = {"b": {"auc": 0.7}, "r": {"mean_absolute_error": 0}}
+    skip = to_json(("r",))
+    summary, *_ = run(tmp_path, without_r, model, thresholds, skip=skip, baseline=[model])
+    assert summary["blessed"] is True
+    assert summary["routes"]["r"] == {
+        "examples": 0,
+        "metrics": {},
+        "baseline": None,
+        "checks": [],
+        "note": "not evaluated: no examples in split 'eval'",
+    }
+    assert summary["routes"]["b"]["metrics"]["auc"] > 0.7
+
+
+def test_a_model_that_was_evaluated_on_nothing_is_not_blessed(tmp_path, model):
+    examples = build.routed_examples(tmp_path, {})
+    summary, blessing, _ = run(tmp_path, examples, model, skip=to_json(("b", "m", "r")))
+    assert summary["blessed"] is False
+    assert blessing.get_int_custom_property("blessed") == 0
+
+
+def test_several_artifacts_and_another_split_are_read(tmp_path, model, only_r):
+    table, _, r_model = only_r
+    parts = []
+    for number, size in enumerate((2, 3)):
+        root = tmp_path / str(number)
+        row = [build.example(_route="r", x=0.5, y=1.0)]
+        build.write_rows(root, "any.gz", row * size, split="late")
+        parts.append(build.routed_examples(root, {}, splits=["late"]))
+    summary, *_ = run(tmp_path, parts, r_model, table=table, split="late")
+    assert summary["routes"]["r"]["examples"] == 5
+    assert summary["routes"]["r"]["metrics"]["mean_absolute_error"] == 0.5
+
+
+def test_rows_that_the_model_sends_down_another_route_are_not_blessed(tmp_path):
+    """They have no finite prediction of their own route; no metric shows that."""
+    table = RoutingTable(build.routing()["b"])
+    model = build.model(tmp_path / "model", table)
+    rows = {"b": (np.array([0, 1] * 5), np.array([0.2, 0.8] * 5, np.float32))}
+    examples = build.routed_examples(tmp_path / "examples", rows, table)
+    stray = [build.example(_route="b", x=np.nan, y=1)]  # what the stand-in has for such a row
+    build.write_rows(tmp_path / "examples", "b-00009-of-00010.gz", stray)
+    metrics = {"b": ["auc_precision_recall", "precision"]}
+    summary, *_ = run(tmp_path, examples, model, {"b": {"auc": 0.5}}, metrics, table=table)
+    assert min(summary["routes"]["b"]["metrics"].values()) > 0.5
+    assert "some predictions are not finite numbers" in summary["routes"]["b"]["note"]
+    assert summary["blessed"] is False
+
+
+def test_routes_share_an_evaluation_for_each_task_however_many_they_are():
+    kinds = ({"task": "binary"}, {"task": "multiclass", "num_classes": 3}, {"task": "regression"})
+    names = [f"r{number}" for number in range(60)]
+    table = RoutingTable(
+        *(
+            Route(
+                name, when.equals("k", name), features={"x": Numeric()}, label=name, **kinds[i % 3]
+            )
+            for i, name in enumerate(names)
+        )
+    )
+    found = find_outputs(table, {"serving_default": {"route", *names}})
+    metrics = {name: {name: ("accuracy",) * (i % 2)} for i, name in enumerate(names)}
+    groups = by_kind(list_labels(table, metrics, {"model": found}))
+    assert [len(labels) for labels in groups.values()] == [20, 20, 20]
+
+
+def test_a_model_without_a_routes_output_fails_by_name(tmp_path, examples):
     partial = build.model(tmp_path / "partial", routes=["b", "r"])
-    with pytest.raises(BranchlineError, match="no signature for route m"):
+    with pytest.raises(
+        BranchlineError, match="cannot predict route 'm': expected 'm' .*has b, r, route"
+    ):
         run(tmp_path, examples, partial)
 
 
-@pytest.mark.parametrize("bad", [{"x": 0.5}, {"x": 0.5, "y": "1"}], ids=["missing", "text"])
-def test_a_row_without_a_usable_label_fails_by_route(tmp_path, only_r, bad):
+def test_a_signature_per_route_will_do(tmp_path, only_r):
+    table, examples, _ = only_r
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def predict(examples):
+        parsed = tf.io.parse_example(examples, {"x": tf.io.FixedLenFeature([], tf.float32)})
+        return {"output_0": parsed["x"]}
+
+    foreign = standard_artifacts.Model()
+    foreign.uri = str(tmp_path / "foreign")
+    serving_dir = path_utils.serving_model_dir(foreign.uri)
+    tf.saved_model.save(tf.Module(), serving_dir, signatures={"r": predict})
+    summary, *_ = run(tmp_path, examples, foreign, table=table)
+    labels, scores = build.rows(size=300)["r"]
+    found = summary["routes"]["r"]["metrics"]["mean_absolute_error"]
+    assert found == pytest.approx(np.abs(labels - scores).mean(), rel=1e-5)
+
+
+def test_a_model_that_predicts_another_shape_fails_by_route(tmp_path, only_r):
+    table, examples, _ = only_r
+    wide = build.save_model(
+        tmp_path / "wide", {"r": ("x", (1,), "r", lambda x: tf.concat([x, x], 1))}
+    )
+    with pytest.raises(BranchlineError, match=r"route 'r' .*output 'r' has the shape \[2\] a row"):
+        run(tmp_path, examples, wide, table=table)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"_route": "r", "x": 0.5}, "'eval'.* route 'r' .*has 0 values in 'y', expected one float"),
+        ({"_route": "r", "x": 0.5, "y": [1.0, 2.0]}, "route 'r' .*has 2 values in 'y'"),
+        ({"_route": "r", "x": 0.5, "y": "1"}, "'eval'.* route 'r' needs one float in 'y'"),
+        ({"_route": "q", "x": 0.5, "y": 1.0}, "has 'q' in '_route'; the routes are r"),
+        ({"x": 0.5, "y": 1.0}, "has 0 values of '_route'"),
+    ],
+    ids=["missing", "two", "text", "unknown route", "no route"],
+)
+def test_an_unusable_row_fails_by_what_it_lacks(tmp_path, only_r, bad, says):
     table, _, model = only_r
     examples = build.routed_examples(tmp_path, {"r": build.rows(size=3)["r"]}, table)
-    with tf.io.TFRecordWriter(str(tmp_path / "Split-eval-r" / "part-9.gz"), "GZIP") as writer:
-        writer.write(build.example(**bad))
-    with pytest.raises(BranchlineError, match="route 'r' .* 'eval-r' needs one float in 'y'"):
+    build.write_rows(tmp_path, "r-00009-of-00010.gz", [build.example(**bad)])
+    with pytest.raises(BranchlineError, match=says):
         run(tmp_path, examples, model, table=table)
 
 

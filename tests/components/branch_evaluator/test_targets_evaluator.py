@@ -4,9 +4,9 @@ import builders_evaluator as build
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_model_analysis as tfma
 from sklearn import metrics as sk
 from tfx.types import artifact_utils, standard_artifacts
-from tfx.utils import path_utils
 
 from branchline.components.branch_evaluator.metric_configs import check_metrics
 from branchline.components.branch_evaluator.row_mean import dice, exact_match
@@ -79,40 +79,29 @@ def labelled(route):
 def write_examples(root):
     artifact = standard_artifacts.Examples()
     artifact.uri = str(root)
-    artifact.split_names = artifact_utils.encode_split_names([f"eval-{n}" for n in TABLE.names])
-    for name in TABLE.names:
-        (root / f"Split-eval-{name}").mkdir(parents=True)
-        with tf.io.TFRecordWriter(str(root / f"Split-eval-{name}" / "rows.gz"), "GZIP") as writer:
-            for row in range(SIZE):
-                fields = {}
-                for key, (label, guess, there) in labelled(name).items():
-                    fields[f"guess {key}"] = guess[row].ravel()
-                    if there[row]:
-                        fields[key] = label[row].ravel()
-                writer.write(build.example(**fields))
+    artifact.split_names = artifact_utils.encode_split_names(["eval"])
+    rows = []
+    for row in range(SIZE):  # of one route after the other: mixed files are as good as any
+        for name in TABLE.names:
+            fields = {}
+            for key, (label, guess, there) in labelled(name).items():
+                fields[f"guess {key}"] = guess[row].ravel()
+                if there[row]:
+                    fields[key] = label[row].ravel()
+            rows.append(build.example(_route=name, **fields))
+    build.write_rows(root, "mixed.gz", rows)
     return artifact
 
 
 def save_model(root, leave_out=()):
     """A model that returns what the rows hold as its predictions."""
-    module, signatures = tf.Module(), {}
-    for route in TABLE.routes:
-        specs = {
-            f"guess {key}": tf.io.FixedLenFeature(target.prediction_shape, tf.float32)
-            for key, target in route.targets.items()
-        }
-
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-        def predict(examples, route=route, specs=specs):
-            parsed = tf.io.parse_example(examples, specs)
-            wanted = [key for key in route.targets if key not in leave_out]
-            return {route.output(key): parsed[f"guess {key}"] for key in wanted}
-
-        signatures[route.name] = predict
-    artifact = standard_artifacts.Model()
-    artifact.uri = str(root)
-    tf.saved_model.save(module, path_utils.serving_model_dir(str(root)), signatures=signatures)
-    return artifact
+    outputs = {
+        route.output(key): (f"guess {key}", target.prediction_shape, route.name, tf.identity)
+        for route in TABLE.routes
+        for key, target in route.targets.items()
+        if key not in leave_out
+    }
+    return build.save_model(root, outputs)
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +111,18 @@ def places(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def summary(tmp_path_factory, places):
+def summary_and_folder(tmp_path_factory, places):
     """A run against a baseline that lacks one of the targets of `a`."""
     root = tmp_path_factory.mktemp("run")
     base = save_model(root / "base", leave_out=["sizes"])
     thresholds = {"a": {"tokens/accuracy": 0.5, "mask/dice": Bound(least=0.9999)}}
-    return build.run(root, *places, thresholds, METRICS, [base], TABLE)[0]
+    summary, _, folder = build.run(root, *places, thresholds, METRICS, [base], TABLE)
+    return summary, folder
+
+
+@pytest.fixture(scope="module")
+def summary(summary_and_folder):
+    return summary_and_folder[0]
 
 
 def by_hand(name):
@@ -195,16 +190,27 @@ def test_thresholds_of_targets_are_checked_and_a_baseline_without_one_is_not_com
 
 def test_a_model_without_a_targets_output_fails_by_name(tmp_path, places):
     partial = save_model(tmp_path / "partial", leave_out=["mask"])
-    with pytest.raises(BranchlineError, match="signature 'a' .* has the outputs .*expected a/mask"):
+    with pytest.raises(BranchlineError, match="cannot predict route 'a': expected .*'a/mask'"):
         build.run(tmp_path, places[0], partial, table=TABLE)
 
 
 def test_a_row_that_lacks_a_required_label_fails_by_route(tmp_path, places):
     examples = write_examples(tmp_path / "examples")
-    with tf.io.TFRecordWriter(str(tmp_path / "examples/Split-eval-a/more.gz"), "GZIP") as writer:
-        writer.write(build.example(mask=[1] * 6))
-    with pytest.raises(BranchlineError, match="route 'a' .* needs one int in 'labels.category', "):
+    build.write_rows(tmp_path / "examples", "more.gz", [build.example(_route="a", mask=[1] * 6)])
+    says = "route 'a' .*0 values in 'labels.category', expected one int"
+    with pytest.raises(BranchlineError, match=says):
         build.run(tmp_path, examples, places[1], table=TABLE)
+
+
+def test_tfmas_own_result_tells_targets_apart_by_output_name(summary_and_folder):
+    summary, folder = summary_and_folder
+    result = tfma.load_eval_result(str(folder))
+    route = (("_route", "a"),)
+    assert result.get_metrics_for_slice(route)["example_count"] == {"doubleValue": SIZE}
+    mask = result.get_metrics_for_slice(route, output_name="mask")
+    assert mask["dice"]["doubleValue"] == summary["routes"]["a"]["metrics"]["mask/dice"]
+    asked = {"auc", "accuracy", "exact_match", "dice", "recall", "binary_crossentropy"}
+    assert asked < set(mask) <= asked | {"example_count", "mean_label", "mean_prediction"}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +221,7 @@ def test_a_row_that_lacks_a_required_label_fails_by_route(tmp_path, places):
         ("labels.category/exact_match", "multiclass target .*needs a target with a shape"),
         ("sizes/exact_match", "regression target 'sizes'.*needs a binary target or classes"),
         ("tokens/dice", "needs a binary target$"),
-        ("tokens/auc", "multiclass target 'tokens' of route 'a'"),
+        ("tokens/precision", "multiclass target 'tokens' of route 'a'"),
         ("sizes/cosine_similarity", "another over the examples than over their entries"),
     ],
 )

@@ -1,0 +1,127 @@
+"""The area under the ROC curve as a TFMA metric, at a cost that does not grow with the slices.
+
+TFMA's own builds 10 000 confusion matrices in Python for each slice: 60 ms, 6 s for 100 routes.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from tensorflow_model_analysis.metrics import metric_types, metric_util
+from tensorflow_model_analysis.proto import config_pb2
+
+# Scores in [0, 1] count as equal when they share one; the area is then right to 1e-5.
+_BUCKETS = 100_000
+_ROWS_KEPT = 1024  # an accumulator counts its rows when there are as many
+Counts = np.ndarray  # float64 [used buckets, 3]: number, positives, negatives; sorted by number
+
+
+class Auc(metric_types.Metric):
+    """The share of (positive, negative) pairs of entries whose positive has the higher score.
+
+    Equal scores count half; NaN where there are no positives or no negatives. Of class
+    probabilities each (entry, class) pair is an entry, positive where the class is the label.
+
+    Args:
+        name: The metric's name in TFMA's results.
+    """
+
+    def __init__(self, name: str = "auc") -> None:
+        super().__init__(_computations, name=name)
+
+
+def area(counts: Counts) -> float:
+    """Returns the area.
+
+    >>> area(np.array([[10.0, 0, 1], [20, 1, 1], [30, 1, 0]]))
+    0.875
+    """
+    positives, negatives = counts[:, 1], counts[:, 2]
+    above = positives.sum() - positives.cumsum()
+    pairs = positives.sum() * negatives.sum()
+    return float((negatives * (above + positives / 2)).sum() / pairs) if pairs else float("nan")
+
+
+def count(labels: np.ndarray, scores: np.ndarray) -> Counts:
+    """Counts positive and negative entries by bucket.
+
+    Args:
+        labels: [entries], 0 or 1.
+        scores: [entries]; what is outside of [0, 1] falls into the buckets at the ends.
+    """
+    numbers = np.floor(np.clip(scores.astype(np.float64) * _BUCKETS, -1, _BUCKETS))
+    return _summed(np.stack([numbers, labels > 0, labels <= 0], axis=1))
+
+
+def _summed(counts: Counts) -> Counts:
+    numbers, inverse = np.unique(counts[:, 0], return_inverse=True)
+    sums = [np.bincount(inverse, counts[:, column], len(numbers)) for column in (1, 2)]
+    return np.stack([numbers, *sums], axis=1)
+
+
+def _entries(label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels, 0 or 1, and scores, [entries]."""
+    if prediction.size == label.size:
+        return label.reshape(-1), prediction.reshape(-1)
+    classes = np.arange(prediction.shape[-1])
+    return (label.reshape(-1, 1) == classes).reshape(-1), prediction.reshape(-1)
+
+
+def _computations(
+    name: str,
+    eval_config: config_pb2.EvalConfig | None = None,
+    model_names: list[str] | None = None,
+    output_names: list[str] | None = None,
+) -> metric_types.MetricComputations:
+    keys = [
+        metric_types.MetricKey(name=name, model_name=model, output_name=output)
+        for model in model_names or [""]
+        for output in output_names or [""]
+    ]
+    return [
+        metric_types.MetricComputation(
+            keys=[key], preprocessors=None, combiner=_Count(key, eval_config)
+        )
+        for key in keys
+    ]
+
+
+class _Count(beam.CombineFn):
+    """Accumulates counts, and the labels and scores of the last rows."""
+
+    def __init__(
+        self, key: metric_types.MetricKey, eval_config: config_pb2.EvalConfig | None
+    ) -> None:
+        self._key, self._eval_config = key, eval_config
+
+    def create_accumulator(self) -> list[Any]:
+        return [np.zeros((0, 3))]
+
+    def add_input(
+        self, mutable_accumulator: list[Any], element: metric_types.StandardMetricInputs
+    ) -> list[Any]:
+        for label, prediction, _ in metric_util.to_label_prediction_example_weight(
+            element,
+            eval_config=self._eval_config,
+            model_name=self._key.model_name,
+            output_name=self._key.output_name,
+            flatten=False,
+            squeeze=False,
+        ):
+            mutable_accumulator.append(_entries(label, prediction))
+        full = len(mutable_accumulator) > _ROWS_KEPT
+        return self.compact(mutable_accumulator) if full else mutable_accumulator
+
+    def compact(self, accumulator: list[Any]) -> list[Any]:
+        counts, *rows = accumulator
+        if not rows:
+            return accumulator
+        labels, scores = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        return [_summed(np.concatenate([counts, count(labels, scores)]))]
+
+    def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
+        return [_summed(np.concatenate([self.compact(each)[0] for each in accumulators]))]
+
+    def extract_output(self, accumulator: list[Any]) -> dict[metric_types.MetricKey, Any]:
+        return {self._key: area(self.compact(accumulator)[0])}
