@@ -10,7 +10,6 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
-from branchline.components.files.storage import read_json, write_json
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
@@ -27,6 +26,7 @@ from branchline.components.branch_trainer.read_rows import RowReader, Rows, num_
 from branchline.components.branch_trainer.train import train
 from branchline.components.code_version import code_version
 from branchline.components.files.routed import route_files
+from branchline.components.files.storage import read_json, write_json
 from branchline.components.transform.groups import is_default
 from branchline.components.user_code import import_file
 from branchline.components.user_code import recipe_hash as hash_of
@@ -56,7 +56,7 @@ class Executor(base_executor.BaseExecutor):
         inputs = describe_inputs(recipe, transform, own_preprocessing)
         uris = [artifact.uri for artifact in input_dict["examples"]]
         with tempfile.TemporaryDirectory(prefix="branchline-rows-") as cache_dir:
-            reader = RowReader(recipe.routing, inputs, transform, own_preprocessing)
+            reader = RowReader(recipe.routing, inputs, transform)
             rows = read_all(reader, recipe, uris, exec_properties["train_split"])
             scales = {name: scales_of(each, recipe.routing[name]) for name, each in rows.items()}
             model_run = artifact_utils.get_single_uri(output_dict["model_run"])

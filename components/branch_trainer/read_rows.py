@@ -3,7 +3,8 @@
 A route's part of the Transform's graph runs here; TensorFlow leaves out the rest of it.
 """
 
-from collections.abc import Callable, Collection, Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,14 +48,12 @@ class Rows(NamedTuple):
 
 
 class RowReader:
-    """Reads the examples of routes; those of routes that read the same share one trace.
+    """Reads the examples of routes, all by one traced function, however many routes there are.
 
     Args:
         table: The routes.
         inputs: Route → what its branch gets.
         transform: The Transform's output.
-        own_preprocessing: Whether it is somebody else's `preprocessing_fn`'s, whose outputs may
-            hang on any column.
     """
 
     def __init__(
@@ -62,13 +61,13 @@ class RowReader:
         table: RoutingTable,
         inputs: Mapping[str, Mapping[str, Input]],
         transform: tft.TFTransformOutput,
-        own_preprocessing: bool,
     ) -> None:
         self._table, self._inputs = table, inputs
         self._loader = saved_transform_io_v2.SavedModelLoader(transform.transform_savedmodel_dir)
         self._specs = transform.raw_feature_spec()
-        self._own_preprocessing = own_preprocessing
-        self._traces: dict[Any, Any] = {}
+        self._parse = tf.function(
+            self._parse_all, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+        )
 
     def read(self, route: str, files: list[str], budget: int) -> Rows:
         """Reads a route's examples in order.
@@ -78,7 +77,7 @@ class RowReader:
             files: Its files.
             budget: Bytes that its features may take in memory.
         """
-        parse_fn = self.parse_fn(route)
+        parse_fn = functools.partial(self.parse, route)
         features: list[Columns] | None = []
         labels: list[Columns] = []
         for serialized in serialized_rows(files).batch(BATCH):
@@ -92,38 +91,41 @@ class RowReader:
         count = len(next(iter(joined.values())))
         return Rows(count, joined, _joined(features) if features else None, files, parse_fn)
 
-    def parse_fn(self, route: str) -> Callable[[tf.Tensor], tuple[Columns, Columns]]:
-        """Gives the function that parses and transforms a batch of a route's examples.
+    def parse(self, route: str, serialized: tf.Tensor) -> tuple[Columns, Columns]:
+        """Parses and transforms a batch of a route's examples.
+
+        Args:
+            route: Its name.
+            serialized: string [batch].
 
         Returns:
-            Serialized examples string [batch] → features as `Rows` has them, and labels.
+            Features and labels, as `Rows` has them.
         """
-        inputs, fields = self._inputs[route], self._table.fields(route).values()
-        labels = {f.key: (f.column, self._table[route].labels[f.key]) for f in fields if f.is_label}
-        columns = {f.column for f in fields if not f.is_label} | {"_route"}
-        columns = frozenset(self._specs if self._own_preprocessing else columns)
-        how = (columns, tuple(inputs.items()), tuple(labels.items()))
-        if how not in self._traces:
-            self._traces[how] = tf.function(
-                lambda rows: self._parse(rows, columns, inputs, labels),
-                input_signature=[tf.TensorSpec([None], tf.string)],
-                autograph=False,
-            )
-        return self._traces[how]
+        transformed, raw = self._parse(serialized)
+        features = {
+            key: _rows_of(transformed[spec.output], spec)
+            for key, spec in self._inputs[route].items()
+        }
+        targets, fields = self._table[route].labels, self._table.fields(route)
+        labels = {key: dense_label(raw[fields[key].column], targets[key]) for key in targets}
+        return features, labels
 
-    def _parse(
-        self,
-        serialized: tf.Tensor,
-        columns: Collection[str],
-        inputs: Mapping[str, Input],
-        labels: Mapping[str, tuple[str, Target]],
-    ) -> tuple:
-        wanted = {*columns, *(column for column, _ in labels.values())}
-        specs = {name: self._specs[name] for name in sorted(wanted)}
-        raw: dict[str, Any] = tf.io.parse_example(serialized, specs)
-        transformed = self._loader.apply_transform_model({name: raw[name] for name in columns})
-        features = {key: _rows_of(transformed[spec.output], spec) for key, spec in inputs.items()}
-        return features, {key: dense_label(raw[name], t) for key, (name, t) in labels.items()}
+    def _parse_all(self, serialized: tf.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Parses and transforms any routes' examples.
+
+        Returns:
+            Output of the Transform → its values, and column of a label → its values.
+        """
+        raw: dict[str, Any] = tf.io.parse_example(serialized, self._specs)
+        outputs = {spec.output for of_route in self._inputs.values() for spec in of_route.values()}
+        transformed = self._loader.apply_transform_model(raw)
+        labels = {
+            field.column
+            for name in self._table.names
+            for field in self._table.fields(name).values()
+            if field.is_label
+        }
+        return {name: transformed[name] for name in outputs}, {name: raw[name] for name in labels}
 
 
 def serialized_rows(files: list[str]) -> tf.data.Dataset:
