@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import tensorflow as tf
 import tensorflow_transform as tft
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
@@ -19,7 +18,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.utils import path_utils
 
 from branchline.components.branch_trainer import default_model
-from branchline.components.branch_trainer.export import ServedModel
+from branchline.components.branch_trainer.export import ServedModel, start_from
 from branchline.components.branch_trainer.inputs import describe_inputs
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.read_rows import RowReader, Rows, num_bytes, scales_of
@@ -155,10 +154,7 @@ def _start_from(base_models: list[types.Artifact] | None) -> Callable[[BranchedM
     serving = path_utils.serving_model_path(base.uri, path_utils.is_old_model_artifact(base))
 
     def restore(model: BranchedModel) -> None:
-        weights = tf.train.Checkpoint(model=model).read(
-            os.path.join(serving, "variables/variables")
-        )
-        weights.expect_partial()
+        start_from(model, serving)
         _progress.info("training starts from the weights of %s", serving)
 
     return restore

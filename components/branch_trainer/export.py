@@ -6,6 +6,7 @@ to the features, and branches that compute alike one from there on.
 """
 
 import functools
+import os
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -16,14 +17,45 @@ from branchline.components.branch_trainer.alike import Alike, share_traces
 from branchline.components.branch_trainer.check_heads import head_of
 from branchline.components.branch_trainer.dispatch import call_with
 from branchline.components.branch_trainer.inputs import Input, densify, input_specs
+from branchline.components.branch_trainer.losses import like_rows
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.read_rows import Scale
 from branchline.components.routing.parse_batch import parse
 from branchline.components.routing.read_fields import Column, read_table_fields
 from branchline.components.routing.routing_fn import route_index
-from branchline.schemas import Route, RoutingTable, Target
+from branchline.schemas import BranchlineError, Route, RoutingTable, Target
 
 _BY_TABLE = -1
+_NAN = float("nan")
+
+
+class _Untracked:
+    """Holds what is not to be saved as a part of a module."""
+
+    def __init__(self, it: BranchedModel) -> None:
+        self.it = it
+
+
+def start_from(model: BranchedModel, directory: str) -> None:
+    """Gives a built model the weights of one that `ServedModel` saved.
+
+    Raises:
+        BranchlineError: It is no such SavedModel, or its weights have other shapes.
+    """
+    path = os.path.join(directory, "variables", "variables")
+    try:
+        shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    except (tf.errors.OpError, ValueError) as error:
+        raise BranchlineError(f"{directory}: has no weights to start from: {error}") from error
+    weights = [variable.value for variable in model.variables]
+    found = [shapes.get(f"weights/{i}/.ATTRIBUTES/VARIABLE_VALUE") for i in range(len(weights) + 1)]
+    want = [variable.shape.as_list() for variable in weights]
+    if found != [*want, None]:
+        raise BranchlineError(
+            f"{directory}: its weights are not those of this model; training can only start from a "
+            "model of the same routes, features and vocabularies"
+        )
+    tf.train.Checkpoint(weights=weights).read(path).expect_partial()
 
 
 class ServedModel(tf.Module):
@@ -47,7 +79,9 @@ class ServedModel(tf.Module):
     ) -> None:
         super().__init__()
         self._table, self._inputs, self._scales = table, inputs, scales
-        self.model = model
+        self._model = _Untracked(model)
+        # Not the model: to write down its layers takes Keras longer than all that is done here.
+        self.weights = [variable.value for variable in model.variables]
         # As TFT's own Keras layer holds it, without the seconds that Keras 2 takes to save a layer.
         self._transform = saved_transform_io_v2.SavedModelLoader(transform.transform_savedmodel_dir)
         self.transform_resources = vars(self._transform)
@@ -80,9 +114,10 @@ class ServedModel(tf.Module):
             if route is None:
                 taken = tf.where(index < -1, -2 - index, index)  # also of a row that is unusable
                 outputs["route"] = tf.gather(tf.constant(["", *self._table.names]), taken + 1)
-            for number, each in enumerate(routes):
-                if route in (None, each):
-                    outputs |= self._predict(number, each, index, features)
+                for number, each in enumerate(routes):
+                    outputs |= self._predict_own(number, each, index, features)
+            else:
+                outputs = self._predict_all(forced, route, index, features)
             return {name: rows[:-1] for name, rows in outputs.items()}
 
         spec = tf.TensorSpec([None], tf.string, name="examples")
@@ -143,32 +178,49 @@ class ServedModel(tf.Module):
         dense = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape))
         return tf.reshape(dense, [-1, *tf.TensorShape(spec.shape).as_list()])
 
-    def _predict(
+    def _predict_all(
         self, number: int, route: Route, index: tf.Tensor, features: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
-        """Predicts a route's rows; all others are NaN."""
-        empty = {
-            key: tf.fill([tf.size(index), *target.prediction_shape], float("nan"))
-            for key, target in route.labels.items()
+        """Predicts all rows as a route's; those that cannot be used are NaN."""
+        if route.name not in self._scales:
+            return _nothing(route, index)
+        predicted = self._predict_rows(number, route, self._features(route, features))
+        usable = tf.equal(index, number)
+        return {
+            route.output(key): tf.where(like_rows(usable, values.shape.rank), values, _NAN)
+            for key, values in predicted.items()
         }
-        if route.name in self._scales:
-            rows = tf.where(tf.equal(index, number))
-            mine = {key: features[spec.output] for key, spec in self._inputs[route.name].items()}
-            predicted = tf.cond(
-                tf.size(rows) > 0,  # some kernels fail without a row: oneDNN's fused convolution
-                functools.partial(self._predict_rows, number, route, mine, rows[:, 0]),
-                functools.partial(_no_rows, route),
-            )
-            for key, values in predicted.items():
-                empty[key] = tf.tensor_scatter_nd_update(empty[key], rows, values)
-        return {route.output(key): values for key, values in empty.items()}
+
+    def _predict_own(
+        self, number: int, route: Route, index: tf.Tensor, features: Mapping[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """Predicts a route's own rows; all others are NaN."""
+        outputs = _nothing(route, index)
+        if route.name not in self._scales:
+            return outputs
+        rows = tf.where(tf.equal(index, number))
+        mine = self._features(route, features)
+
+        def predict() -> dict[str, tf.Tensor]:
+            own = [tf.gather(values, rows[:, 0]) for values in mine]
+            return self._predict_rows(number, route, own)
+
+        # Some kernels fail without a row: oneDNN's fused convolution.
+        predicted = tf.cond(tf.size(rows) > 0, predict, functools.partial(_no_rows, route))
+        for key, values in predicted.items():
+            name = route.output(key)
+            outputs[name] = tf.tensor_scatter_nd_update(outputs[name], rows, values)
+        return outputs
+
+    def _features(self, route: Route, features: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        inputs = self._inputs[route.name]
+        return tf.nest.flatten({key: features[spec.output] for key, spec in inputs.items()})
 
     def _predict_rows(
-        self, number: int, route: Route, features: Mapping[str, tf.Tensor], rows: tf.Tensor
+        self, number: int, route: Route, features: list[tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         graph, captured = self._forward[number]
-        own = [tf.gather(values, rows) for values in tf.nest.flatten(features)]
-        outputs = call_with(graph, [*own, *captured])
+        outputs = call_with(graph, [*features, *captured])
         return {
             key: _prediction(target, output, self._scales[route.name][key])
             for (key, target), output in zip(route.labels.items(), outputs, strict=True)
@@ -176,10 +228,10 @@ class ServedModel(tf.Module):
 
     def _alike(self, route: Route) -> Alike:
         specs = input_specs(self._inputs[route.name])
-        kind = self.model.likeness(route.name, specs)
-        handles = [v.value.handle for v in self.model.state_of(route.name)]
-        heads = [head_of(self.model, route, key).name for key in route.labels]
-        names = [head.name for head in self.model.heads_of(route.name)]
+        kind = self._model.it.likeness(route.name, specs)
+        handles = [v.value.handle for v in self._model.it.state_of(route.name)]
+        heads = [head_of(self._model.it, route, key).name for key in route.labels]
+        names = [head.name for head in self._model.it.heads_of(route.name)]
         return Alike(None if kind is None else (kind, *map(names.index, heads)), handles)
 
     def _trace(self, route: Route) -> tf.types.experimental.ConcreteFunction:
@@ -188,8 +240,8 @@ class ServedModel(tf.Module):
 
         def forward(*flat: tf.Tensor) -> list[tf.Tensor]:
             features = tf.nest.pack_sequence_as(specs, list(flat))
-            outputs = self.model(features, path=route.name, training=False)
-            return [outputs[head_of(self.model, route, key).name] for key in route.labels]
+            outputs = self._model.it(features, path=route.name, training=False)
+            return [outputs[head_of(self._model.it, route, key).name] for key in route.labels]
 
         signature = tf.nest.flatten(specs)
         traced = tf.function(forward, input_signature=signature, autograph=False)
@@ -204,6 +256,13 @@ def _prediction(target: Target, output: tf.Tensor, scale: Scale) -> tf.Tensor:
     if target.task == "binary":
         return tf.sigmoid(output)
     return output * scale.std + scale.mean
+
+
+def _nothing(route: Route, index: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {
+        route.output(key): tf.fill([tf.size(index), *target.prediction_shape], _NAN)
+        for key, target in route.labels.items()
+    }
 
 
 def _no_rows(route: Route) -> dict[str, tf.Tensor]:
