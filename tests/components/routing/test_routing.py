@@ -130,11 +130,19 @@ class Held(NamedTuple):
 
 
 def fields_of(table, examples, label=True):
-    entries = parse(tf.constant(examples, tf.string), table)
-    fields = read_table_fields(table, entries, route_index(table, entries), label=label)
+    problems = []
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def read(serialized):
+        entries = parse(serialized, table)
+        fields = read_table_fields(table, entries, route_index(table, entries), label=label)
+        problems.extend(fields.problems)
+        return fields.columns, fields.problem
+
+    found, problem = read(tf.constant(examples, tf.string))
     codes = {code: name for name, code in DTYPE_CODES.items()}
     columns = {}
-    for name, column in fields.columns.items():
+    for name, column in found.items():
         column = Column(*(part.numpy() for part in column))
         rows = zip(column.dtype, column.size, strict=True)
         parts = {"string": column.strings, "float": column.floats, "int": column.ints}
@@ -144,8 +152,7 @@ def fields_of(table, examples, label=True):
         ]
         assert set(column.dtype[column.size > 0]) <= {DTYPE_CODES[dtype_of(table, name)]}
         assert set(column.dtype[column.size == 0]) <= {ABSENT}
-    numbers = fields.problem.numpy()
-    return Held(columns, [fields.problems[each] if each >= 0 else None for each in numbers])
+    return Held(columns, [problems[each] if each >= 0 else None for each in problem.numpy()])
 
 
 def dtype_of(table, column):
