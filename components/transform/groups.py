@@ -130,3 +130,14 @@ def output_name(table: RoutingTable, route: str, key: str) -> str:
 def _names(table: RoutingTable) -> dict[tuple[str, str], str]:
     routes = table.names
     return {(routes[m.route], m.key): g.name for g in groups_of(table) for m in g.members}
+
+
+def input_columns(table: RoutingTable, *routes: str) -> set[str]:
+    """The columns, `_route` among them, that the outputs of `routes` are made of.
+
+    To a transform graph that is fed no others, the other routes' outputs do not exist.
+    """
+    names = table.names
+    mine = {names.index(route) for route in routes}
+    groups = [g for g in groups_of(table) if any(m.route in mine for m in g.members)]
+    return {"_route"}.union(*(group.columns for group in groups))
