@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import tensorflow_data_validation as tfdv
-from tfx.components import Pusher, StatisticsGen, Transform
+from tfx.components import Pusher, Transform
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.dsl.components.common.resolver import Resolver
@@ -27,6 +26,7 @@ from branchline.components import (
     DataFingerprint,
     MixedExampleGen,
     Router,
+    RouteStatistics,
     RouteValidator,
     RunReport,
 )
@@ -34,10 +34,10 @@ from branchline.components.branch_evaluator.metric_configs import check_metrics
 from branchline.components.branch_evaluator.read_thresholds import plain_thresholds
 from branchline.components.code_version import code_version
 from branchline.components.transform import preprocessing
-from branchline.components.transform.declared_schema import declared_schema
 from branchline.components.user_code import recipe_hash
 from branchline.pipeline.schema_file import write_schema
-from branchline.schemas import Recipe, split_name, to_json
+from branchline.schemas import Recipe, to_json
+from branchline.schemas.scarce import may_be_scarce
 
 CHECKPOINTS = "checkpoints"
 
@@ -158,7 +158,6 @@ def create_components(
     (JSON). What MixedExampleGen's driver does on one machine, DataFingerprint does there.
     """
     routing = recipe.routing
-    splits = {s: [split_name(s, route) for route in routing.names] for s in ("train", "eval")}
     own_preprocessing = hasattr(recipe_module, "preprocessing_fn")
     file_in_steps = cluster.recipe_file if cluster else str(recipe_file.resolve())
     of_file = {"recipe_file": file_in_steps, "recipe_hash": recipe_hash(recipe_file)}
@@ -169,7 +168,8 @@ def create_components(
         input_base = RuntimeParameter("data", str, cluster.data)
         steps = RuntimeParameter("steps", int, recipe.training.steps)
         thresholds = RuntimeParameter("thresholds", str, plain_thresholds(recipe.thresholds))
-        fingerprint = DataFingerprint(input_base)
+        own = {"recipe_file": file_in_steps, "data_inputs": recipe.data_inputs}
+        fingerprint = DataFingerprint(input_base, **(own if callable(recipe.data) else {}))
     example_gen = MixedExampleGen(
         input_base,
         input_fingerprint=fingerprint and fingerprint.outputs["fingerprint"].future()[0].value,
@@ -184,19 +184,14 @@ def create_components(
         routing,
         example_quarantine=example_gen.outputs["quarantine"],
         quarantine_limit=recipe.quarantine_limit,
-        every_route=True,
+        least_rows=recipe.least_rows,
+        scarce=recipe.scarce,
     )
     routed = router.outputs["routed_examples"]
-    statistics_gen = StatisticsGen(
-        examples=routed,
-        # Fields that no route declares may be of any type, and are not read.
-        stats_options=tfdv.StatsOptions(
-            schema=declared_schema(routing), experimental_filter_read_paths=True
-        ),
-    )
+    statistics = RouteStatistics(routed, routing)
     schema_gen = ImportSchemaGen(schema_file=schema_file)
     schema = schema_gen.outputs["schema"]
-    validator = RouteValidator(statistics_gen.outputs["statistics"], schema, routing)
+    validator = RouteValidator(statistics.outputs["statistics"], schema, routing)
     transform = Transform(
         examples=routed,
         schema=schema,
@@ -207,14 +202,13 @@ def create_components(
             **(of_file if own_preprocessing else no_file),
             "code_version": code_version(preprocessing.__file__),
         },
-        splits_config=transform_pb2.SplitsConfig(
-            analyze=splits["train"], transform=splits["train"] + splits["eval"]
-        ),
-        disable_statistics=True,  # StatisticsGen has them
-        disable_analyzer_cache=True,  # analyses every split apart: a third more time
+        splits_config=transform_pb2.SplitsConfig(analyze=["train"]),
+        materialize=False,  # the trainer applies the graph to the routed examples
+        disable_statistics=True,  # RouteStatistics has them
+        disable_analyzer_cache=True,
     )
     trainer = BranchTrainer(
-        transform.outputs["transformed_examples"],
+        routed,
         transform.outputs["transform_graph"],
         recipe,
         **(of_file if needs_file(recipe, recipe_module) else no_file),
@@ -238,6 +232,7 @@ def create_components(
         metrics=recipe.metrics,
         max_regression=recipe.max_regression,
         baseline_model=baseline.outputs["model"],
+        skip=[name for name in routing.names if may_be_scarce(recipe.scarce, name)],
     )
     pusher = Pusher(
         model=model,
@@ -259,7 +254,7 @@ def create_components(
         *([fingerprint] if fingerprint else []),
         example_gen,
         router,
-        statistics_gen,
+        statistics,
         schema_gen,
         validator,
         transform,

@@ -7,7 +7,7 @@ from branchline.schemas.json_codec import from_json, to_json
 from branchline.schemas.metrics import Bound
 from branchline.schemas.recipe import Recipe
 from branchline.schemas.resources import Resources
-from branchline.schemas.routes import Route, RoutingTable, split_name
+from branchline.schemas.routes import Route, RoutingTable
 from branchline.schemas.schedules import (
     Alternate,
     Proportional,
@@ -40,7 +40,6 @@ __all__ = [
     "Text",
     "Training",
     "from_json",
-    "split_name",
     "to_json",
     "when",
 ]

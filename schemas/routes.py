@@ -15,15 +15,6 @@ _TAKEN_NAMES = ("route", "serving_default", "examples", "overall")
 MOST_ROUTES = 1000  # a table of more is refused: each is a branch of one model, traced and exported
 
 
-def split_name(split: str, route: str) -> str:
-    """Names the split that holds the rows of `split` which take `route`.
-
-    >>> split_name("train", "text")
-    'train-text'
-    """
-    return f"{split}-{route}"
-
-
 @dataclass(frozen=True)
 class Route:
     """A rule and the path it selects.

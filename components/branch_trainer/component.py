@@ -31,6 +31,7 @@ from branchline.components.user_code import import_file
 from branchline.components.user_code import recipe_hash as hash_of
 from branchline.schemas import BranchlineError, Recipe, RoutingTable, from_json, to_json
 from branchline.schemas.errors import check_int, reject
+from branchline.schemas.scarce import may_be_scarce
 
 _progress = logging.getLogger("branchline.progress")
 
@@ -88,7 +89,7 @@ def read_all(reader: RowReader, recipe: Recipe, uris: list[str], split: str) -> 
     for name in recipe.routing.names:
         files = route_files(uris, split, name)
         found = reader.read(name, files, budget)
-        if not found.count and name in recipe.skippable:
+        if not found.count and may_be_scarce(recipe.scarce, name):
             _progress.warning("%s has no example in %s and is not trained", name, split)
             continue
         if not found.count:

@@ -136,3 +136,14 @@ def _names(table: RoutingTable) -> dict[tuple[str, str], str]:
 def is_default(outputs: Collection[str], table: RoutingTable) -> bool:
     """Whether a Transform with these outputs ran the default preprocessing of the table."""
     return all(group.name in outputs for group in groups_of(table))
+
+
+def input_columns(table: RoutingTable, *routes: str) -> set[str]:
+    """The columns, `_route` among them, that the outputs of `routes` are made of.
+
+    To a transform graph that is fed no others, the other routes' outputs do not exist.
+    """
+    names = table.names
+    mine = {names.index(route) for route in routes}
+    groups = [g for g in groups_of(table) if any(m.route in mine for m in g.members)]
+    return {"_route"}.union(*(group.columns for group in groups))

@@ -32,8 +32,12 @@ class OwnRows(NamedTuple):
 
     def at(self, chosen: tf.Tensor) -> "OwnRows":
         """Gives the values with the numbers `chosen`."""
-        parts = (self.rows, self.positions, self.values, self.members)
-        return OwnRows(self.group, *(tf.gather(part, chosen) for part in parts), self.batch)
+        return self._replace(
+            rows=tf.gather(self.rows, chosen),
+            positions=tf.gather(self.positions, chosen),
+            values=tf.gather(self.values, chosen),
+            members=tf.gather(self.members, chosen),
+        )
 
     def spread(self, values: tf.Tensor) -> tf.SparseTensor:
         """Puts values that were made of these, one of one, into their rows [batch, width]."""
@@ -51,7 +55,9 @@ def route_places(table: RoutingTable, route: tf.Tensor | tf.SparseTensor) -> tf.
     Returns:
         int64 [batch]; the number of routes where it is none of them.
     """
-    taken = tf.sparse.to_dense(_sparse(route), default_value="")[:, :1]
+    given = _sparse(route)
+    one = tf.SparseTensor(given.indices, given.values, tf.stack([given.dense_shape[0], 1]))
+    taken = tf.sparse.to_dense(one, default_value="")
     fits = tf.equal(taken, tf.constant(table.names)[None])
     # The first that fits; behind them all one that always does.
     return tf.argmax(tf.pad(tf.cast(fits, tf.int8), [[0, 0], [0, 1]], constant_values=1), axis=1)
@@ -94,7 +100,7 @@ def _sparse(values: tf.Tensor | tf.SparseTensor) -> tf.SparseTensor:
     """Gives a column's values by row, [batch, number of values], whatever shape it has."""
     if isinstance(values, tf.SparseTensor):
         return values
-    flat = tf.reshape(values, [tf.shape(values)[0], -1])
+    flat = tf.reshape(values, [-1, values.shape[1:].num_elements()])
     everywhere = tf.where(tf.ones_like(flat, tf.bool))
     shape = tf.shape(flat, out_type=tf.int64)
     return tf.SparseTensor(everywhere, tf.reshape(flat, [-1]), shape)

@@ -5,7 +5,7 @@ one vector of statistics.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -67,12 +67,12 @@ class Moments(NamedTuple):
     """What is known of the values at each place; float64 [places].
 
     Attributes:
-        count: How many there are.
+        size: How many there are.
         mean: Their mean.
         squares: Sum of the squares of their distances from the mean.
     """
 
-    count: np.ndarray
+    size: np.ndarray
     mean: np.ndarray
     squares: np.ndarray
 
@@ -82,22 +82,22 @@ def merge(a: Moments, b: Moments) -> Moments:
 
     Source: Chan, Golub and LeVeque 1979, "Updating formulae …", eq. 2.1.
     """
-    count = a.count + b.count
-    share = np.divide(b.count, count, out=np.zeros_like(count), where=count > 0)
+    size = a.size + b.size
+    share = np.divide(b.size, size, out=np.zeros_like(size), where=size > 0)
     apart = b.mean - a.mean
-    squares = a.squares + b.squares + apart**2 * a.count * share
-    return Moments(count, a.mean + apart * share, squares)
+    squares = a.squares + b.squares + apart**2 * a.size * share
+    return Moments(size, a.mean + apart * share, squares)
 
 
 class _MergeMoments(beam.PTransform):
-    """Merges the moments of all batches into means and deviations; 1 for what does not vary."""
+    """Merges the moments of all batches into means and deviations, 1 for what does not vary."""
 
     def __init__(self, total: int) -> None:
         super().__init__()
         self._total = total
 
-    def expand(self, batches: beam.PCollection):
-        merged = batches | beam.CombineGlobally(_MomentsFn(self._total))
+    def expand(self, input_or_inputs: beam.PCollection) -> Any:
+        merged: Any = input_or_inputs | beam.CombineGlobally(_MomentsFn(self._total))
         means = merged | "Means" >> beam.Map(lambda moments: moments.mean.astype(np.float32))
         return means, merged | "Deviations" >> beam.Map(_deviations)
 
@@ -123,7 +123,7 @@ class _MomentsFn(beam.CombineFn):
 
 
 def _deviations(moments: Moments) -> np.ndarray:
-    deviations = np.sqrt(moments.squares / np.maximum(moments.count, 1)).astype(np.float32)
+    deviations = np.sqrt(moments.squares / np.maximum(moments.size, 1)).astype(np.float32)
     return np.where(deviations > 0, deviations, np.float32(1))
 
 

@@ -6,8 +6,8 @@ One text file holds them all. After a first line, which only keeps it from being
     <vocabulary><TAB><index of all other values>
 
 say of each vocabulary, in any order, which index a value has. So a value may hold any bytes, tabs
-and line breaks too. A vocabulary is known by the number of the group and route that it is of;
-indices count from 1, the most frequent value's.
+and line breaks too. A vocabulary is known by the number of the feature that it is of; indices
+count from 1, the most frequent value's.
 """
 
 import base64
@@ -138,11 +138,11 @@ class _MostFrequent(tft_beam.experimental.PTransformAnalyzer):
         super().__init__()
         self._limits = limits
 
-    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+    def expand(self, input_or_inputs: beam.PCollection) -> Any:
         return (
-            batches
+            input_or_inputs
             | "CountInBundle" >> beam.ParDo(_CountFn())
-            | "Count" >> beam.CombinePerKey(sum)
+            | "Count" >> beam.CombinePerKey(sum)  # pyright: ignore[reportArgumentType]
             | "ByVocabulary" >> beam.MapTuple(_by_vocabulary)
             | "Vocabularies" >> beam.GroupByKey()
             | "Lines" >> beam.FlatMapTuple(self._lines)
@@ -176,7 +176,7 @@ class _CountFn(beam.DoFn):
             yield from self._counts.items()
             self._counts.clear()
 
-    def finish_bundle(self) -> Iterator[Any]:
+    def finish_bundle(self) -> Any:
         for counted in self._counts.items():
             yield GlobalWindows.windowed_value(counted)
 

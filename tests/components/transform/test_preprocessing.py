@@ -5,7 +5,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from branchline.components.transform.groups import groups_of, output_name
+from branchline.components.transform.groups import groups_of, input_columns, output_name
 from branchline.components.transform.preprocessing import preprocessing_fn
 from branchline.schemas import Numeric, Route, RoutingTable, to_json, when
 
@@ -92,6 +92,12 @@ def test_what_a_row_holds_beside_its_routes_fields_does_not_appear(transformer, 
         np.testing.assert_array_equal(got, want)
 
 
+def test_a_batch_may_be_empty(transformer):
+    found = transformer(tf.constant([], tf.string))
+    for group in GROUPS:
+        assert tf.sparse.to_dense(found[group.name]).shape == (0, group.width)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(ROUTES), st.integers(0, 99)), min_size=1, max_size=20))
 def test_a_row_is_transformed_alike_in_whatever_company(routed, transformer, outputs, drawn):
@@ -107,26 +113,25 @@ def test_a_row_is_transformed_alike_in_whatever_company(routed, transformer, out
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_routes_outputs_need_its_groups_columns_only(route, routed, outputs):
-    mine = [g for g in GROUPS if ROUTES.index(route) in {m.route for m in g.members}]
-    columns = {"_route"}.union(*(group.columns for group in mine))
+    columns = input_columns(TABLE, route)
     pruned = build.Transformer(build.mixed().output, columns)(routed[route])
-    assert {group.name for group in mine} <= set(pruned)
+    assert ("pixels" in columns) == (route == "scan")
     for key in TABLE[route].features:
         assert feature(pruned, route, key) == outputs[route][key]
 
 
 def wide(num_routes, distinct):
-    """Routes of two numbers each, under the same keys or under keys of their own."""
+    """Routes of a number and a pair, under the same keys or under keys of their own."""
 
-    def keys(number):
-        return [f"{key}{number}" if distinct else key for key in ("x", "y")]
+    def features(number):
+        return {f"x{number * distinct}": Numeric(), f"y{number * distinct}": Numeric((2,))}
 
     return RoutingTable(
         *(
             Route(
                 f"r{number}",
                 when.equals("kind", f"k{number}"),
-                features={key: Numeric() for key in keys(number)},
+                features=features(number),
                 label="label",
                 task="binary",
             )
@@ -141,40 +146,34 @@ def many(request, tmp_path_factory):
     found, random = [], np.random.default_rng(0)
     for num_routes in (2, 12):
         table = wide(num_routes, request.param)
-        values = {
-            name: random.normal(number * 100, number + 1, [20, 2]).astype(np.float32)
-            for number, name in enumerate(table.names)
-        }
-        rows = {
-            name: [
-                build.example(
-                    {"_route": name} | dict(zip(table[name].features, map(float, row), strict=True))
-                )
-                for row in values[name]
+        values, rows = {}, {}
+        for number, name in enumerate(table.names):
+            x, y = table[name].features
+            drawn = random.normal(number * 100, number + 1, [20, 3]).astype(np.float32)
+            values[name] = drawn
+            rows[name] = [
+                build.example({"_route": name, x: row[:1].tolist(), y: row[1:].tolist()})
+                for row in drawn
             ]
-            for name in table.names
-        }
         root = tmp_path_factory.mktemp("many") / "t"
-        found.append(
-            (table, values, rows, build.transform(root, table, rows, materialize=False)[0])
-        )
+        output, _ = build.transform(root, table, rows, materialize=False)
+        found.append((table, values, rows, output))
     return found
 
 
 def test_each_of_many_routes_has_statistics_of_its_own(many):
     for table, values, rows, output in many:
-        order = np.random.default_rng(1).permutation(len(table.names) * 20)
         everything = [(name, number) for name in table.names for number in range(20)]
-        drawn = [everything[place] for place in order]
-        found = build.Transformer(output)([rows[name][n] for name, n in drawn])
-        for position in range(2):
-            dense = {
-                group.name: tf.sparse.to_dense(found[group.name]) for group in groups_of(table)
-            }
-            for row, (name, number) in enumerate(drawn):
-                output_of = output_name(table, name, list(table[name].features)[position])
-                want = z_scores(values[name])[number, position]
-                np.testing.assert_allclose(dense[output_of][row, 0], want, rtol=1e-4, atol=1e-4)
+        np.random.default_rng(1).shuffle(everything)
+        found = build.Transformer(output)([rows[name][number] for name, number in everything])
+        want = {name: z_scores(values[name]) for name in table.names}
+        x, y = (
+            tf.sparse.to_dense(found[output_name(table, "r0", key)]).numpy()
+            for key in table["r0"].features
+        )
+        for row, (name, number) in enumerate(everything):
+            got = [*x[row], *y[row]]
+            np.testing.assert_allclose(got, want[name][number], rtol=1e-4, atol=1e-4)
 
 
 def operations(output):
@@ -220,7 +219,7 @@ def test_labels_are_no_outputs_unless_materialised(many):
 OWN = """
 def preprocessing_fn(inputs):
     assert "_route" not in inputs
-    return {"r0/twice": inputs["x"] * 2}
+    return {"r0/twice": inputs["x0"] * 2}
 """
 
 
@@ -233,7 +232,7 @@ def test_a_recipes_own_function_makes_all_features(materialize, names, tmp_path)
     recipe = tmp_path / "recipe.py"
     recipe.write_text(OWN)
     inputs = {
-        "x": tf.constant([[1.0]]),
+        "x0": tf.constant([[1.0]]),
         "label": tf.constant([[1]], tf.int64),
         "_route": tf.constant([["r0"]]),
     }

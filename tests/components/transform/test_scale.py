@@ -26,7 +26,7 @@ def test_moments_of_batches_merge_into_those_of_all(batches):
     found = functools.reduce(merge, map(moments, batches))
     everything = [value for batch in batches for value in batch]
     want = moments(everything)
-    assert found.count == want.count
+    assert found.size == want.size
     scale = np.abs(everything).max(initial=0)
     np.testing.assert_allclose(found.mean, want.mean, rtol=1e-9, atol=1e-9 * scale)
     np.testing.assert_allclose(found.squares, want.squares, rtol=1e-6, atol=1e-9 * scale**2)
