@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import logging
 import os
 import tempfile
@@ -25,7 +26,7 @@ from branchline.components.branch_trainer.read_rows import RowReader, Rows, num_
 from branchline.components.branch_trainer.train import train
 from branchline.components.code_version import code_version
 from branchline.components.files.routed import route_files
-from branchline.components.files.storage import read_json, write_json
+from branchline.components.files.storage import read_json, write_bytes
 from branchline.components.transform.groups import is_default
 from branchline.components.user_code import import_file
 from branchline.components.user_code import recipe_hash as hash_of
@@ -75,7 +76,7 @@ class Executor(base_executor.BaseExecutor):
         served = ServedModel(recipe.routing, model, inputs, scales, transform)
         model_uri = artifact_utils.get_single_uri(output_dict["model"])
         served.save(path_utils.serving_model_dir(model_uri))
-        write_json(summary, os.path.join(model_run, "history.json"))
+        write_bytes(os.path.join(model_run, "history.json"), json.dumps(summary).encode())
 
 
 def read_all(reader: RowReader, recipe: Recipe, uris: list[str], split: str) -> dict[str, Rows]:
@@ -89,8 +90,9 @@ def read_all(reader: RowReader, recipe: Recipe, uris: list[str], split: str) -> 
     for name in recipe.routing.names:
         files = route_files(uris, split, name)
         found = reader.read(name, files, budget)
-        if not found.count and may_be_scarce(recipe.scarce, name):
-            _progress.warning("%s has no example in %s and is not trained", name, split)
+        if found.count < max(1, recipe.least_rows) and may_be_scarce(recipe.scarce, name):
+            told = "%s has %d examples in %s and is not trained"
+            _progress.warning(told, name, found.count, split)
             continue
         if not found.count:
             raise BranchlineError(
@@ -296,4 +298,10 @@ class BranchTrainer(base_component.BaseComponent):
 
 def _training_part(recipe: Recipe) -> Recipe:
     """Drops what plays no part in training, so that changing it does not train again."""
-    return Recipe(name=recipe.name, routing=recipe.routing, training=recipe.training)
+    return Recipe(
+        name=recipe.name,
+        routing=recipe.routing,
+        training=recipe.training,
+        least_rows=recipe.least_rows,
+        scarce=recipe.scarce,
+    )
