@@ -33,14 +33,10 @@ def path_likeness(model: "BranchedModel", path: str, features: Any) -> str | Non
         order of `tf.nest.flatten`; None where that cannot be told, as for a layer that is not
         Keras's own or branchline's, whose configuration need not say all that it does.
     """
-    try:
-        parts = [_describe(part) for part in model.parts_of(path).values()]
-        heads = [_describe_head(head) for head in model.heads_of(path)]
-    except (NotImplementedError, TypeError, ValueError):  # a layer without configuration
+    configs = model.configs_of(path)
+    if configs is None or not all(map(_is_told_by_its_config, _dicts(configs))):
         return None
-    described = [parts, heads, model.paths[path].features, _shapes(model, path)]
-    if not all(map(_is_told_by_its_config, _dicts(described))):
-        return None
+    described = [configs, model.paths[path].features, _shapes(model, path)]
     names: dict[str, str] = {}
     for found in _dicts(described):
         if isinstance(found.get("name"), str):
@@ -49,8 +45,13 @@ def path_likeness(model: "BranchedModel", path: str, features: Any) -> str | Non
     return json.dumps([_renamed(described, names), keys], sort_keys=True, default=str)
 
 
-def _describe(part: keras.Layer) -> Any:
-    return keras.saving.serialize_keras_object(part)
+def configs_of(model: "BranchedModel", path: str) -> list | None:
+    """Returns the configurations of a path's parts and heads; None if one of them has none."""
+    try:
+        parts = map(keras.saving.serialize_keras_object, model.parts_of(path).values())
+        return [list(parts), [_describe_head(head) for head in model.heads_of(path)]]
+    except (NotImplementedError, TypeError, ValueError):
+        return None
 
 
 def _describe_head(head: Head) -> list:

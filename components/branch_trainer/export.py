@@ -8,6 +8,7 @@ to the features, and branches that compute alike one from there on.
 import functools
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -27,13 +28,6 @@ from branchline.schemas import BranchlineError, Route, RoutingTable, Target
 
 _BY_TABLE = -1
 _NAN = float("nan")
-
-
-class _Untracked:
-    """Holds what is not to be saved as a part of a module."""
-
-    def __init__(self, it: BranchedModel) -> None:
-        self.it = it
 
 
 def start_from(model: BranchedModel, directory: str) -> None:
@@ -58,7 +52,7 @@ def start_from(model: BranchedModel, directory: str) -> None:
     tf.train.Checkpoint(weights=weights).read(path).expect_partial()
 
 
-class ServedModel(tf.Module):
+class ServedModel:
     """What is saved: the model with all that comes before and after it.
 
     Args:
@@ -77,14 +71,9 @@ class ServedModel(tf.Module):
         scales: Mapping[str, Mapping[str, Scale]],
         transform: tft.TFTransformOutput,
     ) -> None:
-        super().__init__()
         self._table, self._inputs, self._scales = table, inputs, scales
-        self._model = _Untracked(model)
-        # Not the model: to write down its layers takes Keras longer than all that is done here.
-        self.weights = [variable.value for variable in model.variables]
-        # As TFT's own Keras layer holds it, without the seconds that Keras 2 takes to save a layer.
+        self._model = model
         self._transform = saved_transform_io_v2.SavedModelLoader(transform.transform_savedmodel_dir)
-        self.transform_resources = vars(self._transform)
         self._raw_specs = transform.raw_feature_spec()
         self._prepare = tf.function(
             self._prepare_some,
@@ -92,13 +81,19 @@ class ServedModel(tf.Module):
             autograph=False,
         ).get_concrete_function()
         alike = [self._alike(route) for route in table.routes]
+        self._stand_ins: dict[int, Any] = {}
         self._forward = share_traces(alike, lambda i: self._trace(table.routes[i]))
 
     def save(self, directory: str) -> None:
         """Writes a SavedModel with `serving_default` and a signature for every route."""
         signatures = {"serving_default": self._signature(None)}
         signatures |= {route.name: self._signature(route) for route in self._table.routes}
-        tf.saved_model.save(self, directory, signatures=signatures)
+        saved = tf.Module()
+        # Not the model: to write down its layers takes Keras longer than all that is done here.
+        saved.weights = [variable.value for variable in self._model.variables]
+        # As TFT's own Keras layer holds it, without the seconds that Keras 2 takes to save a layer.
+        saved.transform_resources = vars(self._transform)
+        tf.saved_model.save(saved, directory, signatures=signatures)
 
     def _signature(self, route: Route | None) -> tf.types.experimental.ConcreteFunction:
         """Serves one route, whatever the table says of the examples, or with None all of them."""
@@ -184,7 +179,8 @@ class ServedModel(tf.Module):
         """Predicts all rows as a route's; those that cannot be used are NaN."""
         if route.name not in self._scales:
             return _nothing(route, index)
-        predicted = self._predict_rows(number, route, self._features(route, features))
+        everywhere = tf.range(tf.size(index))
+        predicted = self._predict_rows(number, route, everywhere, features)
         usable = tf.equal(index, number)
         return {
             route.output(key): tf.where(like_rows(usable, values.shape.rank), values, _NAN)
@@ -199,63 +195,94 @@ class ServedModel(tf.Module):
         if route.name not in self._scales:
             return outputs
         rows = tf.where(tf.equal(index, number))
-        mine = self._features(route, features)
-
-        def predict() -> dict[str, tf.Tensor]:
-            own = [tf.gather(values, rows[:, 0]) for values in mine]
-            return self._predict_rows(number, route, own)
-
-        # Some kernels fail without a row: oneDNN's fused convolution.
-        predicted = tf.cond(tf.size(rows) > 0, predict, functools.partial(_no_rows, route))
-        for key, values in predicted.items():
+        graph, arguments = self._call(number, route, tf.cast(rows[:, 0], tf.int32), features)
+        # Some kernels fail without a row: oneDNN's fused convolution. Not `tf.cond`, which would
+        # write two graphs for each route, where two serve all of a kind.
+        predicted = tf.raw_ops.If(
+            cond=tf.size(rows) > 0,
+            input=arguments,
+            Tout=graph.output_dtypes,
+            then_branch=graph,
+            else_branch=self._without_rows(graph, route),
+            output_shapes=graph.output_shapes,
+        )
+        for key, values in zip(route.labels, predicted, strict=True):
             name = route.output(key)
             outputs[name] = tf.tensor_scatter_nd_update(outputs[name], rows, values)
         return outputs
 
-    def _features(self, route: Route, features: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-        inputs = self._inputs[route.name]
-        return tf.nest.flatten({key: features[spec.output] for key, spec in inputs.items()})
-
     def _predict_rows(
-        self, number: int, route: Route, features: list[tf.Tensor]
+        self, number: int, route: Route, rows: tf.Tensor, features: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
+        graph, arguments = self._call(number, route, rows, features)
+        return dict(zip(route.labels, call_with(graph, arguments), strict=True))
+
+    def _call(
+        self, number: int, route: Route, rows: tf.Tensor, features: Mapping[str, tf.Tensor]
+    ) -> tuple[Any, list[tf.Tensor]]:
+        """Gives the graph of a route's path, and what to call it with; see `_trace`."""
         graph, captured = self._forward[number]
-        outputs = call_with(graph, [*features, *captured])
-        return {
-            key: _prediction(target, output, self._scales[route.name][key])
-            for (key, target), output in zip(route.labels.items(), outputs, strict=True)
-        }
+        inputs = self._inputs[route.name]
+        own = tf.nest.flatten({key: features[spec.output] for key, spec in inputs.items()})
+        scales = [tf.constant(self._scales[route.name][key]) for key in route.labels]
+        return graph, [rows, *scales, *own, *captured]
+
+    def _without_rows(self, graph: Any, route: Route) -> Any:
+        """Gives what stands for the graph of a path where there is no row."""
+        if id(graph) not in self._stand_ins:
+            shapes = [[0, *target.prediction_shape] for target in route.labels.values()]
+            specs = [tf.TensorSpec(each.shape, each.dtype) for each in graph.inputs]
+            stand_in = tf.function(
+                lambda *_: [tf.zeros(shape) for shape in shapes],
+                input_signature=specs,
+                autograph=False,
+            )
+            self._stand_ins[id(graph)] = stand_in.get_concrete_function()
+        return self._stand_ins[id(graph)]
 
     def _alike(self, route: Route) -> Alike:
         specs = input_specs(self._inputs[route.name])
-        kind = self._model.it.likeness(route.name, specs)
-        handles = [v.value.handle for v in self._model.it.state_of(route.name)]
-        heads = [head_of(self._model.it, route, key).name for key in route.labels]
-        names = [head.name for head in self._model.it.heads_of(route.name)]
-        return Alike(None if kind is None else (kind, *map(names.index, heads)), handles)
+        kind = self._model.likeness(route.name, specs)
+        handles = [v.value.handle for v in self._model.state_of(route.name)]
+        heads = [head_of(self._model, route, key).name for key in route.labels]
+        names = [head.name for head in self._model.heads_of(route.name)]
+        targets = [(t.task, t.prediction_shape) for t in route.labels.values()]
+        return Alike(kind and (kind, *map(names.index, heads), *targets), handles)
 
     def _trace(self, route: Route) -> tf.types.experimental.ConcreteFunction:
-        """Traces a route's path, from flattened features to a list of outputs."""
+        """Traces a route's path: rows, a scale per label, flat features → predictions."""
         specs = input_specs(self._inputs[route.name])
+        num_labels = len(route.labels)
 
-        def forward(*flat: tf.Tensor) -> list[tf.Tensor]:
-            features = tf.nest.pack_sequence_as(specs, list(flat))
-            outputs = self._model.it(features, path=route.name, training=False)
-            return [outputs[head_of(self._model.it, route, key).name] for key in route.labels]
+        def forward(rows: tf.Tensor, *given: tf.Tensor) -> list[tf.Tensor]:
+            own = [tf.gather(values, rows) for values in given[num_labels:]]
+            features = tf.nest.pack_sequence_as(specs, own)
+            outputs = self._model(features, path=route.name, training=False)
+            return [
+                _prediction(target, outputs[head_of(self._model, route, key).name], scale)
+                for (key, target), scale in zip(route.labels.items(), given, strict=False)
+            ]
 
-        signature = tf.nest.flatten(specs)
+        signature = [tf.TensorSpec([None], tf.int32), *[tf.TensorSpec([2])] * num_labels]
+        signature += tf.nest.flatten(specs)
         traced = tf.function(forward, input_signature=signature, autograph=False)
         return traced.get_concrete_function()
 
 
-def _prediction(target: Target, output: tf.Tensor, scale: Scale) -> tf.Tensor:
-    """Turns what a head gives into probabilities [batch, …], or values in the label's unit."""
+def _prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    """Turns what a head gives into probabilities [batch, …], or values in the label's unit.
+
+    Args:
+        target: Of the label.
+        output: Of its head.
+        scale: float32 [2], its `Scale`.
+    """
     output = tf.reshape(tf.cast(output, tf.float32), [-1, *target.prediction_shape])
     if target.task == "multiclass":
         return tf.nn.softmax(output)
     if target.task == "binary":
         return tf.sigmoid(output)
-    return output * scale.std + scale.mean
+    return output * scale[1] + scale[0]
 
 
 def _nothing(route: Route, index: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -263,10 +290,6 @@ def _nothing(route: Route, index: tf.Tensor) -> dict[str, tf.Tensor]:
         route.output(key): tf.fill([tf.size(index), *target.prediction_shape], _NAN)
         for key, target in route.labels.items()
     }
-
-
-def _no_rows(route: Route) -> dict[str, tf.Tensor]:
-    return {key: tf.zeros([0, *t.prediction_shape]) for key, t in route.labels.items()}
 
 
 def _sparse(column: Column, dtype: str) -> tf.SparseTensor:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from branchline.components.branch_trainer.alike import path_likeness
+from branchline.components.branch_trainer.alike import configs_of, path_likeness
 from branchline.components.branch_trainer.check_parts import check_parts
 from branchline.components.branch_trainer.mixed import run_mixed
 from branchline.components.branch_trainer.parts import Head, Path, Switch
@@ -167,6 +167,12 @@ class BranchedModel(keras.Model):
         names = [head.name for head in self.heads_of(path)]
         return dict(zip(names, self._memo.shapes[kind], strict=True))
 
+    def configs_of(self, path: str) -> list | None:
+        """Returns the configurations of what a path runs, which stay as they are; see `alike`."""
+        if path not in self._memo.configs:
+            self._memo.configs[path] = configs_of(self, path)
+        return self._memo.configs[path]
+
     def likeness(self, path: str, features: Any) -> str | None:
         """Describes what a path computes, once its layers are built; see `path_likeness`."""
         key = (path, str(features))
@@ -227,6 +233,7 @@ class _Memo:
     """What is known of a model's paths; not a dict, which Keras would take for a part of it."""
 
     def __init__(self) -> None:
+        self.configs: dict[str, list | None] = {}
         self.likeness: dict[tuple[str, str], str | None] = {}
         self.shapes: dict[str, list[tf.TensorShape]] = {}
 
