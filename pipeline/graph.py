@@ -206,6 +206,8 @@ def create_components(
         materialize=False,  # the trainer applies the graph to the routed examples
         disable_statistics=True,  # RouteStatistics has them
         disable_analyzer_cache=True,
+        # A third of the time where routes have columns of their own; Keras layers need the other.
+        force_tf_compat_v1=not own_preprocessing,
     )
     trainer = BranchTrainer(
         routed,
