@@ -58,8 +58,24 @@ def _describe_head(head: Head) -> list:
     loss: Any = head.loss
     is_class = isinstance(loss, keras.losses.Loss)
     what = keras.saving.serialize_keras_object(loss) if is_class else f"function {id(loss)}"
-    nested = head.label if isinstance(head.label, str) else list(head.label)
-    return [what, head.loss_weight, head.missing, nested == head.name or nested]
+    return [what, head.loss_weight, head.missing]
+
+
+def label_places(heads: list[Head], labels: Any) -> tuple[int, ...]:
+    """Tells which of the flattened labels each head takes.
+
+    Args:
+        heads: Of a path.
+        labels: The `tf.TypeSpec`s of its labels: one, or a nested dict of them.
+    """
+    places = tf.nest.pack_sequence_as(labels, list(range(len(tf.nest.flatten(labels)))))
+    found = []
+    for head in heads:
+        place = places
+        for key in [head.label] if isinstance(head.label, str) else head.label:
+            place = place.get(key, -1) if isinstance(place, dict) else place
+        found.append(place if isinstance(place, int) else -1)
+    return tuple(found)
 
 
 def _shapes(model: "BranchedModel", path: str) -> list:

@@ -5,7 +5,6 @@ Transform's graph; so what is served is what was trained on. All signatures shar
 to the features, and branches that compute alike one from there on.
 """
 
-import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +21,7 @@ from branchline.components.branch_trainer.losses import like_rows
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.read_rows import Scale
 from branchline.components.routing.parse_batch import parse
-from branchline.components.routing.read_fields import Column, read_table_fields
+from branchline.components.routing.read_fields import read_table_fields
 from branchline.components.routing.routing_fn import route_index
 from branchline.schemas import BranchlineError, Route, RoutingTable, Target
 
@@ -147,21 +146,13 @@ class ServedModel:
         index = tf.where(forced >= 0, tf.fill(tf.shape(index), forced), index)
         read = read_table_fields(self._table, entries, index, label=False)
         usable = (index >= 0) & (read.problem < 0)
-        raw = {
-            name: self._as_declared(name, _sparse(column, self._dtypes[name]))
-            for name, column in read.columns.items()
-        }
+        raw = {name: self._as_declared(name, values) for name, values in read.columns.items()}
         tags = tf.gather(tf.constant(["-", *self._table.names]), index + 1)[:, None]
         raw["_route"] = self._as_declared("_route", tf.sparse.from_dense(tags))
         transformed = self._transform.apply_transform_model(raw)
         specs = {spec.output: spec for of in self._inputs.values() for spec in of.values()}
         features = {name: densify(transformed[name], spec) for name, spec in specs.items()}
         return tf.where(usable | (index < 0), index, -2 - index), features
-
-    @functools.cached_property
-    def _dtypes(self) -> dict[str, str]:
-        fields = [f for name in self._table.names for f in self._table.fields(name).values()]
-        return {field.column: field.dtype for field in fields}
 
     def _as_declared(self, name: str, values: tf.SparseTensor) -> tf.Tensor | tf.SparseTensor:
         """Makes a column dense where the schema gives it a shape."""
@@ -290,12 +281,3 @@ def _nothing(route: Route, index: tf.Tensor) -> dict[str, tf.Tensor]:
         route.output(key): tf.fill([tf.size(index), *target.prediction_shape], _NAN)
         for key, target in route.labels.items()
     }
-
-
-def _sparse(column: Column, dtype: str) -> tf.SparseTensor:
-    """Gives a column's values by row, [batch, number of values]."""
-    values = {"string": column.strings, "float": column.floats, "int": column.ints}[dtype]
-    width = tf.maximum(tf.reduce_max(column.size), 1)
-    there = tf.sequence_mask(column.size, tf.shape(values)[1])
-    shape = tf.cast(tf.stack([tf.size(column.size), width]), tf.int64)
-    return tf.SparseTensor(tf.where(there), tf.boolean_mask(values, there), shape)

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from branchline.components.branch_trainer.accumulator import Accumulator
-from branchline.components.branch_trainer.alike import Alike, path_likeness
+from branchline.components.branch_trainer.alike import Alike, label_places, path_likeness
 from branchline.components.branch_trainer.distribute import OneReplica
 from branchline.components.branch_trainer.learning_rate import facts_of, optimizer_config
 from branchline.components.branch_trainer.losses import example_losses, path_loss
@@ -124,12 +124,13 @@ class PathStep:
         accumulated = self.accumulator.variables if self.accumulator else []
         return [v.value for v in self.optimizer.variables] + accumulated
 
-    def alike(self, features: Any) -> Alike:
+    def alike(self, batch: Any) -> Alike:
         """Tells with which other paths' steps this one may share a trace.
 
         Args:
-            features: The `tf.TypeSpec`s of its stream's features.
+            batch: The `tf.TypeSpec`s of its stream's batches.
         """
+        features, labels, *_ = batch
         settings, optimizer = self.settings, self.optimizer
         own_code = settings.mask_fn or settings.gate or self.conditions or self.loss_scaled
         one_device = type(self.replicas) is OneReplica
@@ -145,6 +146,7 @@ class PathStep:
             settings.clip_value,
             settings.accumulate,
             settings.embeddings,
+            label_places(self.model.heads_of(self.path), labels),
         )
         variables = [v.value for v in (*self.model.state_of(self.path), *facts_of(optimizer))]
         return Alike((computed, config, chosen), [v.handle for v in (*variables, *self.state)])

@@ -6,40 +6,23 @@ import numpy as np
 import tensorflow as tf
 
 from branchline.components.routing.number_fields import Numbered, Problem, number_fields
-from branchline.components.routing.parse_batch import ABSENT, FLOAT, INT, STRING, Entries
+from branchline.components.routing.parse_batch import FLOAT, INT, STRING, Entries
 from branchline.components.routing.read_cells import Cells, read_cells, rows_of, values_of
 from branchline.schemas import RoutingTable
-
-
-class Column(NamedTuple):
-    """The values of one column of routed examples over a mixed batch, in its declared type.
-
-    Attributes:
-        dtype: int32 [batch], the column's STRING, FLOAT or INT; ABSENT in a row whose route does
-            not declare the column, that lacks it, or that has a problem.
-        size: int32 [batch], how many values; 0 where ABSENT.
-        strings: string [batch, width], padded by at least one; [batch, 0] in another type.
-        floats: float32 [batch, width], so too.
-        ints: int64 [batch, width], so too.
-    """
-
-    dtype: tf.Tensor
-    size: tf.Tensor
-    strings: tf.Tensor
-    floats: tf.Tensor
-    ints: tf.Tensor
 
 
 class TableFields(NamedTuple):
     """What the rows of a mixed batch hold.
 
     Attributes:
-        columns: Column of routed examples → its values.
+        columns: Column of routed examples → its values in its declared type, sparse [batch, width];
+            none in a row whose route does not declare the column, that lacks it, or that has a
+            problem.
         problem: int32 [batch], an index into `problems`, -1 where all is well or no route is.
         problems: What the indices mean.
     """
 
-    columns: dict[str, Column]
+    columns: dict[str, tf.SparseTensor]
     problem: tf.Tensor
     problems: list[Problem]
 
@@ -57,14 +40,16 @@ def read_table_fields(
     """
     numbered = number_fields(table, label=label)
     cells = read_cells(table, numbered, entries, index)
-    columns: dict[str, Column] = {}
+    columns: dict[str, tf.SparseTensor] = {}
     for dtype in (STRING, FLOAT, INT):
         columns |= _columns(numbered, entries, cells, dtype)
     return TableFields(columns, tf.cast(cells.problem, tf.int32), cells.problems)
 
 
-def _columns(numbered: Numbered, entries: Entries, cells: Cells, dtype: int) -> dict[str, Column]:
-    """Spreads the cells of one type over their columns: one operation for each."""
+def _columns(
+    numbered: Numbered, entries: Entries, cells: Cells, dtype: int
+) -> dict[str, tf.SparseTensor]:
+    """Gives each column of one type its cells: no operation of its own for any."""
     mine = np.flatnonzero(numbered.dtype == dtype)
     names = sorted({numbered.fields[field].column for field in mine})
     if not names:
@@ -80,10 +65,6 @@ def _columns(numbered: Numbered, entries: Entries, cells: Cells, dtype: int) -> 
     row, column = tf.gather(cells.row, order), tf.gather(column, order)
     values = values_of(entries, tf.gather(cells.entry, order), dtype)
     sizes = values.row_lengths()
-    cell = tf.stack([column, row], axis=1)
-    shape = tf.stack([last, entries.num_rows])
-    size = tf.scatter_nd(cell, tf.cast(sizes, tf.int32), shape)
-    code = tf.unstack(tf.where(size > 0, dtype, ABSENT), num=len(names))
     per_column = tf.math.unsorted_segment_sum(sizes, column, len(names))
     width = tf.maximum(tf.math.unsorted_segment_max(sizes, column, len(names)), 1)
     shapes = tf.unstack(
@@ -93,15 +74,7 @@ def _columns(numbered: Numbered, entries: Entries, cells: Cells, dtype: int) -> 
     position = tf.range(tf.size(of, tf.int64)) - tf.gather(values.row_starts(), of)
     places = tf.split(tf.stack([tf.gather(row, of), position], 1), per_column, num=len(names))
     flat = tf.split(values.flat_values, per_column, num=len(names))
-    none = [
-        tf.zeros(tf.stack([entries.num_rows, 0]), each)
-        for each in (tf.string, tf.float32, tf.int64)
-    ]
-    columns = {}
-    for name, *sparse, of_rows, num in zip(
-        names, places, flat, shapes, code, tf.unstack(size, num=len(names)), strict=True
-    ):
-        dense = tf.scatter_nd(*sparse)
-        parts = [dense if each == dtype else none[each - 1] for each in (STRING, FLOAT, INT)]
-        columns[name] = Column(of_rows, num, *parts)
-    return columns
+    return {
+        name: tf.SparseTensor(*sparse)
+        for name, *sparse in zip(names, places, flat, shapes, strict=True)
+    }

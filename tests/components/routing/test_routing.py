@@ -13,9 +13,9 @@ from reference_routing import expected_route, expected_values, fate, kind_of, pr
 
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.routing.find import find
-from branchline.components.routing.parse_batch import ABSENT, DTYPE_CODES, parse
+from branchline.components.routing.parse_batch import parse
 from branchline.components.routing.plan_conditions import plan
-from branchline.components.routing.read_fields import Column, read_table_fields
+from branchline.components.routing.read_fields import read_table_fields
 from branchline.components.routing.routing_fn import route_index
 from branchline.schemas import (
     Categorical,
@@ -122,6 +122,9 @@ def test_columns_of_a_mixed_batch_hold_each_rows_own_fields(table, records, labe
             assert values is None or held.get(name, []) == values
 
 
+TYPES = {"string": tf.string, "float": tf.float32, "int": tf.int64}
+
+
 class Held(NamedTuple):
     """What `read_table_fields` gives, as Python's values: of every row a list, and a problem."""
 
@@ -140,18 +143,15 @@ def fields_of(table, examples, label=True):
         return fields.columns, fields.problem
 
     found, problem = read(tf.constant(examples, tf.string))
-    codes = {code: name for name, code in DTYPE_CODES.items()}
     columns = {}
     for name, column in found.items():
-        column = Column(*(part.numpy() for part in column))
-        rows = zip(column.dtype, column.size, strict=True)
-        parts = {"string": column.strings, "float": column.floats, "int": column.ints}
-        columns[name] = [
-            parts[codes[dtype]][row][:size].tolist() if dtype else []
-            for row, (dtype, size) in enumerate(rows)
-        ]
-        assert set(column.dtype[column.size > 0]) <= {DTYPE_CODES[dtype_of(table, name)]}
-        assert set(column.dtype[column.size == 0]) <= {ABSENT}
+        assert column.dtype == TYPES[dtype_of(table, name)]
+        assert column.dense_shape[0] == len(examples)
+        order = column.indices.numpy().tolist()
+        assert order == sorted(order)
+        columns[name] = [[] for _ in examples]
+        for (row, _), value in zip(order, column.values.numpy().tolist(), strict=True):
+            columns[name][row].append(value)
     return Held(columns, [problems[each] if each >= 0 else None for each in problem.numpy()])
 
 
