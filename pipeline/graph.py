@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from tfx.components import Pusher, Transform
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
@@ -160,8 +161,8 @@ def create_components(
     routing = recipe.routing
     own_preprocessing = hasattr(recipe_module, "preprocessing_fn")
     file_in_steps = cluster.recipe_file if cluster else str(recipe_file.resolve())
-    of_file = {"recipe_file": file_in_steps, "recipe_hash": recipe_hash(recipe_file)}
-    no_file = {"recipe_file": "", "recipe_hash": ""}
+    of_file: dict[str, Any] = {"recipe_file": file_in_steps, "recipe_hash": recipe_hash(recipe_file)}
+    no_file: dict[str, Any] = {"recipe_file": "", "recipe_hash": ""}
 
     input_base, steps, thresholds, fingerprint = data_paths, None, recipe.thresholds, None
     if cluster:

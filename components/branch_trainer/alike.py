@@ -118,7 +118,7 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
 def _keys(names: dict[str, str], features: Any) -> Iterator[str]:
     if isinstance(features, dict):
         for key in sorted(features):
-            yield names.get(key.replace("/", "_"), key)
+            yield str(names.get(key.replace("/", "_"), key))
             yield from _keys(names, features[key])
 
 

@@ -87,7 +87,7 @@ class ServedModel:
         """Writes a SavedModel with `serving_default` and a signature for every route."""
         signatures = {"serving_default": self._signature(None)}
         signatures |= {route.name: self._signature(route) for route in self._table.routes}
-        saved = tf.Module()
+        saved: Any = tf.Module()
         # Not the model: to write down its layers takes Keras longer than all that is done here.
         saved.weights = [variable.value for variable in self._model.variables]
         # As TFT's own Keras layer holds it, without the seconds that Keras 2 takes to save a layer.
@@ -149,7 +149,7 @@ class ServedModel:
         raw = {name: self._as_declared(name, values) for name, values in read.columns.items()}
         tags = tf.gather(tf.constant(["-", *self._table.names]), index + 1)[:, None]
         raw["_route"] = self._as_declared("_route", tf.sparse.from_dense(tags))
-        transformed = self._transform.apply_transform_model(raw)
+        transformed: Any = self._transform.apply_transform_model(raw)
         specs = {spec.output: spec for of in self._inputs.values() for spec in of.values()}
         features = {name: densify(transformed[name], spec) for name, spec in specs.items()}
         return tf.where(usable | (index < 0), index, -2 - index), features
