@@ -161,7 +161,10 @@ def create_components(
     routing = recipe.routing
     own_preprocessing = hasattr(recipe_module, "preprocessing_fn")
     file_in_steps = cluster.recipe_file if cluster else str(recipe_file.resolve())
-    of_file: dict[str, Any] = {"recipe_file": file_in_steps, "recipe_hash": recipe_hash(recipe_file)}
+    of_file: dict[str, Any] = {
+        "recipe_file": file_in_steps,
+        "recipe_hash": recipe_hash(recipe_file),
+    }
     no_file: dict[str, Any] = {"recipe_file": "", "recipe_hash": ""}
 
     input_base, steps, thresholds, fingerprint = data_paths, None, recipe.thresholds, None

@@ -82,5 +82,15 @@ def first_batches(
     rows: Rows, *, take: int, batch_size: int, labels_fn: LabelsFn
 ) -> tf.data.Dataset:
     """Streams a route's first rows once, in order, as a dataset of (features, labels)."""
-    parsed = serialized_rows(rows.files).take(take).batch(batch_size).map(rows.parse_fn)
-    return parsed.map(lambda x, y: (tf.nest.map_structure(padded, x), labels_fn(y))).cache()
+    if rows.features is not None:
+        columns = tf.nest.map_structure(lambda column: column[:take], rows.features)
+        labels = {key: column[:take] for key, column in rows.labels.items()}
+        batches = tf.data.Dataset.from_tensor_slices((columns, labels)).batch(batch_size)
+    else:
+        batches = serialized_rows(rows.files).take(take).batch(batch_size).map(rows.parse_fn)
+
+    @tf.autograph.experimental.do_not_convert
+    def finish(features: Any, labels: Any) -> tuple:
+        return tf.nest.map_structure(padded, features), labels_fn(labels)
+
+    return batches.map(finish).cache()

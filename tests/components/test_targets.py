@@ -9,19 +9,10 @@ import tensorflow as tf
 from branchline.components.branch_trainer import BranchedModel, Head, Path, Switch, default_model
 from branchline.components.branch_trainer.check_heads import check_heads
 from branchline.components.branch_trainer.export import ServedModel
-from branchline.components.branch_trainer.inputs import (
-    Input,
-    describe_inputs,
-    parse_batch,
-    read_once,
-)
+from branchline.components.branch_trainer.inputs import Input, describe_inputs
 from branchline.components.branch_trainer.losses import path_loss
-from branchline.components.branch_trainer.train import (
-    Scale,
-    _standardise,
-    survey_labels,
-    train,
-)
+from branchline.components.branch_trainer.read_rows import RowReader, Rows, Scale, padded, scales_of
+from branchline.components.branch_trainer.train import _labels_fn, train
 from branchline.components.route_validator.route_schema import RouteSchemas
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.transform.declared_schema import declared_schema

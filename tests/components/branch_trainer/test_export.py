@@ -16,8 +16,8 @@ from reference_routing import expected_route, problem_of
 
 from branchline.components.branch_trainer import default_model
 from branchline.components.branch_trainer.export import ServedModel
-from branchline.components.branch_trainer.inputs import describe_inputs, parse_batch
-from branchline.components.branch_trainer.train import Scale
+from branchline.components.branch_trainer.inputs import describe_inputs
+from branchline.components.branch_trainer.read_rows import RowReader, Scale, padded
 from branchline.schemas import Recipe
 
 TABLE = build.MIXED_TABLE
@@ -67,12 +67,13 @@ def untrained():
 
 
 def expected_predictions():
-    """Route → predictions of the training side for its transformed rows."""
+    """Route → predictions of the training side for its rows, read as the trainer does."""
     model, inputs = untrained()
+    reader = RowReader(TABLE, inputs, build.mixed().output)
     found = {}
     for route in TABLE.routes:
-        rows = tf.constant(build.mixed().rows[route.name])
-        features, _ = parse_batch(rows, route, inputs[route.name])
+        rows = tf.constant(build.mixed().routed[route.name])
+        features, _ = tf.nest.map_structure(padded, reader.parse(route.name, rows))
         logits = np.array(model(features, path=route.name)[route.name], np.float64)
         if route.task == "multiclass":
             powers = np.exp(logits)
