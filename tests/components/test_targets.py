@@ -60,11 +60,11 @@ RECORDS = [
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory):
-    """The transform's output, and route → its transformed rows as one file."""
+    """The transform's output, and route → its routed examples."""
     root = tmp_path_factory.mktemp("targets")
-    output, rows = build.transform(root / "t", TABLE, build.route_rows(TABLE, RECORDS))
-    files = {name: [build.write_rows(root / f"{name}.gz", of)] for name, of in rows.items()}
-    return output, rows, files
+    routed = build.route_rows(TABLE, RECORDS)
+    output, _ = build.transform(root / "t", TABLE, routed, materialize=False)
+    return output, routed
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,17 @@ def inputs(learnt):
 
 @pytest.fixture(scope="module")
 def batch(learnt, inputs):
-    return parse_batch(tf.constant(learnt[1]["many"]), MANY, inputs["many"])
+    features, labels = read(learnt, inputs, "many")
+    return tf.nest.map_structure(padded, features), labels
+
+
+def read(learnt, inputs, route):
+    """A route's features and labels, as the trainer reads them."""
+    return RowReader(TABLE, inputs, learnt[0]).parse(route, tf.constant(learnt[1][route]))
+
+
+def scales_of_many(labels):
+    return scales_of(Rows(3, labels, None, [], None), MANY)
 
 
 @pytest.fixture(scope="module")
@@ -143,34 +153,35 @@ def test_labels_have_their_shape_and_missing_ones_their_mark(batch):
         np.testing.assert_array_equal(labels[key], values)
 
 
-def test_the_label_of_an_ordinary_route_is_a_bare_tensor(learnt, inputs):
-    _, labels = parse_batch(tf.constant(learnt[1]["one"]), TABLE["one"], inputs["one"])
-    np.testing.assert_array_equal(labels, [5.0, 15.0])
+def test_the_losses_of_an_ordinary_route_get_a_bare_tensor(learnt, inputs):
+    _, labels = read(learnt, inputs, "one")
+    np.testing.assert_array_equal(labels["price"], [5.0, 15.0])
+    given = _labels_fn(TABLE["one"], {"price": Scale()})(labels)
+    np.testing.assert_array_equal(given, [[5.0], [15.0]])
 
 
-def test_every_regression_has_a_scale_of_its_own_over_the_labels_that_are_there(learnt):
-    found = survey_labels(learnt[2]["many"], MANY)
-    assert found.count == 3
+def test_every_regression_has_a_scale_of_its_own_over_the_labels_that_are_there(batch):
+    found = scales_of_many(batch[1])
     sizes = np.array([10, 20.5, 30, 40])
-    np.testing.assert_allclose(found.scales["sizes"], (sizes.mean(), sizes.std()))
-    np.testing.assert_allclose(found.scales["price"], (8, 1))
-    assert found.scales["mask"] == Scale()
+    np.testing.assert_allclose(found["sizes"], (sizes.mean(), sizes.std()))
+    np.testing.assert_allclose(found["price"], (8, 1))
+    assert found["mask"] == Scale()
 
 
-def test_a_target_that_no_row_has_is_named(tmp_path):
-    rows = [build.example({"many/labels.category_1": 1, "many/mask": [0, 0, 0, 0]})]
-    with pytest.raises(BranchlineError, match="1 examples of route 'many' in train has the label"):
-        survey_labels([build.write_rows(tmp_path / "a.gz", rows)], MANY)
+def test_a_target_that_no_row_has_is_named(batch):
+    labels = batch[1] | {"price": np.full(3, NAN, np.float32)}
+    with pytest.raises(BranchlineError, match="3 examples of route 'many' in train has the label"):
+        scales_of_many(labels)
 
 
 def softplus(values):
     return np.log1p(np.exp(-np.abs(values))) + np.maximum(values, 0)
 
 
-def test_the_loss_is_over_the_labels_that_are_there_and_no_others(batch, model, learnt):
+def test_the_loss_is_over_the_labels_that_are_there_and_no_others(batch, model):
     features, labels = batch
-    scales = survey_labels(learnt[2]["many"], MANY).scales
-    given = _standardise(labels, MANY, scales)
+    scales = scales_of_many(labels)
+    given = _labels_fn(MANY, scales)(labels)
     loss = path_loss(model, "many", (features, given), training=False)
     outputs = {
         head.label: np.array(model(features, path="many")[head.name], np.float64)
@@ -196,7 +207,7 @@ def test_the_loss_is_over_the_labels_that_are_there_and_no_others(batch, model, 
 
 def test_a_batch_without_a_label_leaves_its_head_without_gradient(batch, model):
     features, labels = tf.nest.map_structure(lambda rows: rows[1:2], batch)
-    labels = _standardise(labels, MANY, dict.fromkeys(TARGETS, Scale()))
+    labels = _labels_fn(MANY, dict.fromkeys(TARGETS, Scale()))(labels)
     (head,) = [head for head in model.heads_of("many") if head.label == "sizes"]
     weights = [variable.value for variable in head.trainable_variables]
     with tf.GradientTape() as tape:
@@ -313,29 +324,21 @@ def test_two_routes_train_the_heads_they_share(tmp_path):
             paths={n: Path(encoder=n, features=key) for n, key in paths.items()},
         )
 
+    numbers = np.arange(4)
+    bits = np.stack([numbers // 2, numbers % 2], axis=1)
+    given = {"p": numbers[:, None].astype(np.float32), "q": bits.astype(np.float32)}
     rows = {
-        name: [
-            {f"{name}/{key}": 1.0 * n if name == "p" else [1.0 * (n // 2), 1.0 * (n % 2)]}
-            | {f"{name}/bits": [n // 2, n % 2], f"{name}/digit": n}
-            for n in range(4)
-        ]
+        name: Rows(4, {"bits": bits, "digit": numbers}, {key: given[name]}, [], None)
         for name, key in paths.items()
-    }
-    files = {
-        name: [build.write_rows(tmp_path / f"{name}.gz", [build.example(row) for row in of])]
-        for name, of in rows.items()
     }
     shapes = {"value": (1,), "bits_in": (2,)}
     inputs = {name: {key: Input(shapes[key], "float32")} for name, key in paths.items()}
-    labels = {route.name: survey_labels(files[route.name], route) for route in routes}
-    model, _ = train(recipe, build_model, files, inputs, labels)
+    scales = {route.name: scales_of(rows[route.name], route) for route in routes}
+    model, _ = train(recipe, build_model, rows, inputs, scales, cache_dir="")
     for route in routes:
-        features, want = next(
-            iter(read_once(files[route.name], route, inputs[route.name], batch_size=4))
-        )
-        outputs = model(features, path=route.name)
-        np.testing.assert_array_equal(np.array(outputs["digit"]).argmax(-1), want["digit"])
-        np.testing.assert_array_equal(np.array(outputs["bits"]) > 0, want["bits"])
+        outputs = model(rows[route.name].features, path=route.name)
+        np.testing.assert_array_equal(np.array(outputs["digit"]).argmax(-1), numbers)
+        np.testing.assert_array_equal(np.array(outputs["bits"]) > 0, bits)
 
 
 @pytest.mark.parametrize(

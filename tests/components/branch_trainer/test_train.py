@@ -32,10 +32,14 @@ from branchline.schemas.training import OPTIMIZERS
 def rows_of(features, labels, files=(), parse_fn=None):
     """The rows of a route, in memory: feature or label → values by row."""
     columns = {key: np.asarray(values) for key, values in labels.items()}
-    held = None if features is None else {
-        key: values if isinstance(values, tf.RaggedTensor) else tf.constant(values)
-        for key, values in features.items()
-    }
+    held = (
+        None
+        if features is None
+        else {
+            key: values if isinstance(values, tf.RaggedTensor) else tf.constant(values)
+            for key, values in features.items()
+        }
+    )
     count = len(next(iter(columns.values())))
     return Rows(count, columns, held, list(files), parse_fn)
 
@@ -242,7 +246,10 @@ def test_a_batch_may_be_larger_than_the_epoch():
 def test_the_first_rows_come_once_and_in_order(tmp_path, in_memory):
     records = [{"x": [1.0 * i, 0.0], "w": ["a"] * (i % 3), "y": 1.0 * i} for i in range(7)]
     file = build.write_rows(tmp_path / "a.gz", map(build.example, records))
-    features = {"x": tf.constant([r["x"] for r in records]), "w": tf.ragged.constant([r["w"] for r in records], dtype=tf.string)}
+    features = {
+        "x": tf.constant([r["x"] for r in records]),
+        "w": tf.ragged.constant([r["w"] for r in records], dtype=tf.string),
+    }
     labels = {"y": np.arange(7, dtype=np.float32)}
     rows = rows_of(features if in_memory else None, labels, [file], parse_numbers)
     stream = first_batches(rows, take=5, batch_size=2, labels_fn=lambda of: of["y"])
