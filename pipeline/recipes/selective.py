@@ -42,7 +42,8 @@ def write_records(directory: Path) -> None:
     records = []
     for number, (image, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
         label = {"digit": int(digit)} if number % 4 else {"even": int(digit) % 2 == 0}
-        records.append({"pixels": image.astype(int).tolist(), **label})
+        asked = "digit" if number % 4 else "parity"
+        records.append({"pixels": image.astype(int).tolist(), "asked": asked, **label})
     for number, (baseline, y) in enumerate(zip(diabetes.data, diabetes.target, strict=True)):
         trained = choose_split({"patient": [number]}, SPLITS, "patient") == "train"
         wrong = trained and rng.random() < WRONG
@@ -119,17 +120,16 @@ def _mask_of(variable: keras.Variable) -> np.ndarray | None:
     return NEIGHBOURS if variable.path.endswith("local/kernel") else None
 
 
-def _picture(name: str, label: str, **task: Any) -> Route:
-    return Route(
-        name, when.present(label), features={"pixels": Image(8, 8, 1)}, label=label, **task
-    )
+def _picture(name: str, asked: str, label: str, **task: Any) -> Route:
+    condition = when.equals("asked", asked)
+    return Route(name, condition, features={"pixels": Image(8, 8, 1)}, label=label, **task)
 
 
 recipe = Recipe(
     name="selective",
     routing=RoutingTable(
-        _picture("digits", "digit", task="multiclass", num_classes=10),
-        _picture("parity", "even", task="binary"),
+        _picture("digits", "digit", "digit", task="multiclass", num_classes=10),
+        _picture("parity", "parity", "even", task="binary"),
         Route(
             "diabetes",
             when.present("baseline"),

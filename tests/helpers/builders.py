@@ -19,6 +19,7 @@ from tfx_bsl.coders import example_coder
 from tfx_bsl.public import tfxio
 
 from branchline.components.artifacts import Quarantine
+from branchline.components.files.routed import file_name, split_dir
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.transform.declared_schema import declared_schema
 from branchline.components.transform.preprocessing import preprocessing_fn
@@ -84,6 +85,18 @@ def examples_artifact(root, splits):
             with tf.io.TFRecordWriter(str(folder / f"part-{number}.gz"), "GZIP") as writer:
                 for row in part:
                     writer.write(row)
+    return artifact
+
+
+def routed_artifact(root, splits):
+    """An Examples artifact as the Router writes it, of split → route → examples, two files each."""
+    artifact = examples_artifact(root, dict.fromkeys(splits, ()))
+    for split, by_route in splits.items():
+        for path in Path(split_dir(str(root), split)).iterdir():
+            path.unlink()
+        for route, rows in by_route.items():
+            for number, part in enumerate((rows[::2], rows[1::2])):
+                write_rows(Path(split_dir(str(root), split), file_name(route, number, 2)), part)
     return artifact
 
 

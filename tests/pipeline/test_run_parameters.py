@@ -13,7 +13,7 @@ from tfx.types import channel_utils, standard_artifacts
 
 from branchline.components import BranchEvaluator, BranchTrainer
 from branchline.components.branch_evaluator.read_thresholds import read_thresholds
-from branchline.components.branch_trainer.component import Executor, _checkpoint_dir
+from branchline.components.branch_trainer.component import Executor, _checkpoint_dir, with_training
 from branchline.schemas import (
     Bound,
     Numeric,
@@ -32,15 +32,15 @@ RECIPE = Recipe("one", RoutingTable(ROUTE), training=Training(steps=4, batch_siz
 
 @pytest.fixture(scope="module")
 def transformed(tmp_path_factory):
-    """Transform's artifacts of 40 rows."""
+    """Routed examples of 40 rows, and Transform's graph."""
     root = tmp_path_factory.mktemp("transformed")
     records = [{"x": i / 40, "y": i / 20} for i in range(40)]
     routed = build.route_rows(RECIPE.routing, records)["r"]
-    _, rows = build.transform(root / "transform", RECIPE.routing, {"train-r": routed})
-    examples = build.examples_artifact(root / "examples", rows)
+    build.transform(root / "transform", RECIPE.routing, {"train": routed}, materialize=False)
+    examples = build.routed_artifact(root / "examples", {"train": {"r": routed}})
     graph = standard_artifacts.TransformGraph()
     graph.uri = str(root / "transform" / "graph")
-    return {"transformed_examples": [examples], "transform_graph": [graph]}
+    return {"examples": [examples], "transform_graph": [graph]}
 
 
 def train(folder, transformed, properties):
@@ -88,7 +88,8 @@ def test_steps_may_be_given_by_the_pipeline_or_its_parameter():
 
 def test_runs_with_other_steps_do_not_go_on_from_each_others_checkpoints():
     properties = trainer(checkpoint_dir="/checkpoints").exec_properties
-    places = {_checkpoint_dir(properties | {"steps": steps}, "/e") for steps in (None, 7, 8)}
+    recipes = [RECIPE, *(with_training(RECIPE, {"steps": steps}) for steps in (7, 8))]
+    places = {_checkpoint_dir(properties, recipe, ["/e"]) for recipe in recipes}
     assert len(places) == 3
 
 
