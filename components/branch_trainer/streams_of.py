@@ -84,8 +84,8 @@ def first_batches(
     """Streams a route's first rows once, in order, as a dataset of (features, labels)."""
     if rows.features is not None:
         columns = tf.nest.map_structure(lambda column: column[:take], rows.features)
-        labels = {key: column[:take] for key, column in rows.labels.items()}
-        batches = tf.data.Dataset.from_tensor_slices((columns, labels)).batch(batch_size)
+        slices: Any = (columns, {key: column[:take] for key, column in rows.labels.items()})
+        batches = tf.data.Dataset.from_tensor_slices(slices).batch(batch_size)
     else:
         batches = serialized_rows(rows.files).take(take).batch(batch_size).map(rows.parse_fn)
 

@@ -23,8 +23,10 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from branchline.components.branch_trainer.default_model import build_model
-from branchline.components.branch_trainer.inputs import describe_inputs, read_once
-from branchline.components.branch_trainer.train import survey_labels, train
+from branchline.components.branch_trainer.inputs import describe_inputs
+from branchline.components.branch_trainer.read_rows import RowReader, Rows, padded, scales_of
+from branchline.components.branch_trainer.train import train
+from branchline.components.files.routed import route_files
 from branchline.pipeline.load_recipe import load_recipe
 from branchline.schemas import Recipe, RoutingTable, Training
 
@@ -34,33 +36,36 @@ def newest(pattern: str) -> str:
     return max(glob.glob(pattern), key=lambda path: int(Path(path).name))
 
 
-def files_of(run: Path, split: str, recipe: Recipe) -> dict[str, list[str]]:
-    """Lists the transformed examples of every route."""
-    examples = newest(f"{run}/pipeline/Transform/transformed_examples/*")
-    return {name: glob.glob(f"{examples}/Split-{split}-{name}/*") for name in recipe.routing.names}
+def rows_of(run: Path, reader: RowReader, split: str, names) -> dict[str, Rows]:
+    """Reads the routed examples of routes, as BranchTrainer does."""
+    examples = newest(f"{run}/pipeline/Router/routed_examples/*")
+    return {
+        name: reader.read(name, route_files([examples], split, name), 1 << 32) for name in names
+    }
 
 
-def score(recipe: Recipe, run: Path, transform: tft.TFTransformOutput) -> tuple[dict, dict]:
+def score(
+    recipe: Recipe, run: Path, of_run: Recipe, transform: tft.TFTransformOutput
+) -> tuple[dict, dict]:
     """Trains the recipe's model, and gives every route's steps and its figure on eval rows."""
-    files, inputs = files_of(run, "train", recipe), describe_inputs(recipe, transform, False)
-    labels = {name: survey_labels(files[name], recipe.routing[name]) for name in files}
-    model, summary = train(recipe, build_model, files, inputs, labels)
+    names, inputs = recipe.routing.names, describe_inputs(of_run, transform, False)
+    reader = RowReader(of_run.routing, inputs, transform)
+    inputs = {name: inputs[name] for name in names}
+    rows = rows_of(run, reader, "train", names)
+    scales = {name: scales_of(rows[name], recipe.routing[name]) for name in names}
+    model, summary = train(recipe, build_model, rows, inputs, scales, cache_dir="")
     figures = {}
-    for route in recipe.routing.routes:
-        name = route.name
-        predicted, wanted = [], []
-        for features, label in read_once(
-            files_of(run, "eval", recipe)[name], route, inputs[name], batch_size=1024
-        ):
-            predicted.append(model(features, path=name, training=False)[name].numpy())
-            wanted.append(label.numpy())
-        logits, label = np.concatenate(predicted), np.concatenate(wanted)
+    for name, held_back in rows_of(run, reader, "eval", names).items():
+        route = recipe.routing[name]
+        features = tf.nest.map_structure(padded, held_back.features)
+        logits = model(features, path=name, training=False)[name].numpy()
+        label = held_back.labels[route.label].numpy()
         if route.task == "binary":
             figures[name] = float(sklearn.metrics.roc_auc_score(label, logits[:, 0]))
         elif route.task == "multiclass":
             figures[name] = float(np.mean(logits.argmax(axis=1) == label))
         else:
-            scale = labels[name].scales[route.label]
+            scale = scales[name][route.label]
             error = logits[:, 0] * scale.std + scale.mean - label
             figures[name] = float(np.sqrt(np.mean(np.square(error))))
     keras.backend.clear_session()
@@ -97,10 +102,11 @@ def main() -> None:
     for seed in range(arguments.seeds):
         training = dataclasses.replace(recipe.training, seed=seed)
         seeded = dataclasses.replace(recipe, training=training)
-        steps, together = score(seeded, arguments.run, transform)
+        steps, together = score(seeded, arguments.run, recipe, transform)
         for name in figures:
             figures[name]["together"].append(together[name])
-            _, by_itself = score(alone(seeded, name, steps[name]), arguments.run, transform)
+            own = alone(seeded, name, steps[name])
+            _, by_itself = score(own, arguments.run, recipe, transform)
             figures[name]["alone"].append(by_itself[name])
     print(f"{'route':<16}{'together':>20}{'alone':>20}   mean ± standard deviation")
     for name, kinds in figures.items():

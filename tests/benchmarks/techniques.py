@@ -22,11 +22,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
-from branches import files_of, newest
+from branches import newest, rows_of
 
 from branchline.components.branch_trainer.check_heads import head_of
-from branchline.components.branch_trainer.inputs import describe_inputs, read_once
-from branchline.components.branch_trainer.train import survey_labels, train
+from branchline.components.branch_trainer.inputs import describe_inputs
+from branchline.components.branch_trainer.read_rows import RowReader, padded, scales_of
+from branchline.components.branch_trainer.train import train
 from branchline.pipeline.load_recipe import load_recipe
 from branchline.schemas import Alternate, Recipe
 
@@ -64,8 +65,9 @@ def figures(variant: Variant, run: Path, seed: int) -> dict[str, float]:
     recipe = dataclasses.replace(recipe, training=training)
     transform = tft.TFTransformOutput(newest(f"{run}/pipeline/Transform/transform_graph/*"))
     inputs = describe_inputs(recipe, transform, False)
-    files = files_of(run, "train", recipe)
-    labels = {name: survey_labels(files[name], recipe.routing[name]) for name in files}
+    reader = RowReader(recipe.routing, inputs, transform)
+    rows = rows_of(run, reader, "train", recipe.routing.names)
+    scales = {name: scales_of(rows[name], recipe.routing[name]) for name in rows}
 
     def configure(recipe: Recipe, model: Any, options: dict) -> dict:
         options = configure_of(module)(recipe, model, options)
@@ -75,18 +77,25 @@ def figures(variant: Variant, run: Path, seed: int) -> dict[str, float]:
         }
         return {**options, "settings": {**options["settings"], **changed}}
 
-    model, _ = train(recipe, module.build_model, files, inputs, labels, configure_trainer=configure)
+    model, _ = train(
+        recipe,
+        module.build_model,
+        rows,
+        inputs,
+        scales,
+        cache_dir="",
+        configure_trainer=configure,
+    )
     route = recipe.routing[variant.route]
-    files = files_of(run, "eval", recipe)[route.name]
-    (batch,) = read_once(files, route, inputs[route.name], batch_size=100_000)
-    outputs = model(batch[0], path=route.name, training=False)
+    held_back = rows_of(run, reader, "eval", [route.name])[route.name]
+    features = tf.nest.map_structure(padded, held_back.features)
+    outputs = model(features, path=route.name, training=False)
     found = {}
     for key, target in route.labels.items():
         output = outputs[head_of(model, route, key).name].numpy()
-        wanted = batch[1] if route.label else batch[1][key]
-        wanted = np.reshape(wanted, [len(output), -1])
+        wanted = np.reshape(held_back.labels[key], [len(output), -1])
         if target.task == "regression":
-            scale = labels[route.name].scales[key]
+            scale = scales[route.name][key]
             error = np.reshape(output * scale.std + scale.mean, wanted.shape) - wanted
             found[key] = float(np.sqrt(np.mean(np.square(error))))
         else:

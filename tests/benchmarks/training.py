@@ -35,8 +35,8 @@ from branchline.components.branch_trainer import (
     Trainer,
 )
 from branchline.components.branch_trainer.gate import hardest
-from branchline.components.branch_trainer.inputs import Input, read_shuffled
-from branchline.schemas import Ids, Numeric, Route, when
+from branchline.components.branch_trainer.read_rows import Rows, serialized_rows
+from branchline.components.branch_trainer.streams_of import shuffled_batches
 
 BATCH = 256
 STEPS = 1000
@@ -106,24 +106,25 @@ def from_tfrecords():
         file = os.path.join(directory, f"{path}.gz")
         with tf.io.TFRecordWriter(file, options="GZIP") as writer:
             for row, label in zip(features, labels, strict=True):
-                writer.write(_example(path, row, label))
-        kind = Numeric(shape=(10,)) if path == "vector" else Ids(100)
-        route = Route(path, when.present("x"), features={"x": kind}, label="y", task="regression")
-        inputs = {"x": Input((features.shape[1],), features.dtype.name)}
-        streams[path] = read_shuffled(
-            [file],
-            route,
-            inputs,
+                writer.write(_example(row, label))
+        specs = {"x": tf.io.FixedLenFeature([features.shape[1]], features.dtype)}
+        specs["y"] = tf.io.FixedLenFeature([1], tf.float32)
+        (serialized,) = serialized_rows([file]).batch(NUM_BATCHES * BATCH)
+        parsed = tf.io.parse_example(serialized, specs)
+        rows = Rows(len(parsed["y"]), {"y": parsed["y"]}, {"x": parsed["x"]}, [file], None)
+        streams[path] = shuffled_batches(
+            rows,
+            skip=0,
             batch_size=BATCH,
             seed=0,
-            count=NUM_BATCHES * BATCH,
-            labels_fn=lambda y: y[:, None],
+            labels_fn=lambda labels: labels["y"],
+            cache_file="",
         ).prefetch(4)
     model = make_model(streams, **{path: {"features": "x"} for path in streams})
     return run_trainer(model, streams)
 
 
-def _example(path, row, label):
+def _example(row, label):
     is_float = row.dtype == np.float32
     values = (
         tf.train.Feature(float_list=tf.train.FloatList(value=row))
@@ -131,7 +132,7 @@ def _example(path, row, label):
         else tf.train.Feature(int64_list=tf.train.Int64List(value=row))
     )
     y = tf.train.Feature(float_list=tf.train.FloatList(value=label))
-    feature = {f"{path}/x": values, f"{path}/y": y}
+    feature = {"x": values, "y": y}
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import builders as build
@@ -294,10 +295,11 @@ def test_compressed_and_plain_files_are_told_by_name_and_then_by_the_artifact(
 
 def test_what_is_not_an_example_is_told_with_what_came(tmp_path):
     examples = build.examples_artifact(tmp_path / "examples", {"train": []})
-    examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_PROTO)
+    formats: Any = example_gen_pb2
+    examples_utils.set_payload_format(examples, formats.FORMAT_PROTO)
     with pytest.raises(BranchlineError, match="format FORMAT_PROTO, expected FORMAT_TF_EXAMPLE"):
         run_on(tmp_path, [examples])
-    examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+    examples_utils.set_payload_format(examples, formats.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(examples, "parquet")
     with pytest.raises(BranchlineError, match="the format 'parquet', expected TFRecords"):
         run_on(tmp_path, [examples])
