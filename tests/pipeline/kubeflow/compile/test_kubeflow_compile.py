@@ -302,7 +302,7 @@ def test_a_pipeline_of_many_routes_fits_into_arguments(compile_, own_recipe):
         return unpack(argument_of(arguments[step], "--packed_parameters"))
 
     assert len(json.loads(packed("Router")["routing"])["routes"]) == 24
-    for step in ("Router", "StatisticsGen"):
+    for step in ("Router", "RouteStatistics"):
         assert not packed(step).keys() & tasks_of(spec)[step]["inputs"]["parameters"].keys()
         assert not packed(step).keys() & spec["components"][step]["inputDefinitions"]["parameters"]
     with pytest.raises(RecipeError, match="expected one of the routes route0"):
