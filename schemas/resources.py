@@ -13,7 +13,7 @@ STEPS = (
     "DataFingerprint",
     "MixedExampleGen",
     "Router",
-    "StatisticsGen",
+    "RouteStatistics",
     "ImportSchemaGen",
     "RouteValidator",
     "Transform",

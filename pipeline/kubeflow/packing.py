@@ -3,8 +3,8 @@
 Linux has 128 KiB for an argument (MAX_ARG_STRLEN, https://man7.org/linux/man-pages/man2/execve.2.html).
 Kubeflow Pipelines puts all inputs of a step into one, and all tasks of a pipeline with all their
 settings into one of the container that starts a run (`--component` in backend/src/v2/compiler/
-argocompiler/dag.go). A schema has every feature once per route that lacks it, and many steps get
-the routes; packed, such text is 20 to 50 times shorter.
+argocompiler/dag.go). Seven steps get the routing table; packed, it is 13 times shorter or more:
+with 300 routes of 7 keys each, none shared, the longest argument is the schema's, of 14 KB.
 """
 
 import base64

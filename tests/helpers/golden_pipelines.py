@@ -4,7 +4,6 @@
 committing it.
 """
 
-import json
 import re
 import sys
 import tempfile
@@ -56,12 +55,7 @@ def compile_yaml(arguments: list[str]) -> str:
         text = path.read_text()
     for pattern, replacement in _VARIES:
         text = pattern.sub(replacement, text)
-    documents = list(yaml.safe_load_all(text))
-    statistics = documents[0]["root"]["dag"]["tasks"]["StatisticsGen"]["inputs"]["parameters"]
-    constant = statistics["stats_options_json"]["runtimeValue"]
-    options = json.loads(constant["constant"])  # of TFDV, whose releases have other fields
-    constant["constant"] = json.dumps({k: v for k, v in options.items() if v is not None})
-    return yaml.safe_dump_all(documents, sort_keys=True, width=1000)
+    return yaml.safe_dump_all(yaml.safe_load_all(text), sort_keys=True, width=1000)
 
 
 if __name__ == "__main__":

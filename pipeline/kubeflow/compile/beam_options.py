@@ -6,7 +6,7 @@ from branchline.pipeline.local import BEAM_ARGS
 from branchline.schemas import RecipeError
 
 # The steps that run a Beam pipeline: with a distributed runner, its workers read their artifacts.
-BEAM_STEPS = ("MixedExampleGen", "Router", "StatisticsGen", "Transform", "BranchEvaluator")
+BEAM_STEPS = ("MixedExampleGen", "Router", "RouteStatistics", "Transform", "BranchEvaluator")
 
 _RUNNERS = {
     "flink": ("FlinkRunner", ("flink_master",)),

@@ -21,24 +21,36 @@ from branchline.schemas.resources import STEPS
 
 REPO = Path(__file__).parents[4]
 MANY_ROUTES = """
-from branchline.schemas import Numeric, Recipe, Route, RoutingTable, when
+from branchline.schemas import Categorical, Numeric, Recipe, Route, RoutingTable, when
+
+names = [f"route{i}" for i in range(%(routes)d)]
+
+
+def key(name, route):
+    return f"{name}_{route}" if %(distinct)r else name
+
 
 recipe = Recipe(
     name="many",
     routing=RoutingTable(
         *[
             Route(
-                f"route{i}",
-                when.present(f"x{i}_0"),
-                features={f"x{i}_{k}": Numeric() for k in range(8)},
-                label=f"label{i}",
-                task="regression",
+                name,
+                when.equals("kind", name),
+                features={
+                    **{key(f"number{k}", name): Numeric() for k in range(5)},
+                    key("category", name): Categorical(),
+                },
+                label=key("label", name),
+                task="binary",
             )
-            for i in range(24)
+            for name in names
         ]
     ),
+    thresholds={name: {"auc": 0.5} for name in names},
 )
 """
+LONGEST_ARGUMENT = 128 * 1024  # bytes, of Linux
 
 
 def argument_of(arguments, name):
@@ -290,25 +302,37 @@ def test_settings_come_through_a_containers_command_as_they_are(compile_, own_re
     assert routing.routes[0].condition == when.equals("p", r"$$ $(LEVEL) \$$ {{x}} {{{")
 
 
-def test_a_pipeline_of_many_routes_fits_into_arguments(compile_, own_recipe):
-    """Linux has 128 KiB for one; Kubeflow starts a run with all tasks and their settings in one."""
-    own_recipe.write_text(MANY_ROUTES)
+@pytest.mark.parametrize("distinct", [False, True], ids=["same keys", "keys of their own"])
+@pytest.mark.parametrize("routes", [16, 100, 300])
+def test_a_pipeline_of_many_routes_fits_into_arguments(compile_, own_recipe, routes, distinct):
+    """Kubeflow starts a run with all tasks and their settings in one, a step with its inputs."""
+    own_recipe.write_text(MANY_ROUTES % {"routes": routes, "distinct": distinct})
+    spec, *_ = compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    for text in [
+        json.dumps(spec["root"]),
+        *(json.dumps(task["inputs"]) + json.dumps(parameters) for task in tasks_of(spec).values()),
+        *(argument for step in STEPS for argument in container_of(spec, step)["args"]),
+    ]:
+        assert len(text.encode()) < LONGEST_ARGUMENT
+
+
+def test_packed_settings_are_what_the_steps_get(compile_, own_recipe):
+    own_recipe.write_text(MANY_ROUTES % {"routes": 100, "distinct": True})
     spec, *_ = compile_(IMAGE, ROOT, f"--recipe={own_recipe}")
     arguments = {step: container_of(spec, step)["args"] for step in spec["components"]}
-    texts = [json.dumps(spec["root"]), *(a for given in arguments.values() for a in given)]
-    assert max(len(text) for text in texts) < 128 * 1024
 
     def packed(step):
         return unpack(argument_of(arguments[step], "--packed_parameters"))
 
-    assert len(json.loads(packed("Router")["routing"])["routes"]) == 24
-    for step in ("Router", "StatisticsGen"):
+    assert len(json.loads(packed("Router")["routing"])["routes"]) == 100
+    for step in ("Router", "RouteStatistics"):
         assert not packed(step).keys() & tasks_of(spec)[step]["inputs"]["parameters"].keys()
         assert not packed(step).keys() & spec["components"][step]["inputDefinitions"]["parameters"]
     with pytest.raises(RecipeError, match="expected one of the routes route0"):
         check_values({"thresholds": '{"b": {"auc": 1}}'}, spec)
     carried = json.loads(argument_of(arguments["ImportSchemaGen"], "--carried_file"))
-    assert unpack(carried["packed"]).count("feature {") == 24 * 9 + 1
+    assert unpack(carried["packed"]).count("feature {") == 100 * 7 + 1  # and `_route`
 
 
 def test_the_command_says_what_it_wrote(tmp_path):

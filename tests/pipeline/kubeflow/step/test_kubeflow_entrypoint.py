@@ -183,7 +183,8 @@ def test_a_failing_step_ends_with_its_cause(tmp_path):
     assert ran.returncode == 1
     assert "Traceback" in ran.stderr
     last = ran.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"branchline: {REPORT} failed: JSONDecodeError: ")
+    assert last.startswith(f"branchline: {REPORT} failed: ")
+    assert "/evaluation/evaluation.json: got no JSON: Expecting property name" in last
     assert not output_file.exists()
 
 

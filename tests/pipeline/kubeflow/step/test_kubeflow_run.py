@@ -153,9 +153,8 @@ def pushed_models(server: S3Server, recipe: str) -> list[str]:
     return sorted(f"minio://{server.bucket}/{f}" for f in folders)
 
 
-def rows_of(split: Path) -> list[bytes]:
-    files = sorted(map(str, split.iterdir()))
-    dataset = tf.data.TFRecordDataset(files, compression_type="GZIP")
+def rows_of(file: Path) -> list[bytes]:
+    dataset = tf.data.TFRecordDataset(str(file), compression_type="GZIP")
     return list(dataset.as_numpy_iterator())  # pyright: ignore[reportReturnType]
 
 
@@ -187,7 +186,7 @@ def test_metrics_and_predictions_are_those_of_a_local_run(first, local_run, fetc
 
     (version,) = output.glob("serving/mixed/*")
     (local,) = output.glob("pipeline/Router/routed_examples/*")
-    rows = [row for split in sorted(local.glob("Split-eval-*")) for row in rows_of(split)[:9]]
+    rows = [row for file in sorted(local.glob("Split-eval/*")) for row in rows_of(file)[:9]]
     here, there = predict(version, rows), predict(pushed, rows)
     assert here["route"].tolist() == there["route"].tolist() and len(set(here["route"])) == 4
     for name in here.keys() - {"route"}:
@@ -199,10 +198,11 @@ def test_examples_are_those_of_a_local_run_to_the_byte(first, local_run, fetch):
     assert process.wait(900) == 0, (output / "said").read_text()
     (local,) = output.glob("pipeline/Router/routed_examples/*")
     routed = fetch(first.artifact("Router", "routed_examples")["uri"])
-    splits = sorted(folder.name for folder in local.glob("Split-*"))
-    assert splits == sorted(folder.name for folder in routed.glob("Split-*")) and len(splits) == 8
-    for split in splits:
-        assert rows_of(routed / split) == rows_of(local / split), split
+    files = sorted(file.relative_to(local) for file in local.glob("Split-*/*"))
+    assert files == sorted(file.relative_to(routed) for file in routed.glob("Split-*/*"))
+    assert len(files) == 8  # of four routes in two splits
+    for file in files:
+        assert rows_of(routed / file) == rows_of(local / file), file
 
 
 def test_a_second_run_compares_with_the_first_ones_model(first, second, fetch):
