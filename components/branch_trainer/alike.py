@@ -103,7 +103,7 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
     """Replaces names of layers where Keras's configurations have them, and nowhere else."""
     if isinstance(value, dict):
         return {
-            names.get(key, key): names.get(each, each)
+            _renamed_key(key, names): names.get(each, each)
             if key == "name" and isinstance(each, str)
             else _renamed(each, names)
             for key, each in value.items()
@@ -115,10 +115,15 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
     return value
 
 
+def _renamed_key(key: str, names: dict[str, str]) -> str:
+    """Renames a feature's key, which stands for the layer of its input."""
+    return names.get(key.replace("/", "_"), key)
+
+
 def _keys(names: dict[str, str], features: Any) -> Iterator[str]:
     if isinstance(features, dict):
         for key in sorted(features):
-            yield str(names.get(key.replace("/", "_"), key))
+            yield _renamed_key(key, names)
             yield from _keys(names, features[key])
 
 
