@@ -18,7 +18,7 @@ def names_of(kind):
 
 
 def start(results, *args, **variables):
-    root = PROGRAM.parent.parent
+    root = PROGRAM.parents[2]
     environment = os.environ | {"PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "3"} | variables
     return subprocess.Popen(
         [sys.executable, PROGRAM, results, *args],
