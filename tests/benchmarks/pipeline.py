@@ -39,7 +39,7 @@ COUNTERPARTS = {
         ("MixedExampleGen", "Router"),
         ("ImportExampleGen",),
     ),
-    "statistics (TFX's own)": (("StatisticsGen",), ("StatisticsGen",)),
+    "statistics": (("RouteStatistics",), ("StatisticsGen",)),
     "validate examples": (("RouteValidator",), ("ExampleValidator",)),
     "transform (TFX's own, our function)": (("Transform",), ("Transform",)),
     "train": (("BranchTrainer",), ("Trainer",)),

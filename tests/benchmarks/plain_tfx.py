@@ -198,7 +198,13 @@ def create_pipeline(routed, schema_file, csv_dir, output):
     """The pipeline, as branchline.pipeline.graph's."""
     names = [f"{split}-{route.name}" for split in ("train", "eval") for route in ROUTES]
     train = names[: len(ROUTES)]
-    parts = [example_gen_pb2.Input.Split(name=n, pattern=f"Split-{n}/*") for n in names]
+    parts = [
+        example_gen_pb2.Input.Split(
+            name=f"{split}-{route.name}", pattern=f"Split-{split}/{route.name}-?????-of-?????.gz"
+        )
+        for split in ("train", "eval")
+        for route in ROUTES
+    ]
     csv_gen = CsvExampleGen(input_base=csv_dir)
     example_gen = ImportExampleGen(
         input_base=routed, input_config=example_gen_pb2.Input(splits=parts)
