@@ -15,7 +15,7 @@ from branchline.components.branch_trainer.embedding import Embedding
 from branchline.components.branch_trainer.inputs import Input
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.parts import Head, Path, Switch
-from branchline.schemas import Categorical, Ids, Image, Recipe, Route, Target, Text
+from branchline.schemas import BranchlineError, Categorical, Ids, Image, Recipe, Route, Target, Text
 from branchline.schemas.targets import LOSSES
 
 WIDTH = 64
@@ -122,7 +122,13 @@ def _encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> k
 
 def _rows(spec: Input) -> int:
     """How many rows an embedding gets: a few numbers only, so that branches are often alike."""
-    size = spec.vocabulary_size or 1
+    size = spec.vocabulary_size
+    if size is None:
+        raise BranchlineError(
+            f"the output {spec.output!r} of the preprocessing holds a vocabulary's indices, and the "
+            "default model does not know how many there are: give a recipe file with a build_model "
+            "of its own, or use the default preprocessing"
+        )
     step = max(8, 1 << max(0, size.bit_length() - 3))  # at most a quarter more than needed
     return -(-size // step) * step
 

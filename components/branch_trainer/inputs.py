@@ -89,8 +89,13 @@ def _own_inputs(route: Route, table: RoutingTable, outputs: dict[str, Any]) -> d
     inputs = {}
     for key, name in chosen.items():
         spec = outputs[name]
-        fixed = isinstance(spec, tf.io.FixedLenFeature)
-        shape = (tuple(tf.TensorShape(spec.shape).as_list()) or (1,)) if fixed else (None,)
+        kind = route.features.get(key)
+        if isinstance(spec, tf.io.FixedLenFeature):
+            shape = tuple(tf.TensorShape(spec.shape).as_list()) or (1,)
+        elif kind is None or kind.num_values is None or isinstance(kind, Text):
+            shape = (None,)
+        else:  # sparse, because other routes lack it
+            shape = getattr(kind, "shape", (kind.num_values,)) or (1,)
         inputs[key] = Input(shape, tf.as_dtype(spec.dtype).name, output=name)
     return inputs
 
