@@ -125,9 +125,9 @@ def _rows(spec: Input) -> int:
     size = spec.vocabulary_size
     if size is None:
         raise BranchlineError(
-            f"the output {spec.output!r} of the preprocessing holds a vocabulary's indices, and the "
-            "default model does not know how many there are: give a recipe file with a build_model "
-            "of its own, or use the default preprocessing"
+            f"the output {spec.output!r} of the preprocessing holds indices into a vocabulary of "
+            "unknown size: give a recipe file with a build_model of its own, or use the default "
+            "preprocessing"
         )
     step = max(8, 1 << max(0, size.bit_length() - 3))  # at most a quarter more than needed
     return -(-size // step) * step

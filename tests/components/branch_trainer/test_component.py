@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from typing import Any
 
 import builders as build
 import numpy as np
@@ -128,7 +129,7 @@ def test_training_goes_on_from_a_base_model(tmp_path, learnt):
 
 def test_a_base_model_of_another_shape_is_refused_in_one_line(tmp_path, learnt):
     base = build.empty_artifact(standard_artifacts.Model, tmp_path / "base")
-    module = tf.Module()
+    module: Any = tf.Module()
     module.weights = [tf.Variable([1.0, 2.0])]
     tf.saved_model.save(module, str(tmp_path / "base" / "Format-Serving"))
     with pytest.raises(BranchlineError, match="its weights are not those of this model"):
