@@ -117,7 +117,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tf.Tensor | np.ndarray):
         raise TypeError("a trace takes tensors and arrays for constants")
     if isinstance(value, _FUNCTIONS):
-        function = getattr(value, "__func__", value)
+        function: Any = getattr(value, "__func__", value)
         ours = isinstance(function, types.FunctionType) and function.__closure__ is None
         if ours and function.__module__.startswith("keras.src."):
             return f"{function.__module__}.{function.__qualname__}"
