@@ -9,16 +9,15 @@ and settings, in turn, each in a process of its own.
 
 import argparse
 import csv
-import importlib.metadata
 import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from measured import component_seconds, spread, where_measured
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -110,22 +109,6 @@ def run(command):
     return done.stdout
 
 
-def component_seconds(metadata):
-    """Component → seconds of its execution."""
-    from ml_metadata.metadata_store import metadata_store
-    from ml_metadata.proto import metadata_store_pb2
-
-    config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = str(metadata)
-    store = metadata_store.MetadataStore(config)
-    taken = {}
-    for execution in store.get_executions():
-        (node,) = [c for c in store.get_contexts_by_execution(execution.id) if c.type == "node"]
-        milliseconds = execution.last_update_time_since_epoch - execution.create_time_since_epoch
-        taken[node.name.partition(".")[2]] = milliseconds / 1000
-    return taken
-
-
 def write_csv(records, folder):
     """Writes JSONL records as CSV: lists in columns of their own, no line breaks in texts."""
     rows = []
@@ -162,28 +145,20 @@ def summarise(rounds):
         for each in rounds
     ]
     groups = {name: [each[name] for each in rounds] for name in rounds[0]} | {"ratios": ratios}
-    packages = ("branchline", "tfx", "tensorflow", "apache-beam", "keras")
-    return {
-        "machine": {"cpus": os.cpu_count(), "machine": platform.machine()},
-        "versions": {"python": platform.python_version()}
-        | {package: importlib.metadata.version(package) for package in packages},
-        "repeats": len(rounds),
-        "load": os.getloadavg(),
-    } | {
-        group: {name: spread([each[name] for each in measured]) for name in measured[0]}
-        for group, measured in groups.items()
-    }
+    return (
+        where_measured()
+        | {"repeats": len(rounds)}
+        | {
+            group: {name: spread([each[name] for each in measured]) for name in measured[0]}
+            for group, measured in groups.items()
+        }
+    )
 
 
 def total_ratio(measured, left_out):
     """All of ours over all of TFX's but one of its two ways to ingest."""
     theirs = sum(measured["tfx"].values()) - measured["tfx"][left_out]
     return sum(measured["ours"].values()) / theirs
-
-
-def spread(values):
-    """Median, least and greatest."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def show(figures):

@@ -10,17 +10,16 @@ machine, and the peak memory of the process.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from measured import component_seconds, spread, where_measured
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 RUN_LOCAL = Path(__file__).parents[2] / "run_local.py"
@@ -79,15 +78,7 @@ def main():
     }
     show(figures)
     if arguments.output:
-        packages = ("branchline", "tfx", "tensorflow", "apache-beam", "keras")
-        versions = {package: importlib.metadata.version(package) for package in packages}
-        written = {
-            "machine": {"cpus": os.cpu_count(), "machine": platform.machine()},
-            "versions": versions | {"python": platform.python_version()},
-            "load": os.getloadavg(),
-            "arguments": vars(arguments),
-            "routes": figures,
-        }
+        written = where_measured() | {"arguments": vars(arguments), "routes": figures}
         Path(arguments.output).write_text(json.dumps(written, indent=1) + "\n")
 
 
@@ -145,27 +136,6 @@ def run(command, log):
         "processor": used.ru_utime + used.ru_stime,
         "memory: GB": used.ru_maxrss / 1e6,
     }
-
-
-def component_seconds(metadata):
-    """Component → seconds of its execution."""
-    from ml_metadata.metadata_store import metadata_store
-    from ml_metadata.proto import metadata_store_pb2
-
-    config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = str(metadata)
-    store = metadata_store.MetadataStore(config)
-    taken = {}
-    for execution in store.get_executions():
-        (node,) = [c for c in store.get_contexts_by_execution(execution.id) if c.type == "node"]
-        milliseconds = execution.last_update_time_since_epoch - execution.create_time_since_epoch
-        taken[node.name.partition(".")[2]] = milliseconds / 1000
-    return taken
-
-
-def spread(values):
-    """Median, least and greatest."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def show(figures):
