@@ -6,6 +6,9 @@ to their classes, because TFX's entrypoint there imports a type by its name.
 
 from tfx.types.artifact import Artifact
 
+# Custom property of a Model, a JSON list: the routes that had too few rows to be trained.
+UNTRAINED = "untrained"
+
 
 class Quarantine(Artifact):
     """Records that were set aside: `records-*.jsonl.gz` and `counts.json`.

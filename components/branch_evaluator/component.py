@@ -1,5 +1,6 @@
 """BranchEvaluator as a TFX component: artifacts in, evaluation and blessing out."""
 
+import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils, path_utils, proto_utils
 
+from branchline.components.artifacts import UNTRAINED
 from branchline.components.baseline_finder.find_baseline import ABSENT, COPIED_FROM
 from branchline.components.branch_evaluator.evaluate_routes import evaluate_routes
 from branchline.components.branch_evaluator.further_metrics import (
@@ -66,6 +68,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             model_dir=_serving_dir(model),
             baseline_dir=_serving_dir(baseline) if baseline else None,
             skip=from_json(exec_properties["skip"]),
+            untrained=json.loads(model.get_string_custom_property(UNTRAINED) or "[]"),
             further=read_eval_config(exec_properties.get("eval_config")),
             output_dir=output_dir,
         )
@@ -125,7 +128,8 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
             any mix of routes and has an output `<route>` for each: a probability [batch], class
             probabilities [batch, num_classes] or a value [batch]. Of a route with `targets=`:
             `<route>/<key>` for each, rows [*shape] or [*shape, num_classes]. Instead of such an
-            output a signature `<route>` will do, which is given that route's rows alone.
+            output a signature `<route>` will do, which is given that route's rows alone. Routes
+            that its custom property `untrained` lists are not judged, and have a note.
         routing: The routing table.
         thresholds: Route → metric → a number, the worst that passes, or a `Bound`; the metric of a
             target is `<key>/<metric>`. A parameter of the pipeline holds them as JSON, such as

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
@@ -38,6 +38,7 @@ def evaluate_routes(
     model_dir: str,
     baseline_dir: str | None = None,
     skip: Iterable[str] = (),
+    untrained: Collection[str] = (),
     further: config_pb2.EvalConfig,
     output_dir: str,
 ) -> dict[str, Evaluation]:
@@ -52,6 +53,7 @@ def evaluate_routes(
         model_dir: A SavedModel that predicts every label, see `require_outputs`.
         baseline_dir: One to compare with; a route that it cannot predict is not compared.
         skip: Routes that may have no rows.
+        untrained: Routes for which the model predicts nothing: they are not evaluated.
         further: Metrics and slices to compute too, see `check_eval_config`.
         output_dir: Where TFMA's results go.
 
@@ -90,10 +92,12 @@ def evaluate_routes(
                 "it more records, or hold back a larger share of them for eval"
             )
     lacks = f"not compared: the baseline in {baseline_dir} lacks "
+    missing = dict.fromkeys(routing.names, f"no examples in split {split!r}")
+    missing |= dict.fromkeys(untrained, "the model is not trained for it")
     return {
         route.name: _noted(found[route.name], lacks if baseline_dir else "")
-        if route.name in found
-        else Evaluation(route, 0, {}, note=f"not evaluated: no examples in split {split!r}")
+        if route.name in found and route.name not in untrained
+        else Evaluation(route, 0, {}, note=f"not evaluated: {missing[route.name]}")
         for route in routing.routes
     }
 

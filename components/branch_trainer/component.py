@@ -18,6 +18,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import path_utils
 
+from branchline.components.artifacts import UNTRAINED
 from branchline.components.branch_trainer import default_model
 from branchline.components.branch_trainer.export import ServedModel, start_from
 from branchline.components.branch_trainer.inputs import describe_inputs
@@ -74,8 +75,11 @@ class Executor(base_executor.BaseExecutor):
             build_model = getattr(module, "build_model", default_model.build_model)
             model, summary = train(recipe, build_model, rows, inputs, scales, **options)
         served = ServedModel(recipe.routing, model, inputs, scales, transform)
-        model_uri = artifact_utils.get_single_uri(output_dict["model"])
-        served.save(path_utils.serving_model_dir(model_uri))
+        model_artifact = artifact_utils.get_single_instance(output_dict["model"])
+        served.save(path_utils.serving_model_dir(model_artifact.uri))
+        untrained = [name for name in recipe.routing.names if name not in rows]
+        if untrained:
+            model_artifact.set_string_custom_property(UNTRAINED, json.dumps(untrained))
         write_bytes(os.path.join(model_run, "history.json"), json.dumps(summary).encode())
 
 
@@ -238,7 +242,8 @@ class BranchTrainer(base_component.BaseComponent):
 
     Outputs: `model`, a SavedModel that takes raw examples and routes by itself (signatures
     `serving_default` and one for every route), and `model_run`, with `history.json` and TensorBoard
-    files, a run per route.
+    files, a run per route. Where routes had too few rows, the model predicts NaN for them, and its
+    custom property `untrained` lists them, as JSON.
 
     Raises:
         RecipeError: An argument is wrong.

@@ -234,6 +234,22 @@ def test_a_route_to_skip_goes_without_rows_and_is_not_judged(tmp_path, model, wi
     assert summary["routes"]["b"]["metrics"]["auc"] > 0.7
 
 
+def test_a_route_that_the_model_is_not_trained_for_is_not_judged(tmp_path):
+    table = build.routing()
+    model = build.model(tmp_path / "model", table)
+    nan_for_r = build.model(tmp_path / "r", table, transform=lambda x: x * float("nan"))
+    rows = build.rows(size=60)
+    examples = build.routed_examples(tmp_path / "examples", {"r": rows["r"]})
+    skip = to_json(("b", "m"))
+    nan_for_r.set_string_custom_property("untrained", '["r"]')
+    found, *_ = run(tmp_path / "1", examples, nan_for_r, {"r": {"mse": 9}}, skip=skip)
+    assert found["routes"]["r"]["note"] == "not evaluated: the model is not trained for it"
+    assert (found["routes"]["r"]["examples"], found["routes"]["r"]["checks"]) == (0, [])
+    model.set_string_custom_property("untrained", '["b"]')
+    found, *_ = run(tmp_path / "2", examples, model, {"r": {"mse": 9}}, skip=skip)
+    assert found["blessed"] is True and found["routes"]["r"]["examples"] == 60
+
+
 def test_a_model_that_was_evaluated_on_nothing_is_not_blessed(tmp_path, model):
     examples = build.routed_examples(tmp_path, {})
     summary, blessing, _ = run(tmp_path, examples, model, skip=to_json(("b", "m", "r")))
