@@ -43,6 +43,7 @@ def imported_files(files: Iterable[Path], folder: Path, package: str | None = No
         OSError: A file cannot be read.
     """
     found: set[Path] = set()
+    asked: set[tuple[str, ...]] = {()}
     todo: list[tuple[str, ...]] = []
 
     def take(path: Path, name: tuple[str, ...]) -> None:
@@ -58,10 +59,13 @@ def imported_files(files: Iterable[Path], folder: Path, package: str | None = No
         take(path, name[:-1] if path.name == "__init__.py" else name)
     while todo:
         name = todo.pop()
-        for depth in range(1, len(name) + 1):  # Python runs the packages of a module before it
-            path = _file(folder, name[:depth])
-            if path is not None:
-                take(path, name[:depth])
+        if name in asked:
+            continue
+        asked.add(name)
+        todo.append(name[:-1])  # Python runs the packages of a module before it
+        path = _file(folder, name)
+        if path is not None:
+            take(path, name)
     return sorted(found)
 
 
@@ -110,6 +114,7 @@ def _imports(source: bytes) -> _Imports:
     always: list[tuple[int, str, tuple[str, ...]]] = []
     lazily: dict[str, tuple[int, str, str]] = {}
     todo: list[ast.AST] = [tree]
+    calls = b"import_module" in source or b"__import__" in source
     while todo:
         node = todo.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) in _CHECKER_ONLY:
@@ -130,5 +135,6 @@ def _imports(source: bytes) -> _Imports:
             name = node.args[0]
             if called in ("import_module", "__import__") and isinstance(name, ast.Constant):
                 always.append((0, str(name.value), ()))
-        todo += ast.iter_child_nodes(node)
+        if calls or not isinstance(node, ast.expr | ast.Return | ast.Assign):  # hold no statement
+            todo += ast.iter_child_nodes(node)
     return _Imports(tuple(always), lazily)
