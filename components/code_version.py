@@ -4,7 +4,6 @@ TFX's cache key holds a component's inputs and execution properties, not its ins
 that of the libraries it works with.
 """
 
-import functools
 import hashlib
 import importlib.metadata
 import inspect
@@ -62,7 +61,6 @@ def file_hash(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
-@functools.cache
 def _installed(name: str) -> str:
     try:
         return importlib.metadata.version(name)
