@@ -17,6 +17,7 @@ import branchline
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE")
+PAGE = ("components", "README.md")
 FOLDERS = ("branchline", "components", "pipeline", "schemas")
 CONSUMER = {
     "pipeline/__init__.py": "OWNER = 'consumer'",
@@ -65,8 +66,9 @@ LocalDagRunner().run(
 )
 
 
-def count(split):
-    files = [str(path) for path in (here / "root").glob(f"Router/routed_examples/*/{split}/*")]
+def count(split, route):
+    found = (here / "root").glob(f"Router/routed_examples/*/Split-{split}/{route}-*")
+    files = [str(path) for path in found]
     return sum(1 for _ in tf.data.TFRecordDataset(files, compression_type="GZIP"))
 
 
@@ -76,13 +78,13 @@ def measured(split):
 
 
 (counts,) = (here / "root").glob("Router/quarantine/*/counts.json")
-splits = [f"{split}-{name}" for split in ("train", "eval") for name in ("text", "meter")]
+splits = {f"{s}-{name}": (s, name) for s in ("train", "eval") for name in ("text", "meter")}
 print(json.dumps({
     "branchline": branchline.__file__,
     "version": version("branchline"),
     "own": [pipeline.OWNER, schemas.OWNER],
-    "routed": {split: count(f"Split-{split}") for split in splits},
-    "measured": {split: measured(f"Split-{split}") for split in splits},
+    "routed": {name: count(*split) for name, split in splits.items()},
+    "measured": {split: measured(f"Split-{split}") for split in ("train", "eval")},
     "quarantined": sum(json.loads(counts.read_text())["quarantined"].values()),
 }))
 """,
@@ -121,12 +123,12 @@ def names_in(wheel):
 
 
 def sources():
-    """What git would have the package hold: every file of the folders but the bytecode."""
+    """What git would have the package hold: all but the bytecode and the page for readers."""
     return {
         f"branchline/{path.relative_to(ROOT)}"
         for folder in FOLDERS[1:]
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path.parts[-2:] != PAGE
     } | {"branchline/__init__.py", "branchline/py.typed"}
 
 
@@ -170,7 +172,8 @@ def test_a_consumer_with_its_own_pipeline_and_schemas_runs_the_router(packages, 
     assert Path(told["branchline"]).is_relative_to(site)
     assert told["version"] == branchline.__version__
     assert told["own"] == ["consumer", "consumer"]
-    assert told["measured"] == told["routed"]
+    for split, number in told["measured"].items():
+        assert number == told["routed"][f"{split}-text"] + told["routed"][f"{split}-meter"]
     assert told["routed"]["train-text"] + told["routed"]["eval-text"] == 30
     assert told["routed"]["train-meter"] + told["routed"]["eval-meter"] == 20
     assert told["quarantined"] == 5
