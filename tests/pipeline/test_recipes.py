@@ -218,7 +218,7 @@ def test_selective_leaves_masked_weights_at_zero_and_switched_its_layers_on(run_
     run = run_of("selective")
     variables = {
         variable.name.removesuffix(":0"): variable.numpy()
-        for variable in run.served.signatures["digits"].variables
+        for variable in run.served.signatures["serving_default"].variables
     }
     (kernel,) = [v for name, v in variables.items() if name.endswith("local/kernel")]
     mask = run.module.NEIGHBOURS
