@@ -2,10 +2,12 @@
 
     python tests/benchmarks/plain_tfx.py ROUTED_EXAMPLES SCHEMA CSV_DIR OUTPUT
 
-It does what somebody would who has the records sorted by hand: examples of every route in splits
-of their own, the same features, model, batches and number of steps, the same settings of the
-components that branchline also takes from TFX; a training loop written out, an Evaluator per
-route. CsvExampleGen reads the same records from CSV and leads nowhere.
+It does what somebody would who has the records sorted by hand, as TFX's own components suggest:
+examples of every route, of which Router writes files of their own, in splits of their own; the same
+features, model, batches and number of steps, the same settings of the components that branchline
+also takes from TFX, but that Transform writes the transformed examples, which its Trainer reads and
+BranchTrainer does not; a training loop written out, an Evaluator per route. CsvExampleGen reads the
+same records from CSV and leads nowhere.
 """
 
 import random
@@ -98,7 +100,8 @@ def run_fn(fn_args):
     for route, files in zip(ROUTES, fn_args.train_files, strict=True):
         assert f"train-{route.name}" in files
         inputs = describe(route, transform)
-        branch, head = build_branch(route, inputs), build_head(route)
+        branch = build_branch(route, inputs)
+        head = build_head(route.name, route.label, route.labels[route.label])
         served.networks[route.name] = keras.Model(branch.input, head.layer(trunk(branch.output)))
         rows = tf.data.TFRecordDataset(tf.io.gfile.glob(files), compression_type="GZIP")
         sizes[route.name] = sum(1 for _ in rows)
