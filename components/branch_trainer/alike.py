@@ -4,11 +4,14 @@ A trace of a step takes a third of a second, whatever it computes; of a hundred 
 shape, one is traced, and the others run its graph with their own variables.
 """
 
+import functools
 import json
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import types
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from branchline.components.branch_trainer.parts import Head
@@ -16,53 +19,132 @@ from branchline.components.branch_trainer.parts import Head
 if TYPE_CHECKING:
     from branchline.components.branch_trainer.model import BranchedModel
 
-_OURS = ("keras", "branchline")
-_ANY_CODE = ("Lambda", "function")
+# Whose configuration and attributes say all that they do. A recipe's module is `branchline_…`.
+_TOLD = (
+    "keras.src.layers.",
+    "keras.src.losses.",
+    "keras.src.models.",
+    "keras.src.ops.",
+    "branchline.components.branch_trainer.",
+)
+_UNTOLD = ("keras.src.layers.preprocessing.", "keras.src.layers.core.lambda_layer")
+_VALUES = (None, "__ellipsis__", "__keras_tensor__", "__slice__")  # in a configuration
+_BOOKS = {"_called", "_lock", "_losses", "_parent_path", "_path", "build", "built", "name"}
+_BOOKS |= {"output_names", "quantize"}
+_FUNCTIONS = types.FunctionType | types.MethodType | types.BuiltinFunctionType | functools.partial
 
 
 def path_likeness(model: "BranchedModel", path: str, features: Any) -> str | None:
     """Describes what a path computes, but for the names and values of its variables.
 
+    Labels are left out: which of them a head takes is for the caller to add.
+
     Args:
-        model: The model.
+        model: The model, whose layers on the path are built.
         path: Its name.
         features: The `tf.TypeSpec`s of the features.
 
     Returns:
         A text that is equal for paths that compute alike, if the features are handed over in the
         order of `tf.nest.flatten`; None where that cannot be told, as for a layer that is not
-        Keras's own or branchline's, whose configuration need not say all that it does.
+        Keras's own or branchline's, or holds a tensor that a trace would take for a constant.
     """
+    parts, heads = list(model.parts_of(path).values()), model.heads_of(path)
+    layers = list(_operations(parts))
+    if not all(map(_is_told, layers)):
+        return None
+    place = {id(variable): i for i, variable in enumerate(model.state_of(path))}
     try:
-        parts = [_describe(part) for part in model.parts_of(path).values()]
-        heads = [_describe_head(head) for head in model.heads_of(path)]
-    except (NotImplementedError, TypeError, ValueError):  # a layer without configuration
+        configs = [keras.saving.serialize_keras_object(part) for part in parts]
+        if not all(map(_is_told_by_its_config, _dicts(configs))):
+            return None
+        held = [_held_by(layer, place) for layer in layers]
+        losses = [[_describe_loss(head), head.loss_weight, head.missing] for head in heads]
+        names = _numbered(configs, features)
+        described = _renamed([configs, held, losses, model.paths[path].features], names)
+        return json.dumps([described, _shapes(model, path), _structure(names, features)])
+    except (NotImplementedError, TypeError, ValueError):  # without configuration, or not in JSON
         return None
-    described = [parts, heads, model.paths[path].features, _shapes(model, path)]
-    if not all(map(_is_told_by_its_config, _dicts(described))):
-        return None
-    names: dict[str, str] = {}
-    for found in _dicts(described):
-        if isinstance(found.get("name"), str):
-            names.setdefault(found["name"], f"#{len(names)}")
-    keys = [list(_keys(names, features)), [_spec(spec) for spec in tf.nest.flatten(features)]]
-    return json.dumps([_renamed(described, names), keys], sort_keys=True, default=str)
 
 
-def _describe(part: keras.Layer) -> Any:
-    return keras.saving.serialize_keras_object(part)
+def _operations(parts: Iterable[keras.Layer]) -> Iterator[keras.Operation]:
+    for part in parts:
+        for layer in part._flatten_layers():
+            yield layer
+            within = getattr(layer, "operations", ())
+            yield from (each for each in within if not isinstance(each, keras.Layer))
 
 
-def _describe_head(head: Head) -> list:
+def _is_told(it: object) -> bool:
+    module = type(it).__module__
+    return module.startswith(_TOLD) and not module.startswith(_UNTOLD)
+
+
+def _describe_loss(head: Head) -> Any:
     loss: Any = head.loss
-    is_class = isinstance(loss, keras.losses.Loss)
-    what = keras.saving.serialize_keras_object(loss) if is_class else f"function {id(loss)}"
-    nested = head.label if isinstance(head.label, str) else list(head.label)
-    return [what, head.loss_weight, head.missing, nested == head.name or nested]
+    if isinstance(loss, _FUNCTIONS):
+        return _plain(loss)
+    if not _is_told(loss):
+        raise TypeError(f"{loss} need not be what it says")
+    # The configuration of Keras's Huber lacks its delta.
+    return [type(loss).__name__, _held(loss)]
+
+
+def _held_by(layer: keras.Operation, place: dict[int, int]) -> list:
+    """Tells what a layer holds beside its configuration, and which of the path's variables."""
+    variables = layer.variables if isinstance(layer, keras.Layer) else []
+    return [type(layer).__name__, [place[id(v)] for v in variables], _held(layer)]
+
+
+def _held(it: object) -> dict[str, Any]:
+    """Finds the plain values among an object's attributes: its configuration may lack some."""
+    plain = {
+        name: _plain(value)
+        for name, value in vars(it).items()
+        if name not in _BOOKS and not name.startswith(("_self_", "_build", "_inbound", "_outbound"))
+    }
+    return {name: value for name, value in plain.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """Gives what JSON can write of a value, None for what it cannot.
+
+    Raises:
+        TypeError: It is a tensor or an array.
+    """
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tf.Tensor | np.ndarray):
+        raise TypeError("a trace takes tensors and arrays for constants")
+    if isinstance(value, _FUNCTIONS):
+        function = getattr(value, "__func__", value)
+        ours = isinstance(function, types.FunctionType) and function.__closure__ is None
+        if ours and function.__module__.startswith("keras.src."):
+            return f"{function.__module__}.{function.__qualname__}"
+        return f"function {id(value)}"
+    if isinstance(value, dict):
+        plain = {str(key): _plain(each) for key, each in value.items()}
+        return {key: each for key, each in plain.items() if each is not None} or None
+    if isinstance(value, list | tuple):
+        items = [_plain(each) for each in value]
+        return items if any(each is not None for each in items) else None
+    return None
 
 
 def _shapes(model: "BranchedModel", path: str) -> list:
-    return [[v.dtype, list(v.shape), v.trainable] for v in model.state_of(path)]
+    """Describes the path's variables; who sets a constraint on one says so in no configuration."""
+    return [
+        [v.dtype, list(v.shape), v.trainable, *map(_by_id, (v.constraint, v.regularizer))]
+        for v in model.state_of(path)
+    ]
+
+
+def _by_id(rule: Any) -> Any:
+    """Describes a constraint or a regularizer of a variable."""
+    if rule is None:
+        return None
+    ours = type(rule).__module__.startswith("keras.src.")
+    return keras.saving.serialize_keras_object(rule) if ours else f"{id(rule)}"
 
 
 def _dicts(value: Any) -> Iterator[dict]:
@@ -76,21 +158,42 @@ def _dicts(value: Any) -> Iterator[dict]:
 
 
 def _is_told_by_its_config(described: dict) -> bool:
-    if described.get("class_name") in (None, "__keras_tensor__"):
-        return True
-    module = described.get("module") or described.get("registered_name") or ""
-    return module.startswith(_OURS) and described["class_name"] not in _ANY_CODE
+    kind = described.get("class_name")
+    module = described.get("module") or ""
+    return kind in _VALUES or f"{module}.".startswith(("keras.", "branchline."))
+
+
+def _numbered(configs: list, features: Any) -> dict[str, str]:
+    """Gives the names of layers numbers, and the keys of features those of their inputs."""
+    names: dict[str, str] = {}
+    for found in _dicts(configs):
+        if isinstance(found.get("name"), str):
+            names.setdefault(found["name"], f"#{len(names)}")
+    for key in _keys(features):
+        if key.replace("/", "_") in names:
+            names.setdefault(key, names[key.replace("/", "_")])
+    return names
+
+
+def _keys(features: Any) -> Iterator[str]:
+    if isinstance(features, dict):
+        for key, value in features.items():
+            yield key
+            yield from _keys(value)
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:
-    """Replaces names of layers where Keras's configurations have them, and nowhere else."""
+    """Replaces names of layers where Keras's configurations have them, and nowhere else.
+
+    A dict becomes pairs in the order of its keys, in which Keras takes a dict apart.
+    """
     if isinstance(value, dict):
-        return {
-            names.get(key, key): names.get(each, each)
-            if key == "name" and isinstance(each, str)
-            else _renamed(each, names)
-            for key, each in value.items()
-        }
+        return [
+            [names.get(key, key), names.get(value[key], value[key])]
+            if key == "name" and isinstance(value[key], str)
+            else [names.get(key, key), _renamed(value[key], names)]
+            for key in sorted(value)
+        ]
     if isinstance(value, list | tuple):
         if len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int):
             return [names.get(value[0], value[0]), *value[1:]]  # the history of a tensor
@@ -98,15 +201,13 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
     return value
 
 
-def _keys(names: dict[str, str], features: Any) -> Iterator[str]:
+def _structure(names: dict[str, str], features: Any) -> Any:
     if isinstance(features, dict):
-        for key in sorted(features):
-            yield names.get(key.replace("/", "_"), key)
-            yield from _keys(names, features[key])
-
-
-def _spec(spec: Any) -> str:
-    return f"{type(spec).__name__} {spec.dtype.name} {spec.shape}"
+        return [[names.get(k, k), _structure(names, features[k])] for k in sorted(features)]
+    if isinstance(features, list | tuple):
+        return [_structure(names, each) for each in features]
+    is_tensor = isinstance(features, tf.TensorSpec)
+    return f"{features.dtype.name} {features.shape}" if is_tensor else str(features)
 
 
 class Alike(NamedTuple):

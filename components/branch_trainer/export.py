@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform.saved import saved_transform_io_v2
 
-from branchline.components.branch_trainer.alike import Alike, share_traces
+from branchline.components.branch_trainer.alike import Alike, path_likeness, share_traces
 from branchline.components.branch_trainer.check_heads import head_of
 from branchline.components.branch_trainer.dispatch import call_with
 from branchline.components.branch_trainer.inputs import Input, densify, input_specs
@@ -228,7 +228,7 @@ class ServedModel(tf.Module):
 
     def _alike(self, route: Route) -> Alike:
         specs = input_specs(self._inputs[route.name])
-        kind = self._model.it.likeness(route.name, specs)
+        kind = path_likeness(self._model.it, route.name, specs)
         handles = [v.value.handle for v in self._model.it.state_of(route.name)]
         heads = [head_of(self._model.it, route, key).name for key in route.labels]
         names = [head.name for head in self._model.it.heads_of(route.name)]

@@ -7,6 +7,16 @@ from typing import Any
 import keras
 
 
+_TOLD = (
+    keras.optimizers.Adam,
+    keras.optimizers.AdamW,
+    keras.optimizers.SGD,
+    keras.optimizers.RMSprop,
+    keras.optimizers.Adagrad,
+    keras.optimizers.Lion,
+)
+
+
 @keras.saving.register_keras_serializable(package="branchline")
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Rises to `rate` in `warmup` updates, then stays, or falls to 0 in `decay_updates` more.
@@ -52,17 +62,20 @@ def optimizer_config(optimizer: keras.optimizers.Optimizer) -> str | None:
     """Describes what an optimizer of Keras's does, but for the numbers in `facts_of`.
 
     Returns:
-        None where its configuration need not tell, as for an optimizer of somebody's own.
+        None where its configuration need not tell: as for an optimizer of somebody's own, one that
+        goes by the names of variables, as Muon does, or one told to leave out some of them.
     """
-    if not type(optimizer).__module__.startswith("keras."):
+    if type(optimizer) not in _TOLD or hasattr(optimizer, "_exclude_from_weight_decay"):
         return None
     config: dict[str, Any] = optimizer.get_config() | {"name": type(optimizer).__name__}
-    schedule = getattr(optimizer, "_learning_rate", None)
-    if isinstance(schedule, WarmupDecay):
-        config["learning_rate"] = ["WarmupDecay", bool(schedule.warmup), schedule.decay]
-    elif isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        if not type(schedule).__module__.startswith("keras."):
-            return None
-    elif schedule is not None:
+    rate = getattr(optimizer, "_learning_rate", None)
+    if isinstance(rate, WarmupDecay):
+        config["learning_rate"] = ["WarmupDecay", bool(rate.warmup), rate.decay]
+    elif isinstance(rate, keras.Variable):
         config["learning_rate"] = "variable"
-    return json.dumps(config, sort_keys=True, default=str)
+    elif not type(rate).__module__.startswith("keras.src."):
+        return None
+    try:
+        return json.dumps(config, sort_keys=True)
+    except TypeError:
+        return None

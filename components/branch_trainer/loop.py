@@ -116,8 +116,7 @@ class Loop:
         tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)], parallel_iterations=1)
 
     def _alike(self, i: int, stream: tf.data.Dataset) -> Alike:
-        features = getattr(stream, "element_spec", (None,))[0]
-        kind, resources = self.steps[i].alike(features)
+        kind, resources = self.steps[i].alike(stream.element_spec)
         iterator = tf.nest.flatten(self.iterators[i], expand_composites=True)
         kept = [part.handle for part in self._kept[i].parts]
         specs = [str(part.shape) + part.dtype.name for part in self._kept[i].parts]

@@ -90,7 +90,7 @@ class MixedStep:
         balance = self.famo.state if self.famo else []
         return [*slots, *balance, self._num_steps]
 
-    def alike(self, features: Any) -> Alike:
+    def alike(self, batch: Any) -> Alike:
         """Shares its trace with no other stream's."""
         return Alike(None, [])
 

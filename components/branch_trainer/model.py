@@ -161,18 +161,11 @@ class BranchedModel(keras.Model):
         """Returns head name → shape of its output [batch, ...]; arguments and errors as above."""
         if not isinstance(path, str) or not all(p.built for p in self.parts_of(path).values()):
             return self._trace_shapes(path, features)
-        kind = self.likeness(path, features) or f"{path} {features}"
+        kind = path_likeness(self, path, features) or f"{path} {features}"
         if kind not in self._memo.shapes:
             self._memo.shapes[kind] = list(self._trace_shapes(path, features).values())
         names = [head.name for head in self.heads_of(path)]
         return dict(zip(names, self._memo.shapes[kind], strict=True))
-
-    def likeness(self, path: str, features: Any) -> str | None:
-        """Describes what a path computes, once its layers are built; see `path_likeness`."""
-        key = (path, str(features))
-        if key not in self._memo.likeness:
-            self._memo.likeness[key] = path_likeness(self, path, features)
-        return self._memo.likeness[key]
 
     def _trace_shapes(self, path: str | tf.TensorSpec, features: Any) -> dict[str, tf.TensorShape]:
         spec = (features, path)
@@ -227,7 +220,6 @@ class _Memo:
     """What is known of a model's paths; not a dict, which Keras would take for a part of it."""
 
     def __init__(self) -> None:
-        self.likeness: dict[tuple[str, str], str | None] = {}
         self.shapes: dict[str, list[tf.TensorShape]] = {}
 
 

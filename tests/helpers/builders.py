@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
@@ -19,6 +20,9 @@ from tfx_bsl.coders import example_coder
 from tfx_bsl.public import tfxio
 
 from branchline.components.artifacts import Quarantine
+from branchline.components.branch_trainer.inputs import describe_inputs
+from branchline.components.branch_trainer.read_rows import RowReader, Rows, dense_label
+from branchline.components.files.routed import file_name, split_dir
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.transform.declared_schema import declared_schema
 from branchline.components.transform.preprocessing import preprocessing_fn
@@ -27,6 +31,7 @@ from branchline.schemas import (
     Ids,
     Image,
     Numeric,
+    Recipe,
     Route,
     RoutingTable,
     Text,
@@ -120,6 +125,58 @@ def route_rows(table, records):
     routed = BatchRouter(table)([example(record) for record in records])
     assert not routed.aside, routed.aside
     return {name: routed.examples.get(name, []) for name in table.names}
+
+
+def routed_artifact(root, splits):
+    """An Examples artifact as Router writes it, of split → route → examples, two files a route."""
+    artifact = empty_artifact(standard_artifacts.Examples, root)
+    artifact.split_names = artifact_utils.encode_split_names(sorted(splits))
+    for split, by_route in splits.items():
+        folder = Path(split_dir(str(root), split))
+        folder.mkdir(parents=True)
+        for route, rows in by_route.items():
+            half = len(rows) // 2
+            for number, part in enumerate((rows[:half], rows[half:])):
+                write_rows(folder / file_name(route, number, 2), part)
+    return artifact
+
+
+def plain_rows(path, records, inputs, targets, *, in_memory=True):
+    """The rows of a route as `RowReader` gives them, of features that need no transform.
+
+    Args:
+        path: A file that does not exist.
+        records: Dicts of key → value.
+        inputs: Feature → what the branch gets; a shape of [None] is ragged.
+        targets: Label → its target.
+        in_memory: Whether they fit.
+    """
+    specs = {
+        key: tf.io.RaggedFeature(spec.dtype)
+        if None in spec.shape
+        else tf.io.FixedLenFeature(
+            spec.shape, spec.dtype, np.zeros(spec.shape, tf.as_dtype(spec.dtype).as_numpy_dtype)
+        )
+        for key, spec in inputs.items()
+    } | {
+        key: tf.io.VarLenFeature("float32" if target.dtype == "float" else "int64")
+        for key, target in targets.items()
+    }
+
+    def parse(serialized):
+        found = tf.io.parse_example(serialized, specs)
+        labels = {key: dense_label(found[key], targets[key]) for key in targets}
+        return {key: found[key] for key in inputs}, labels
+
+    file = write_rows(path, [example(record) for record in records])
+    features, labels = parse(tf.constant([example(record) for record in records], tf.string))
+    return Rows(len(records), labels, features if in_memory else None, [file], parse)
+
+
+def reader(table, output):
+    """Reads routed examples as the trainer does, and tells what its branches get."""
+    inputs = describe_inputs(Recipe("r", table), output, own_preprocessing=False)
+    return RowReader(table, inputs, output), inputs
 
 
 def transform(root, table, splits, *, materialize=True, force_tf_compat_v1=True):

@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 from branchline.components.branch_trainer import default_model
-from branchline.components.branch_trainer.inputs import Input, read_once, read_shuffled
+from branchline.components.branch_trainer.inputs import Input
+from branchline.components.branch_trainer.read_rows import Scale, scales_of
 from branchline.components.branch_trainer.settings_of import path_settings
-from branchline.components.branch_trainer.train import Scale, survey_labels, train
+from branchline.components.branch_trainer.train import train
 from branchline.schemas import (
     Alternate,
     BranchlineError,
@@ -25,11 +26,6 @@ from branchline.schemas import (
     when,
 )
 from branchline.schemas.training import OPTIMIZERS
-
-
-def transformed(route, rows):
-    """Serializes dicts of key → value as Transform names them."""
-    return [build.example({f"{route}/{key}": v for key, v in row.items()}) for row in rows]
 
 
 def regression(features=None, **training):
@@ -47,44 +43,51 @@ def regression(features=None, **training):
 SCALAR = {"r": {"x": Input((1,), "float32")}}
 
 
-def run(recipe, files, inputs, **options):
-    labels = {name: survey_labels(files[name], recipe.routing[name]) for name in files}
-    return *train(recipe, default_model.build_model, files, inputs, labels, **options), labels
+def run(recipe, records, tmp_path, inputs=SCALAR, **options):
+    """Trains on route → records; returns the model, the summary and the scales."""
+    rows = {
+        name: build.plain_rows(
+            tmp_path / f"{name}.gz", of, inputs[name], recipe.routing[name].labels
+        )
+        for name, of in records.items()
+    }
+    scales = {name: scales_of(rows[name], recipe.routing[name]) for name in rows}
+    build_model = options.pop("build_model", default_model.build_model)
+    options = {"cache_dir": str(tmp_path / "cache")} | options
+    return *train(recipe, build_model, rows, inputs, scales, **options), scales
+
+
+def rows_with(tmp_path, route, labels):
+    records = [{} if label is None else {"y": label} for label in labels]
+    return build.plain_rows(tmp_path / "rows.gz", records, {}, route.labels)
 
 
 def test_the_scale_of_a_regressions_labels_is_their_mean_and_deviation(tmp_path):
-    labels = np.random.default_rng(0).normal(1e4, 3.0, 101)
-    rows = [{"y": float(y)} for y in labels]
+    labels = np.random.default_rng(0).normal(1e4, 3.0, 101).tolist()
     route = regression().routing["r"]
-    found = survey_labels([build.write_rows(tmp_path / "a.gz", transformed("r", rows))], route)
-    assert found.count == 101
-    np.testing.assert_allclose(found.scales["y"], (labels.mean(), labels.std()), rtol=1e-4)
+    (scale,) = scales_of(rows_with(tmp_path, route, labels), route).values()
+    np.testing.assert_allclose(scale, (np.mean(labels), np.std(labels)), rtol=1e-4)
 
 
 def test_labels_that_are_all_equal_and_labels_of_classes_are_not_scaled(tmp_path):
     route = regression().routing["r"]
-    file = build.write_rows(tmp_path / "a.gz", transformed("r", [{"y": 7.0}] * 3))
-    assert survey_labels([file], route).scales == {"y": Scale(7.0, 1.0)}
+    assert scales_of(rows_with(tmp_path, route, [7.0] * 3), route) == {"y": Scale(7.0, 1.0)}
     binary = Route("b", when.present("x"), features={"x": Numeric()}, label="y", task="binary")
-    file = build.write_rows(tmp_path / "b.gz", transformed("b", [{"y": 1}, {"y": 0}]))
-    assert survey_labels([file], binary) == (2, {"y": Scale()})
+    assert scales_of(rows_with(tmp_path, binary, [1, 0]), binary) == {"y": Scale()}
 
 
-@pytest.mark.parametrize("files", [[], [[]]], ids=["no-file", "empty-file"])
-def test_a_route_without_rows_to_train_on_is_named(tmp_path, files):
-    paths = [build.write_rows(tmp_path / f"{i}.gz", rows) for i, rows in enumerate(files)]
+def test_a_route_without_rows_to_train_on_is_named(tmp_path):
+    route = regression().routing["r"]
     with pytest.raises(BranchlineError, match="route 'r' has no example in train"):
-        survey_labels(paths, regression().routing["r"])
+        scales_of(rows_with(tmp_path, route, []), route)
 
 
 def test_a_regression_is_learnt_in_its_own_unit_once_the_scale_is_undone(tmp_path):
     xs = np.random.default_rng(1).normal(size=64)
     rows = [{"x": float(x), "y": float(5000 + 300 * x)} for x in xs]
-    files = {"r": [build.write_rows(tmp_path / "a.gz", transformed("r", rows))]}
-    inputs = {"r": {"x": Input((1,), "float32")}}
     recipe = regression(steps=300, batch_size=32, learning_rate=0.01)
-    model, _, labels = run(recipe, files, inputs)
-    scale = labels["r"].scales["y"]
+    model, _, scales = run(recipe, {"r": rows}, tmp_path)
+    scale = scales["r"]["y"]
     outputs = np.array(model({"x": np.reshape(xs, (-1, 1))}, path="r")["r"])[:, 0]
     assert np.abs(outputs).max() < 4, "the head learns standardised labels"
     error = outputs * scale.std + scale.mean - (5000 + 300 * xs)
@@ -94,7 +97,6 @@ def test_a_regression_is_learnt_in_its_own_unit_once_the_scale_is_undone(tmp_pat
 def test_rows_held_back_for_validation_are_not_trained_on(tmp_path):
     count, held_back = 20, 5
     rows = [{"x": i, "y": float(i % 3)} for i in range(count)]
-    files = {"r": [build.write_rows(tmp_path / "a.gz", transformed("r", rows))]}
     inputs = {"r": {"x": Input((1,), "int64")}}
     recipe = regression(
         {"x": Ids(count)},
@@ -107,7 +109,7 @@ def test_rows_held_back_for_validation_are_not_trained_on(tmp_path):
         validation_share=held_back / count,
         validate_every=10,
     )
-    model, summary, _ = run(recipe, files, inputs)
+    model, summary, _ = run(recipe, {"r": rows}, tmp_path, inputs)
 
     def embeddings(model):
         (table,) = [v for v in model.variables_of("r") if tuple(v.shape) == (count, 16)]
@@ -122,10 +124,8 @@ def test_rows_held_back_for_validation_are_not_trained_on(tmp_path):
 
 
 def test_a_route_of_one_row_is_trained_on_it_even_if_it_stops_early(tmp_path):
-    rows = transformed("r", [{"x": 1.0, "y": 2.0}])
-    files = {"r": [build.write_rows(tmp_path / "a.gz", rows)]}
     recipe = regression(steps=3, batch_size=4, early_stopping=EarlyStopping())
-    _, summary, _ = run(recipe, files, {"r": {"x": Input((1,), "float32")}})
+    _, summary, _ = run(recipe, {"r": [{"x": 1.0, "y": 2.0}]}, tmp_path)
     assert summary["routes"]["r"]["steps"] == 3
     assert math.isfinite(summary["routes"]["r"]["loss"])
 
@@ -140,23 +140,15 @@ def test_routes_take_turns_as_the_schedule_says(tmp_path):
         RoutingTable(*routes),
         training=Training(steps=9, batch_size=2, schedule=Alternate("aab")),
     )
-    files = {
-        name: [
-            build.write_rows(
-                tmp_path / f"{name}.gz", transformed(name, [{"x": 1.0, "y": 2.0}, {"y": 3.0}])
-            )
-        ]
-        for name in ("first", "second")
-    }
-    inputs = {name: {"x": Input((1,), "float32")} for name in files}
-    _, summary, _ = run(recipe, files, inputs)
+    records = dict.fromkeys(("first", "second"), [{"x": 1.0, "y": 2.0}, {"y": 3.0}])
+    inputs = dict.fromkeys(records, SCALAR["r"])
+    _, summary, _ = run(recipe, records, tmp_path, inputs)
     found = {name: (each["steps"], each["examples"]) for name, each in summary["routes"].items()}
     assert found == {"first": (6, 12), "second": (3, 6)}
 
 
 def test_a_recipes_function_has_the_last_word_on_the_trainers_arguments(tmp_path):
-    rows = transformed("r", [{"x": 1.0, "y": 2.0}, {"x": 2.0, "y": 3.0}])
-    files = {"r": [build.write_rows(tmp_path / "a.gz", rows)]}
+    records = {"r": [{"x": 1.0, "y": 2.0}, {"x": 2.0, "y": 3.0}]}
     recipe = regression(steps=20, batch_size=2)
     given = {}
 
@@ -165,7 +157,7 @@ def test_a_recipes_function_has_the_last_word_on_the_trainers_arguments(tmp_path
         frozen = dataclasses.replace(options["settings"]["r"], freeze=["r"])
         return {**options, "settings": {"r": frozen}, "steps": 4}
 
-    model, summary, _ = run(recipe, files, SCALAR, configure_trainer=configure_trainer)
+    model, summary, _ = run(recipe, records, tmp_path, configure_trainer=configure_trainer)
     assert given["recipe"] is recipe and given["steps"] == 20 and given["streams"].keys() == {"r"}
     assert summary["routes"]["r"]["steps"] == 4
     keras.utils.set_random_seed(recipe.training.seed)
@@ -176,55 +168,9 @@ def test_a_recipes_function_has_the_last_word_on_the_trainers_arguments(tmp_path
 
 @pytest.mark.parametrize("returned", [None, 3])
 def test_a_function_that_returns_no_arguments_is_named(tmp_path, returned):
-    file = build.write_rows(tmp_path / "a.gz", transformed("r", [{"x": 1.0, "y": 2.0}]))
+    records = {"r": [{"x": 1.0, "y": 2.0}]}
     with pytest.raises(BranchlineError, match=f"configure_trainer: got {returned}, expected the"):
-        run(regression(), {"r": [file]}, SCALAR, configure_trainer=lambda *_: returned)
-
-
-def test_read_once_gives_every_row_once_and_in_order(tmp_path):
-    rows = [{"x": [float(i), -float(i)], "y": float(i)} for i in range(7)] + [{"y": 7.0}]
-    file = build.write_rows(tmp_path / "a.gz", transformed("r", rows))
-    route = regression().routing["r"]
-    stream = read_once([file], route, {"x": Input((2,), "float32")}, batch_size=3)
-    features, labels = zip(*stream.as_numpy_iterator(), strict=True)
-    assert [len(part) for part in labels] == [3, 3, 2]
-    np.testing.assert_array_equal(np.concatenate(labels), np.arange(8))
-    want = [[i, -i] for i in range(7)] + [[0, 0]]  # what is missing is 0
-    np.testing.assert_array_equal(np.concatenate([part["x"] for part in features]), want)
-
-
-@pytest.mark.parametrize(
-    ("in_memory", "ragged"),
-    [(True, True), (True, False), (False, True)],
-    ids=["in memory", "in memory, dense", "anew"],
-)
-def test_shuffled_every_epoch_holds_every_row_once_with_its_label(
-    tmp_path, monkeypatch, in_memory, ragged
-):
-    words = [["a"] * (i % 4) for i in range(7)]
-    rows = [{"x": [float(i), -float(i)], "w": words[i], "y": float(i)} for i in range(7)]
-    file = build.write_rows(tmp_path / "a.gz", transformed("r", rows))
-    inputs = {"x": Input((2,), "float32"), "w": Input((None if ragged else 3,), "string")}
-    if not in_memory:
-        monkeypatch.setattr("branchline.components.branch_trainer.inputs._IN_MEMORY", 6)
-
-    def stream(seed=3):
-        return read_shuffled(
-            [file], regression().routing["r"], inputs, batch_size=3, seed=seed, count=5, skip=2
-        )
-
-    batches = list(stream().take(20).as_numpy_iterator() if in_memory else stream().take(20))
-    labels = np.concatenate([np.array(y) for _, y in batches])
-    epochs = labels.reshape(-1, 5)
-    assert all(sorted(epoch) == [2, 3, 4, 5, 6] for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) > 6
-    for features, y in batches:
-        np.testing.assert_array_equal(np.array(features["x"])[:, 0], y)
-        found = [[w for w in row if w] for row in np.array(features["w"])]
-        assert [len(row) for row in found] == [int(i) % 4 for i in y]
-    again = np.concatenate([np.array(y) for _, y in stream().skip(4).take(5)])
-    np.testing.assert_array_equal(again, labels[12:27])
-    assert any(np.any(np.array(y) != b[1]) for (_, y), b in zip(stream(4), batches, strict=False))
+        run(regression(), records, tmp_path, configure_trainer=lambda *_: returned)
 
 
 CLASSES = {
