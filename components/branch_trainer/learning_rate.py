@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 
-
 _TOLD = (
     keras.optimizers.Adam,
     keras.optimizers.AdamW,
