@@ -123,7 +123,7 @@ def _encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> k
 def _rows(spec: Input) -> int:
     """How many rows an embedding gets: a few numbers only, so that branches are often alike."""
     size = spec.vocabulary_size or 1
-    step = max(8, 1 << (size.bit_length() - 3))  # at most a quarter more than are needed
+    step = 1 << max(3, size.bit_length() - 3)  # at most a quarter more than are needed, or 8
     return -(-size // step) * step
 
 

@@ -9,19 +9,10 @@ import tensorflow as tf
 from branchline.components.branch_trainer import BranchedModel, Head, Path, Switch, default_model
 from branchline.components.branch_trainer.check_heads import check_heads
 from branchline.components.branch_trainer.export import ServedModel
-from branchline.components.branch_trainer.inputs import (
-    Input,
-    describe_inputs,
-    parse_batch,
-    read_once,
-)
+from branchline.components.branch_trainer.inputs import Input
 from branchline.components.branch_trainer.losses import path_loss
-from branchline.components.branch_trainer.train import (
-    Scale,
-    _standardise,
-    survey_labels,
-    train,
-)
+from branchline.components.branch_trainer.read_rows import Scale, scales_of
+from branchline.components.branch_trainer.train import _labels_fn, train
 from branchline.components.route_validator.route_schema import RouteSchemas
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.transform.declared_schema import declared_schema
@@ -69,21 +60,30 @@ RECORDS = [
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory):
-    """The transform's output, and route → its transformed rows as one file."""
-    root = tmp_path_factory.mktemp("targets")
-    output, rows = build.transform(root / "t", TABLE, build.route_rows(TABLE, RECORDS))
-    files = {name: [build.write_rows(root / f"{name}.gz", of)] for name, of in rows.items()}
-    return output, rows, files
+    """The transform's output."""
+    folder = tmp_path_factory.mktemp("targets") / "t"
+    return build.transform(folder, TABLE, build.route_rows(TABLE, RECORDS), materialize=False)[0]
 
 
 @pytest.fixture(scope="module")
 def inputs(learnt):
-    return describe_inputs(Recipe("r", TABLE), learnt[0], own_preprocessing=False)
+    return build.reader(TABLE, learnt)[1]
 
 
 @pytest.fixture(scope="module")
-def batch(learnt, inputs):
-    return parse_batch(tf.constant(learnt[1]["many"]), MANY, inputs["many"])
+def rows(learnt, tmp_path_factory):
+    """Route → its rows as the trainer reads them."""
+    folder = tmp_path_factory.mktemp("rows")
+    reader, _ = build.reader(TABLE, learnt)
+    return {
+        name: reader.read(name, [build.write_rows(folder / f"{name}.gz", of)], 1 << 20)
+        for name, of in build.route_rows(TABLE, RECORDS).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def batch(rows):
+    return rows["many"].features, rows["many"].labels
 
 
 @pytest.fixture(scope="module")
@@ -152,34 +152,36 @@ def test_labels_have_their_shape_and_missing_ones_their_mark(batch):
         np.testing.assert_array_equal(labels[key], values)
 
 
-def test_the_label_of_an_ordinary_route_is_a_bare_tensor(learnt, inputs):
-    _, labels = parse_batch(tf.constant(learnt[1]["one"]), TABLE["one"], inputs["one"])
-    np.testing.assert_array_equal(labels, [5.0, 15.0])
+def test_the_losses_of_an_ordinary_route_take_a_bare_label_and_of_targets_a_dict(rows):
+    labels = _labels_fn(TABLE["one"], {"price": Scale(5.0, 10.0)})(rows["one"].labels)
+    np.testing.assert_array_equal(labels, [[0.0], [1.0]])
+    labels = _labels_fn(MANY, dict.fromkeys(TARGETS, Scale()))(rows["many"].labels)
+    assert list(labels) == list(TARGETS)
 
 
-def test_every_regression_has_a_scale_of_its_own_over_the_labels_that_are_there(learnt):
-    found = survey_labels(learnt[2]["many"], MANY)
-    assert found.count == 3
+def test_every_regression_has_a_scale_of_its_own_over_the_labels_that_are_there(rows):
+    scales = scales_of(rows["many"], MANY)
     sizes = np.array([10, 20.5, 30, 40])
-    np.testing.assert_allclose(found.scales["sizes"], (sizes.mean(), sizes.std()))
-    np.testing.assert_allclose(found.scales["price"], (8, 1))
-    assert found.scales["mask"] == Scale()
+    np.testing.assert_allclose(scales["sizes"], (sizes.mean(), sizes.std()))
+    np.testing.assert_allclose(scales["price"], (8, 1))
+    assert scales["mask"] == Scale()
 
 
 def test_a_target_that_no_row_has_is_named(tmp_path):
-    rows = [build.example({"many/labels.category_1": 1, "many/mask": [0, 0, 0, 0]})]
+    records = [{"labels.category_1": 1, "mask": [0, 0, 0, 0]}]
+    rows = build.plain_rows(tmp_path / "a.gz", records, {}, TARGETS)
     with pytest.raises(BranchlineError, match="1 examples of route 'many' in train has the label"):
-        survey_labels([build.write_rows(tmp_path / "a.gz", rows)], MANY)
+        scales_of(rows, MANY)
 
 
 def softplus(values):
     return np.log1p(np.exp(-np.abs(values))) + np.maximum(values, 0)
 
 
-def test_the_loss_is_over_the_labels_that_are_there_and_no_others(batch, model, learnt):
+def test_the_loss_is_over_the_labels_that_are_there_and_no_others(batch, model, rows):
     features, labels = batch
-    scales = survey_labels(learnt[2]["many"], MANY).scales
-    given = _standardise(labels, MANY, scales)
+    scales = scales_of(rows["many"], MANY)
+    given = _labels_fn(MANY, scales)(labels)
     loss = path_loss(model, "many", (features, given), training=False)
     outputs = {
         head.label: np.array(model(features, path="many")[head.name], np.float64)
@@ -205,7 +207,7 @@ def test_the_loss_is_over_the_labels_that_are_there_and_no_others(batch, model, 
 
 def test_a_batch_without_a_label_leaves_its_head_without_gradient(batch, model):
     features, labels = tf.nest.map_structure(lambda rows: rows[1:2], batch)
-    labels = _standardise(labels, MANY, dict.fromkeys(TARGETS, Scale()))
+    labels = _labels_fn(MANY, dict.fromkeys(TARGETS, Scale()))(labels)
     (head,) = [head for head in model.heads_of("many") if head.label == "sizes"]
     weights = [variable.value for variable in head.trainable_variables]
     with tf.GradientTape() as tape:
@@ -222,7 +224,7 @@ def served(tmp_path_factory, learnt, model, inputs):
         "many": dict.fromkeys(TARGETS, Scale()) | {"sizes": Scale(3.0, 2.0)},
         "one": {"price": Scale(100.0, 10.0)},
     }
-    ServedModel(TABLE, model, inputs, scales, learnt[0]).save(directory)
+    ServedModel(TABLE, model, inputs, scales, learnt).save(directory)
     return tf.saved_model.load(directory)
 
 
@@ -322,26 +324,21 @@ def test_two_routes_train_the_heads_they_share(tmp_path):
             paths={n: Path(encoder=n, features=key) for n, key in paths.items()},
         )
 
-    rows = {
-        name: [
-            {f"{name}/{key}": 1.0 * n if name == "p" else [1.0 * (n // 2), 1.0 * (n % 2)]}
-            | {f"{name}/bits": [n // 2, n % 2], f"{name}/digit": n}
-            for n in range(4)
-        ]
-        for name, key in paths.items()
-    }
-    files = {
-        name: [build.write_rows(tmp_path / f"{name}.gz", [build.example(row) for row in of])]
-        for name, of in rows.items()
-    }
     shapes = {"value": (1,), "bits_in": (2,)}
     inputs = {name: {key: Input(shapes[key], "float32")} for name, key in paths.items()}
-    labels = {route.name: survey_labels(files[route.name], route) for route in routes}
-    model, _ = train(recipe, build_model, files, inputs, labels)
+    rows = {}
+    for name, key in paths.items():
+        records = [
+            {key: 1.0 * n if name == "p" else [1.0 * (n // 2), 1.0 * (n % 2)]}
+            | {"bits": [n // 2, n % 2], "digit": n}
+            for n in range(4)
+        ]
+        path = tmp_path / f"{name}.gz"
+        rows[name] = build.plain_rows(path, records, inputs[name], targets)
+    scales = {route.name: scales_of(rows[route.name], route) for route in routes}
+    model, _ = train(recipe, build_model, rows, inputs, scales, cache_dir=str(tmp_path))
     for route in routes:
-        features, want = next(
-            iter(read_once(files[route.name], route, inputs[route.name], batch_size=4))
-        )
+        features, want = rows[route.name].features, rows[route.name].labels
         outputs = model(features, path=route.name)
         np.testing.assert_array_equal(np.array(outputs["digit"]).argmax(-1), want["digit"])
         np.testing.assert_array_equal(np.array(outputs["bits"]) > 0, want["bits"])

@@ -16,8 +16,8 @@ from reference_routing import expected_route, problem_of
 
 from branchline.components.branch_trainer import default_model
 from branchline.components.branch_trainer.export import ServedModel
-from branchline.components.branch_trainer.inputs import describe_inputs, parse_batch
-from branchline.components.branch_trainer.train import Scale
+from branchline.components.branch_trainer.inputs import describe_inputs
+from branchline.components.branch_trainer.read_rows import Scale, padded
 from branchline.schemas import Recipe
 
 TABLE = build.MIXED_TABLE
@@ -68,11 +68,12 @@ def untrained():
 
 def expected_predictions():
     """Route → predictions of the training side for its transformed rows."""
-    model, inputs = untrained()
+    model, _ = untrained()
+    reader, _ = build.reader(TABLE, build.mixed().output)
     found = {}
     for route in TABLE.routes:
-        rows = tf.constant(build.mixed().rows[route.name])
-        features, _ = parse_batch(rows, route, inputs[route.name])
+        rows = tf.constant(build.mixed().routed[route.name])
+        features = tf.nest.map_structure(padded, reader.parse(route.name, rows)[0])
         logits = np.array(model(features, path=route.name)[route.name], np.float64)
         if route.task == "multiclass":
             powers = np.exp(logits)
