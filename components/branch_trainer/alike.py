@@ -60,7 +60,7 @@ def path_likeness(model: "BranchedModel", path: str, features: Any) -> str | Non
             return None
         held = [_held_by(layer, place) for layer in layers]
         losses = [[_describe_loss(head), head.loss_weight, head.missing] for head in heads]
-        names = _numbered(configs, features)
+        names = _numbered(layers, features)
         described = _renamed([configs, held, losses, model.paths[path].features], names)
         return json.dumps([described, _shapes(model, path), _structure(names, features)])
     except (NotImplementedError, TypeError, ValueError):  # without configuration, or not in JSON
@@ -92,8 +92,11 @@ def _describe_loss(head: Head) -> Any:
 
 def _held_by(layer: keras.Operation, place: dict[int, int]) -> list:
     """Tells what a layer holds beside its configuration, and which of the path's variables."""
-    variables = layer.variables if isinstance(layer, keras.Layer) else []
-    return [type(layer).__name__, [place[id(v)] for v in variables], _held(layer)]
+    if not isinstance(layer, keras.Layer):
+        return [type(layer).__name__, _held(layer)]
+    dtypes = [layer.compute_dtype, layer.variable_dtype]  # whatever the policy is called
+    places = [place[id(variable)] for variable in layer.variables]
+    return [type(layer).__name__, dtypes, places, _held(layer)]
 
 
 def _held(it: object) -> dict[str, Any]:
@@ -163,12 +166,10 @@ def _is_told_by_its_config(described: dict) -> bool:
     return kind in _VALUES or f"{module}.".startswith(("keras.", "branchline."))
 
 
-def _numbered(configs: list, features: Any) -> dict[str, str]:
+def _numbered(layers: Iterable[keras.Operation], features: Any) -> dict[str, str]:
     """Gives the names of layers numbers, and the keys of features those of their inputs."""
-    names: dict[str, str] = {}
-    for found in _dicts(configs):
-        if isinstance(found.get("name"), str):
-            names.setdefault(found["name"], f"#{len(names)}")
+    unique = dict.fromkeys(layer.name for layer in layers)
+    names = {name: f"#{number}" for number, name in enumerate(unique)}
     for key in _keys(features):
         if key.replace("/", "_") in names:
             names.setdefault(key, names[key.replace("/", "_")])
