@@ -179,8 +179,10 @@ def reader(table, output):
     return RowReader(table, inputs, output), inputs
 
 
-def transform(root, table, splits, *, materialize=True, force_tf_compat_v1=True):
-    """Learns the default preprocessing from all `splits`, and materialises each if it is to.
+def transform(
+    root, table, splits, *, materialize=True, force_tf_compat_v1=True, preprocess=preprocessing_fn
+):
+    """Learns the preprocessing from all `splits`, and materialises each if it is to.
 
     Args:
         root: A folder that does not exist.
@@ -188,6 +190,7 @@ def transform(root, table, splits, *, materialize=True, force_tf_compat_v1=True)
         splits: Name → routed examples.
         materialize: As preprocessing takes it.
         force_tf_compat_v1: As Transform takes it.
+        preprocess: The `preprocessing_fn`, by default the default one.
 
     Returns:
         The transform's output, and split → transformed examples in order, with labels and `_route`.
@@ -195,7 +198,7 @@ def transform(root, table, splits, *, materialize=True, force_tf_compat_v1=True)
     config = {"routing": to_json(table), "recipe_file": "", "materialize": materialize}
     graph = str(root / "graph")
     with tft_beam.Context(str(root / "temporary"), force_tf_compat_v1=force_tf_compat_v1):
-        analyze = tft_beam.AnalyzeDataset(functools.partial(preprocessing_fn, custom_config=config))
+        analyze = tft_beam.AnalyzeDataset(functools.partial(preprocess, custom_config=config))
         with beam.Pipeline(options=FNAPI) as pipeline:
             rows = [row for rows in splits.values() for row in rows]
             learnt = _read(pipeline, "Analyze", rows, table) | analyze

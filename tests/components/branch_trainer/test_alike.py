@@ -174,11 +174,11 @@ class SubDense(layers.Dense):
         return 2.0 * super().call(inputs)
 
 
-def in_recipe():
+def in_recipe(factor):
     """A layer of a recipe file, whose module has a name that begins with `branchline`."""
     module = types.ModuleType("branchline_recipe_abc")
     sys.modules[module.__name__] = module
-    return type("Twice", (Twice,), {"__module__": module.__name__, "factor": 3.0})()
+    return type("Twice", (Twice,), {"__module__": module.__name__, "factor": factor})()
 
 
 def normalization(mean):
@@ -234,7 +234,8 @@ DIFFERENT = {
     "attribute without configuration": (
         {"branch": wrap(lambda: layers.ELU(1.0))}, {"branch": wrap(lambda: layers.ELU(0.5))}),
     "a layer of one's own": ({"branch": wrap(Twice)}, {"branch": wrap(Twice)}),
-    "a layer of the recipe": ({"branch": wrap(in_recipe)}, {"branch": wrap(in_recipe)}),
+    "a layer of the recipe": ({"branch": wrap(lambda: in_recipe(3.0))},
+                              {"branch": wrap(lambda: in_recipe(0.0))}),
     "a subclass of Keras's": ({"branch": wrap(lambda: layers.Dense(4))},
                               {"branch": wrap(lambda: SubDense(4))}),
     "code": ({"branch": wrap(lambda: layers.Lambda(lambda x: x))},
