@@ -95,7 +95,7 @@ def _held_by(layer: keras.Operation, place: dict[int, int]) -> list:
     if not isinstance(layer, keras.Layer):
         return [type(layer).__name__, _held(layer)]
     dtypes = [layer.compute_dtype, layer.variable_dtype]  # whatever the policy is called
-    places = [place[id(variable)] for variable in layer.variables]
+    places = [place.get(id(variable)) for variable in layer.variables]
     return [type(layer).__name__, dtypes, places, _held(layer)]
 
 
@@ -119,11 +119,10 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, tf.Tensor | np.ndarray):
         raise TypeError("a trace takes tensors and arrays for constants")
+    if isinstance(value, types.FunctionType) and value.__closure__ is None:
+        ours = value.__module__.startswith("keras.src.")
+        return f"{value.__module__}.{value.__qualname__}" if ours else f"function {id(value)}"
     if isinstance(value, _FUNCTIONS):
-        function = getattr(value, "__func__", value)
-        ours = isinstance(function, types.FunctionType) and function.__closure__ is None
-        if ours and function.__module__.startswith("keras.src."):
-            return f"{function.__module__}.{function.__qualname__}"
         return f"function {id(value)}"
     if isinstance(value, dict):
         plain = {str(key): _plain(each) for key, each in value.items()}
@@ -137,17 +136,15 @@ def _plain(value: Any) -> Any:
 def _shapes(model: "BranchedModel", path: str) -> list:
     """Describes the path's variables; who sets a constraint on one says so in no configuration."""
     return [
-        [v.dtype, list(v.shape), v.trainable, *map(_by_id, (v.constraint, v.regularizer))]
+        [v.dtype, list(v.shape), v.trainable, _rule(v.constraint), _rule(v.regularizer)]
         for v in model.state_of(path)
     ]
 
 
-def _by_id(rule: Any) -> Any:
-    """Describes a constraint or a regularizer of a variable."""
-    if rule is None:
-        return None
+def _rule(rule: Any) -> Any:
+    """Describes a constraint or a regularizer of a variable, if there is one."""
     ours = type(rule).__module__.startswith("keras.src.")
-    return keras.saving.serialize_keras_object(rule) if ours else f"{id(rule)}"
+    return keras.saving.serialize_keras_object(rule) if ours else rule and f"{id(rule)}"
 
 
 def _dicts(value: Any) -> Iterator[dict]:

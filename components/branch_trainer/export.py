@@ -8,6 +8,7 @@ to the features, and branches that compute alike one from there on.
 import functools
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -158,7 +159,7 @@ class ServedModel(tf.Module):
         }
         tags = tf.gather(tf.constant(["-", *self._table.names]), index + 1)[:, None]
         raw["_route"] = self._as_declared("_route", tf.sparse.from_dense(tags))
-        transformed = self._transform.apply_transform_model(raw)
+        transformed: dict[str, Any] = self._transform.apply_transform_model(raw)
         specs = {spec.output: spec for of in self._inputs.values() for spec in of.values()}
         features = {name: densify(transformed[name], spec) for name, spec in specs.items()}
         return tf.where(usable | (index < 0), index, -2 - index), features
