@@ -60,7 +60,7 @@ def path_likeness(model: "BranchedModel", path: str, features: Any) -> str | Non
             return None
         held = [_held_by(layer, place) for layer in layers]
         losses = [[_describe_loss(head), head.loss_weight, head.missing] for head in heads]
-        names = _numbered(configs, features)
+        names = _numbered(layers, features)
         described = _renamed([configs, held, losses, model.paths[path].features], names)
         return json.dumps([described, _shapes(model, path), _structure(names, features)])
     except (NotImplementedError, TypeError, ValueError):  # without configuration, or not in JSON
@@ -92,8 +92,11 @@ def _describe_loss(head: Head) -> Any:
 
 def _held_by(layer: keras.Operation, place: dict[int, int]) -> list:
     """Tells what a layer holds beside its configuration, and which of the path's variables."""
-    variables = layer.variables if isinstance(layer, keras.Layer) else []
-    return [type(layer).__name__, [place[id(v)] for v in variables], _held(layer)]
+    if not isinstance(layer, keras.Layer):
+        return [type(layer).__name__, _held(layer)]
+    dtypes = [layer.compute_dtype, layer.variable_dtype]  # whatever the policy is called
+    places = [place.get(id(variable)) for variable in layer.variables]
+    return [type(layer).__name__, dtypes, places, _held(layer)]
 
 
 def _held(it: object) -> dict[str, Any]:
@@ -116,11 +119,10 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, tf.Tensor | np.ndarray):
         raise TypeError("a trace takes tensors and arrays for constants")
+    if isinstance(value, types.FunctionType) and value.__closure__ is None:
+        ours = value.__module__.startswith("keras.src.")
+        return f"{value.__module__}.{value.__qualname__}" if ours else f"function {id(value)}"
     if isinstance(value, _FUNCTIONS):
-        function: Any = getattr(value, "__func__", value)
-        ours = isinstance(function, types.FunctionType) and function.__closure__ is None
-        if ours and function.__module__.startswith("keras.src."):
-            return f"{function.__module__}.{function.__qualname__}"
         return f"function {id(value)}"
     if isinstance(value, dict):
         plain = {str(key): _plain(each) for key, each in value.items()}
@@ -134,17 +136,15 @@ def _plain(value: Any) -> Any:
 def _shapes(model: "BranchedModel", path: str) -> list:
     """Describes the path's variables; who sets a constraint on one says so in no configuration."""
     return [
-        [v.dtype, list(v.shape), v.trainable, *map(_by_id, (v.constraint, v.regularizer))]
+        [v.dtype, list(v.shape), v.trainable, _rule(v.constraint), _rule(v.regularizer)]
         for v in model.state_of(path)
     ]
 
 
-def _by_id(rule: Any) -> Any:
-    """Describes a constraint or a regularizer of a variable."""
-    if rule is None:
-        return None
+def _rule(rule: Any) -> Any:
+    """Describes a constraint or a regularizer of a variable, if there is one."""
     ours = type(rule).__module__.startswith("keras.src.")
-    return keras.saving.serialize_keras_object(rule) if ours else f"{id(rule)}"
+    return keras.saving.serialize_keras_object(rule) if ours else rule and f"{id(rule)}"
 
 
 def _dicts(value: Any) -> Iterator[dict]:
@@ -163,12 +163,10 @@ def _is_told_by_its_config(described: dict) -> bool:
     return kind in _VALUES or f"{module}.".startswith(("keras.", "branchline."))
 
 
-def _numbered(configs: list, features: Any) -> dict[str, str]:
+def _numbered(layers: Iterable[keras.Operation], features: Any) -> dict[str, str]:
     """Gives the names of layers numbers, and the keys of features those of their inputs."""
-    names: dict[str, str] = {}
-    for found in _dicts(configs):
-        if isinstance(found.get("name"), str):
-            names.setdefault(found["name"], f"#{len(names)}")
+    unique = dict.fromkeys(layer.name for layer in layers)
+    names = {name: f"#{number}" for number, name in enumerate(unique)}
     for key in _keys(features):
         if key.replace("/", "_") in names:
             names.setdefault(key, names[key.replace("/", "_")])
@@ -208,23 +206,6 @@ def _structure(names: dict[str, str], features: Any) -> Any:
         return [_structure(names, each) for each in features]
     is_tensor = isinstance(features, tf.TensorSpec)
     return f"{features.dtype.name} {features.shape}" if is_tensor else str(features)
-
-
-def label_places(heads: list[Head], labels: Any) -> tuple[int, ...]:
-    """Tells which of the flattened labels each head takes.
-
-    Args:
-        heads: Of a path.
-        labels: The `tf.TypeSpec`s of its labels: one, or a nested dict of them.
-    """
-    places = tf.nest.pack_sequence_as(labels, list(range(len(tf.nest.flatten(labels)))))
-    found = []
-    for head in heads:
-        place = places
-        for key in [head.label] if isinstance(head.label, str) else head.label:
-            place = place.get(key, -1) if isinstance(place, dict) else place
-        found.append(place if isinstance(place, int) else -1)
-    return tuple(found)
 
 
 class Alike(NamedTuple):

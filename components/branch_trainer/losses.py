@@ -16,21 +16,21 @@ from branchline.components.branch_trainer.parts import Head
 from branchline.components.branch_trainer.streams import rows_of
 
 
-def label_of(head: Head, labels: Any) -> tf.Tensor:
+def label_of(head: Head, labels: Any) -> Any:
     """Returns the head's label: `labels` itself, or its entry under the head's key.
 
     Raises:
         KeyError: the entry is absent; names those there are.
     """
     if not isinstance(labels, dict):
-        return tf.convert_to_tensor(labels)
+        return labels
     for key in [head.label] if isinstance(head.label, str) else head.label:
         if key not in labels:
             raise KeyError(
                 f"Head {head.name!r} needs the label {key!r}; there are {sorted(labels)}"
             )
         labels = labels[key]
-    return tf.convert_to_tensor(labels)  # pyright: ignore[reportArgumentType]
+    return labels
 
 
 def rows_with_label(label: tf.Tensor, missing: float) -> tf.Tensor:
@@ -100,7 +100,7 @@ def head_loss(
 
 def _losses(head: Head, labels: Any, output: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Returns losses [batch, ...] (or [] if the loss is made so) and which rows have a label."""
-    label = label_of(head, labels)
+    label = tf.convert_to_tensor(label_of(head, labels))
     present = None if head.missing is None else rows_with_label(label, head.missing)
     if present is not None:
         label = tf.where(like_rows(present, label.shape.rank), label, tf.zeros_like(label))

@@ -6,10 +6,10 @@ import keras
 import tensorflow as tf
 
 from branchline.components.branch_trainer.accumulator import Accumulator
-from branchline.components.branch_trainer.alike import Alike, label_places, path_likeness
+from branchline.components.branch_trainer.alike import Alike, path_likeness
 from branchline.components.branch_trainer.distribute import OneReplica
 from branchline.components.branch_trainer.learning_rate import facts_of, optimizer_config
-from branchline.components.branch_trainer.losses import example_losses, path_loss
+from branchline.components.branch_trainer.losses import example_losses, label_of, path_loss
 from branchline.components.branch_trainer.masks import Masks
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.selective import conditions_in
@@ -130,13 +130,12 @@ class PathStep:
         Args:
             batch: The `tf.TypeSpec`s of its stream's batches.
         """
-        features, labels, *_ = batch
         settings, optimizer = self.settings, self.optimizer
         own_code = settings.mask_fn or settings.gate or self.conditions or self.loss_scaled
         one_device = type(self.replicas) is OneReplica
         if own_code or self.leaks or self.frozen or self.jit_compile or not one_device:
             return Alike(None, [])
-        computed = path_likeness(self.model, self.path, features)
+        computed = path_likeness(self.model, self.path, batch[0])
         config = optimizer_config(optimizer)
         if computed is None or config is None:
             return Alike(None, [])
@@ -146,10 +145,16 @@ class PathStep:
             settings.clip_value,
             settings.accumulate,
             settings.embeddings,
-            label_places(self.model.heads_of(self.path), labels),
         )
         variables = [v.value for v in (*self.model.state_of(self.path), *facts_of(optimizer))]
-        return Alike((computed, config, chosen), [v.handle for v in (*variables, *self.state)])
+        kind = (computed, config, chosen, self._taken_labels(batch), len(batch))
+        return Alike(kind, [v.handle for v in (*variables, *self.state)])
+
+    def _taken_labels(self, batch: Any) -> tuple[int, ...]:
+        """Tells which of the labels the heads take, counted as `tf.nest.flatten` gives them."""
+        labels = batch[1]
+        places = tf.nest.pack_sequence_as(labels, list(range(len(tf.nest.flatten(labels)))))
+        return tuple(label_of(head, places) for head in self.model.heads_of(self.path))
 
     def __call__(self, batch: tuple) -> tf.Tensor:
         """Takes one step.

@@ -17,6 +17,8 @@ from branchline.components.branch_trainer.read_rows import (
 _BLOCK = 16  # batches gathered at a time where nothing has to be padded
 _BUFFER = 256 << 20  # bytes of rows that are shuffled at a time where they do not fit in memory
 
+# Or tf.data rewrites what is mapped, and leaves a file of it until the process ends.
+_as_it_is = tf.autograph.experimental.do_not_convert
 LabelsFn = Callable[[dict[str, Any]], Any]
 
 
@@ -46,7 +48,7 @@ def shuffled_batches(
     size = batch_size if ragged else batch_size * _BLOCK
     count, first = tf.constant(rows.count - skip, tf.int64), tf.constant(seed, tf.int64)
 
-    @tf.autograph.experimental.do_not_convert
+    @_as_it_is
     def block(number: tf.Tensor) -> tuple:
         place = number * size + tf.range(size, dtype=tf.int64)  # in all epochs one after the other
         epoch = place // count
@@ -64,7 +66,7 @@ def shuffled_batches(
 def _from_disk(
     rows: Rows, skip: int, batch_size: int, seed: int, labels_fn: LabelsFn, cache_file: str
 ) -> tf.data.Dataset:
-    @tf.autograph.experimental.do_not_convert
+    @_as_it_is
     def parse(serialized: tf.Tensor) -> tuple:
         features, labels = rows.parse_fn(serialized)
         return features, labels_fn(labels)
@@ -75,7 +77,7 @@ def _from_disk(
     kept = serialized_rows(rows.files).skip(skip).batch(min(BATCH, buffer)).map(parse)
     shuffled = kept.cache(cache_file).unbatch().shuffle(buffer, seed=seed).repeat()
     batches = shuffled.batch(batch_size, drop_remainder=True)
-    return batches.map(lambda *of_batch: tf.nest.map_structure(padded, of_batch))
+    return batches.map(_as_it_is(lambda *of_batch: tf.nest.map_structure(padded, of_batch)))
 
 
 def first_batches(
@@ -87,9 +89,11 @@ def first_batches(
         slices: Any = (columns, {key: column[:take] for key, column in rows.labels.items()})
         batches = tf.data.Dataset.from_tensor_slices(slices).batch(batch_size)
     else:
-        batches = serialized_rows(rows.files).take(take).batch(batch_size).map(rows.parse_fn)
+        batches = (
+            serialized_rows(rows.files).take(take).batch(batch_size).map(_as_it_is(rows.parse_fn))
+        )
 
-    @tf.autograph.experimental.do_not_convert
+    @_as_it_is
     def finish(features: Any, labels: Any) -> tuple:
         return tf.nest.map_structure(padded, features), labels_fn(labels)
 

@@ -9,9 +9,9 @@ import tensorflow as tf
 from branchline.components.branch_trainer import BranchedModel, Head, Path, Switch, default_model
 from branchline.components.branch_trainer.check_heads import check_heads
 from branchline.components.branch_trainer.export import ServedModel
-from branchline.components.branch_trainer.inputs import Input, describe_inputs
+from branchline.components.branch_trainer.inputs import Input
 from branchline.components.branch_trainer.losses import path_loss
-from branchline.components.branch_trainer.read_rows import RowReader, Rows, Scale, padded, scales_of
+from branchline.components.branch_trainer.read_rows import Scale, scales_of
 from branchline.components.branch_trainer.train import _labels_fn, train
 from branchline.components.route_validator.route_schema import RouteSchemas
 from branchline.components.router.route_batch import BatchRouter
@@ -60,31 +60,30 @@ RECORDS = [
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory):
-    """The transform's output, and route → its routed examples."""
-    root = tmp_path_factory.mktemp("targets")
-    routed = build.route_rows(TABLE, RECORDS)
-    output, _ = build.transform(root / "t", TABLE, routed, materialize=False)
-    return output, routed
+    """The transform's output."""
+    folder = tmp_path_factory.mktemp("targets") / "t"
+    return build.transform(folder, TABLE, build.route_rows(TABLE, RECORDS), materialize=False)[0]
 
 
 @pytest.fixture(scope="module")
 def inputs(learnt):
-    return describe_inputs(Recipe("r", TABLE), learnt[0], own_preprocessing=False)
+    return build.reader(TABLE, learnt)[1]
 
 
 @pytest.fixture(scope="module")
-def batch(learnt, inputs):
-    features, labels = read(learnt, inputs, "many")
-    return tf.nest.map_structure(padded, features), labels
+def rows(learnt, tmp_path_factory):
+    """Route → its rows as the trainer reads them."""
+    folder = tmp_path_factory.mktemp("rows")
+    reader, _ = build.reader(TABLE, learnt)
+    return {
+        name: reader.read(name, [build.write_rows(folder / f"{name}.gz", of)], 1 << 20)
+        for name, of in build.route_rows(TABLE, RECORDS).items()
+    }
 
 
-def read(learnt, inputs, route):
-    """A route's features and labels, as the trainer reads them."""
-    return RowReader(TABLE, inputs, learnt[0]).parse(route, tf.constant(learnt[1][route]))
-
-
-def scales_of_many(labels):
-    return scales_of(Rows(3, labels, None, [], None), MANY)
+@pytest.fixture(scope="module")
+def batch(rows):
+    return rows["many"].features, rows["many"].labels
 
 
 @pytest.fixture(scope="module")
@@ -153,34 +152,35 @@ def test_labels_have_their_shape_and_missing_ones_their_mark(batch):
         np.testing.assert_array_equal(labels[key], values)
 
 
-def test_the_losses_of_an_ordinary_route_get_a_bare_tensor(learnt, inputs):
-    _, labels = read(learnt, inputs, "one")
-    np.testing.assert_array_equal(labels["price"], [5.0, 15.0])
-    given = _labels_fn(TABLE["one"], {"price": Scale()})(labels)
-    np.testing.assert_array_equal(given, [[5.0], [15.0]])
+def test_the_losses_of_an_ordinary_route_take_a_bare_label_and_of_targets_a_dict(rows):
+    labels = _labels_fn(TABLE["one"], {"price": Scale(5.0, 10.0)})(rows["one"].labels)
+    np.testing.assert_array_equal(labels, [[0.0], [1.0]])
+    labels = _labels_fn(MANY, dict.fromkeys(TARGETS, Scale()))(rows["many"].labels)
+    assert list(labels) == list(TARGETS)
 
 
-def test_every_regression_has_a_scale_of_its_own_over_the_labels_that_are_there(batch):
-    found = scales_of_many(batch[1])
+def test_every_regression_has_a_scale_of_its_own_over_the_labels_that_are_there(rows):
+    scales = scales_of(rows["many"], MANY)
     sizes = np.array([10, 20.5, 30, 40])
-    np.testing.assert_allclose(found["sizes"], (sizes.mean(), sizes.std()))
-    np.testing.assert_allclose(found["price"], (8, 1))
-    assert found["mask"] == Scale()
+    np.testing.assert_allclose(scales["sizes"], (sizes.mean(), sizes.std()))
+    np.testing.assert_allclose(scales["price"], (8, 1))
+    assert scales["mask"] == Scale()
 
 
-def test_a_target_that_no_row_has_is_named(batch):
-    labels = batch[1] | {"price": np.full(3, NAN, np.float32)}
-    with pytest.raises(BranchlineError, match="3 examples of route 'many' in train has the label"):
-        scales_of_many(labels)
+def test_a_target_that_no_row_has_is_named(tmp_path):
+    records = [{"labels.category_1": 1, "mask": [0, 0, 0, 0]}]
+    rows = build.plain_rows(tmp_path / "a.gz", records, {}, TARGETS)
+    with pytest.raises(BranchlineError, match="1 examples of route 'many' in train has the label"):
+        scales_of(rows, MANY)
 
 
 def softplus(values):
     return np.log1p(np.exp(-np.abs(values))) + np.maximum(values, 0)
 
 
-def test_the_loss_is_over_the_labels_that_are_there_and_no_others(batch, model):
+def test_the_loss_is_over_the_labels_that_are_there_and_no_others(batch, model, rows):
     features, labels = batch
-    scales = scales_of_many(labels)
+    scales = scales_of(rows["many"], MANY)
     given = _labels_fn(MANY, scales)(labels)
     loss = path_loss(model, "many", (features, given), training=False)
     outputs = {
@@ -224,7 +224,7 @@ def served(tmp_path_factory, learnt, model, inputs):
         "many": dict.fromkeys(TARGETS, Scale()) | {"sizes": Scale(3.0, 2.0)},
         "one": {"price": Scale(100.0, 10.0)},
     }
-    ServedModel(TABLE, model, inputs, scales, learnt[0]).save(directory)
+    ServedModel(TABLE, model, inputs, scales, learnt).save(directory)
     return tf.saved_model.load(directory)
 
 
@@ -324,21 +324,24 @@ def test_two_routes_train_the_heads_they_share(tmp_path):
             paths={n: Path(encoder=n, features=key) for n, key in paths.items()},
         )
 
-    numbers = np.arange(4)
-    bits = np.stack([numbers // 2, numbers % 2], axis=1)
-    given = {"p": numbers[:, None].astype(np.float32), "q": bits.astype(np.float32)}
-    rows = {
-        name: Rows(4, {"bits": bits, "digit": numbers}, {key: given[name]}, [], None)
-        for name, key in paths.items()
-    }
     shapes = {"value": (1,), "bits_in": (2,)}
     inputs = {name: {key: Input(shapes[key], "float32")} for name, key in paths.items()}
+    rows = {}
+    for name, key in paths.items():
+        records = [
+            {key: 1.0 * n if name == "p" else [1.0 * (n // 2), 1.0 * (n % 2)]}
+            | {"bits": [n // 2, n % 2], "digit": n}
+            for n in range(4)
+        ]
+        path = tmp_path / f"{name}.gz"
+        rows[name] = build.plain_rows(path, records, inputs[name], targets)
     scales = {route.name: scales_of(rows[route.name], route) for route in routes}
-    model, _ = train(recipe, build_model, rows, inputs, scales, cache_dir="")
+    model, _ = train(recipe, build_model, rows, inputs, scales, cache_dir=str(tmp_path))
     for route in routes:
-        outputs = model(rows[route.name].features, path=route.name)
-        np.testing.assert_array_equal(np.array(outputs["digit"]).argmax(-1), numbers)
-        np.testing.assert_array_equal(np.array(outputs["bits"]) > 0, bits)
+        features, want = rows[route.name].features, rows[route.name].labels
+        outputs = model(features, path=route.name)
+        np.testing.assert_array_equal(np.array(outputs["digit"]).argmax(-1), want["digit"])
+        np.testing.assert_array_equal(np.array(outputs["bits"]) > 0, want["bits"])
 
 
 @pytest.mark.parametrize(

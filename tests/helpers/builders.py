@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
@@ -19,6 +20,8 @@ from tfx_bsl.coders import example_coder
 from tfx_bsl.public import tfxio
 
 from branchline.components.artifacts import Quarantine
+from branchline.components.branch_trainer.inputs import describe_inputs
+from branchline.components.branch_trainer.read_rows import RowReader, Rows, dense_label
 from branchline.components.files.routed import file_name, split_dir
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.transform.declared_schema import declared_schema
@@ -28,6 +31,7 @@ from branchline.schemas import (
     Ids,
     Image,
     Numeric,
+    Recipe,
     Route,
     RoutingTable,
     Text,
@@ -88,18 +92,6 @@ def examples_artifact(root, splits):
     return artifact
 
 
-def routed_artifact(root, splits):
-    """An Examples artifact as the Router writes it, of split → route → examples, two files each."""
-    artifact = examples_artifact(root, dict.fromkeys(splits, ()))
-    for split, by_route in splits.items():
-        for path in Path(split_dir(str(root), split)).iterdir():
-            path.unlink()
-        for route, rows in by_route.items():
-            for number, part in enumerate((rows[::2], rows[1::2])):
-                write_rows(Path(split_dir(str(root), split), file_name(route, number, 2)), part)
-    return artifact
-
-
 def empty_artifact(kind, root):
     artifact = kind()
     artifact.uri = str(root)
@@ -135,8 +127,62 @@ def route_rows(table, records):
     return {name: routed.examples.get(name, []) for name in table.names}
 
 
-def transform(root, table, splits, *, materialize=True, force_tf_compat_v1=True):
-    """Learns the default preprocessing from all `splits`, and materialises each if it is to.
+def routed_artifact(root, splits):
+    """An Examples artifact as Router writes it, of split → route → examples, two files a route."""
+    artifact = empty_artifact(standard_artifacts.Examples, root)
+    artifact.split_names = artifact_utils.encode_split_names(sorted(splits))
+    for split, by_route in splits.items():
+        folder = Path(split_dir(str(root), split))
+        folder.mkdir(parents=True)
+        for route, rows in by_route.items():
+            half = len(rows) // 2
+            for number, part in enumerate((rows[:half], rows[half:])):
+                write_rows(folder / file_name(route, number, 2), part)
+    return artifact
+
+
+def plain_rows(path, records, inputs, targets, *, in_memory=True):
+    """The rows of a route as `RowReader` gives them, of features that need no transform.
+
+    Args:
+        path: A file that does not exist.
+        records: Dicts of key → value.
+        inputs: Feature → what the branch gets; a shape of [None] is ragged.
+        targets: Label → its target.
+        in_memory: Whether they fit.
+    """
+    specs = {
+        key: tf.io.RaggedFeature(spec.dtype)
+        if None in spec.shape
+        else tf.io.FixedLenFeature(
+            spec.shape, spec.dtype, np.zeros(spec.shape, tf.as_dtype(spec.dtype).as_numpy_dtype)
+        )
+        for key, spec in inputs.items()
+    } | {
+        key: tf.io.VarLenFeature("float32" if target.dtype == "float" else "int64")
+        for key, target in targets.items()
+    }
+
+    def parse(serialized):
+        found = tf.io.parse_example(serialized, specs)
+        labels = {key: dense_label(found[key], targets[key]) for key in targets}
+        return {key: found[key] for key in inputs}, labels
+
+    file = write_rows(path, [example(record) for record in records])
+    features, labels = parse(tf.constant([example(record) for record in records], tf.string))
+    return Rows(len(records), labels, features if in_memory else None, [file], parse)
+
+
+def reader(table, output):
+    """Reads routed examples as the trainer does, and tells what its branches get."""
+    inputs = describe_inputs(Recipe("r", table), output, own_preprocessing=False)
+    return RowReader(table, inputs, output), inputs
+
+
+def transform(
+    root, table, splits, *, materialize=True, force_tf_compat_v1=True, preprocess=preprocessing_fn
+):
+    """Learns the preprocessing from all `splits`, and materialises each if it is to.
 
     Args:
         root: A folder that does not exist.
@@ -144,6 +190,7 @@ def transform(root, table, splits, *, materialize=True, force_tf_compat_v1=True)
         splits: Name → routed examples.
         materialize: As preprocessing takes it.
         force_tf_compat_v1: As Transform takes it.
+        preprocess: The `preprocessing_fn`, by default the default one.
 
     Returns:
         The transform's output, and split → transformed examples in order, with labels and `_route`.
@@ -151,7 +198,7 @@ def transform(root, table, splits, *, materialize=True, force_tf_compat_v1=True)
     config = {"routing": to_json(table), "recipe_file": "", "materialize": materialize}
     graph = str(root / "graph")
     with tft_beam.Context(str(root / "temporary"), force_tf_compat_v1=force_tf_compat_v1):
-        analyze = tft_beam.AnalyzeDataset(functools.partial(preprocessing_fn, custom_config=config))
+        analyze = tft_beam.AnalyzeDataset(functools.partial(preprocess, custom_config=config))
         with beam.Pipeline(options=FNAPI) as pipeline:
             rows = [row for rows in splits.values() for row in rows]
             learnt = _read(pipeline, "Analyze", rows, table) | analyze

@@ -18,8 +18,9 @@ def names_of(kind):
 
 
 def start(results, *args, **variables):
-    root = PROGRAM.parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "3"} | variables
+    tests = PROGRAM.parent.parent
+    path = f"{tests}{os.pathsep}{tests.parent}"  # the code beside the tests, installed or not
+    environment = os.environ | {"PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"} | variables
     return subprocess.Popen(
         [sys.executable, PROGRAM, results, *args],
         env=environment,

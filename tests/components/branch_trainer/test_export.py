@@ -13,12 +13,13 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference_routing import expected_route, problem_of
+from tensorflow.core.protobuf import saved_model_pb2
 
 from branchline.components.branch_trainer import default_model
 from branchline.components.branch_trainer.export import ServedModel
 from branchline.components.branch_trainer.inputs import describe_inputs
-from branchline.components.branch_trainer.read_rows import RowReader, Scale, padded
-from branchline.schemas import Recipe
+from branchline.components.branch_trainer.read_rows import Scale, padded
+from branchline.schemas import Categorical, Numeric, Recipe, Route, RoutingTable, Text, when
 
 TABLE = build.MIXED_TABLE
 SCALES = {
@@ -67,13 +68,13 @@ def untrained():
 
 
 def expected_predictions():
-    """Route → predictions of the training side for its rows, read as the trainer does."""
-    model, inputs = untrained()
-    reader = RowReader(TABLE, inputs, build.mixed().output)
+    """Route → predictions of the training side for its transformed rows."""
+    model, _ = untrained()
+    reader, _ = build.reader(TABLE, build.mixed().output)
     found = {}
     for route in TABLE.routes:
         rows = tf.constant(build.mixed().routed[route.name])
-        features, _ = tf.nest.map_structure(padded, reader.parse(route.name, rows))
+        features = tf.nest.map_structure(padded, reader.parse(route.name, rows)[0])
         logits = np.array(model(features, path=route.name)[route.name], np.float64)
         if route.task == "multiclass":
             powers = np.exp(logits)
@@ -105,6 +106,15 @@ UNUSABLE = [
 UNUSABLE_ROUTES = ["meter-1", "meter-1", "meter-1", "scan", "text"]
 
 
+# For the signature of `meter-1`; the last two it cannot use.
+FORCED = [
+    {"a/b. ü": "red", "value": [1.0, 10.0], "x": 1.0, "flat": 5},
+    {"value": [1, 10], "x": 1.0, "flat": 5},
+    {"value": [1.0], "x": 1.0, "flat": 5},
+    {"a/b. ü": "red"},
+]
+
+
 def without_label(record):
     label = TABLE[expected_route(TABLE, as_lists(record))].label
     return {key: value for key, value in record.items() if key != label}
@@ -129,6 +139,7 @@ def answers(saved, tmp_path_factory):
         "one": ("serving_default", [build.example(without_label(build.MIXED_RECORDS[4]))]),
         "stray": ("serving_default", [build.example({"other": 1})] * 2),
     }
+    batches["forced"] = ("meter-1", [build.example(record) for record in FORCED])
     for route in TABLE.names:
         batches[f"routed-{route}"] = ("serving_default", build.mixed().routed[route])
         batches[route] = (route, build.mixed().routed[route])
@@ -204,6 +215,27 @@ def test_a_routes_signature_gives_that_route_only(answers, route):
     np.testing.assert_allclose(answers[route][route], want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("route", TABLE.names)
+def test_routed_examples_are_predicted_as_the_raw_ones(answers, route):
+    """Their columns have the type in the name where routes differ in it: `value.float`."""
+    outputs = answers[f"routed-{route}"]
+    want = expected_predictions()[route]
+    assert set(outputs["route"].tolist()) == {route.encode()}
+    np.testing.assert_allclose(outputs[route], want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_routes_signature_takes_all_rows_as_its_own(answers):
+    """The table gives the first record to `text`; the second no route takes."""
+    meter = without_label(build.MIXED_RECORDS[4])
+    assert expected_route(TABLE, as_lists(FORCED[0])) == "text"
+    assert expected_route(TABLE, as_lists(FORCED[1])) is None
+    assert FORCED[0].items() > meter.items()
+    want = expected_predictions()["meter-1"][0]
+    found = answers["forced"]["meter-1"]
+    np.testing.assert_allclose(found[0], want, rtol=1e-5)
+    assert np.isfinite(found[1]) and np.isnan(found[2:]).all()
+
+
 def test_shapes_are_those_of_the_tasks(answers):
     rows = len(interleaved()[0])
     assert answers["mixed"]["text"].shape == (rows,)
@@ -233,3 +265,50 @@ def test_the_served_model_routes_as_the_documentation_says(loaded, records):
             labelled = record | {route.label: [1]}
             usable = name == route.name and problem_of(route, labelled) is None
             assert np.isnan(outputs[route.name][row].numpy()).any() == (not usable)
+
+
+def sizes(directory):
+    """The numbers of functions and of operations in a SavedModel."""
+    graph = saved_model_pb2.SavedModel()
+    graph.ParseFromString((directory / "saved_model.pb").read_bytes())
+    functions = [f for meta in graph.meta_graphs for f in meta.graph_def.library.function]
+    return len(functions), sum(len(function.node_def) for function in functions)
+
+
+def test_a_route_like_others_adds_little_to_the_model(tmp_path):
+    """A branch of its own, of text, a category and a number, takes hundreds of operations."""
+
+    def save(count):
+        table = RoutingTable(
+            *(
+                Route(
+                    f"r{i}",
+                    when.equals("kind", str(i)),
+                    features={f"t{i}": Text(), "c": Categorical(), f"x{i}": Numeric()},
+                    label="y",
+                    task="binary",
+                )
+                for i in range(count)
+            )
+        )
+        records = [
+            {"kind": str(i), f"t{i}": "a b", "c": "q", f"x{i}": 1.0, "y": i % 2}
+            for i in range(count)
+        ]
+        routed = build.route_rows(table, records)
+        folder = tmp_path / str(count)
+        output, _ = build.transform(folder / "transform", table, routed, materialize=False)
+        inputs = build.reader(table, output)[1]
+        model = default_model.build_model(Recipe("many", table), inputs)
+        scales = {name: {"y": Scale()} for name in table.names}
+        ServedModel(table, model, inputs, scales, output).save(str(folder / "1"))
+        rows = tf.constant([build.example(record) for record in records])
+        loaded = tf.saved_model.load(str(folder / "1"))
+        outputs = loaded.signatures["serving_default"](examples=rows)
+        found = np.stack([outputs[name] for name in table.names])
+        assert np.isfinite(found[np.eye(count, dtype=bool)]).all()
+        assert np.isnan(found[~np.eye(count, dtype=bool)]).all()
+        return np.array(sizes(folder / "1"))
+
+    functions, operations = (save(12) - save(4)) / 8
+    assert functions <= 4 and operations < 260
