@@ -1,0 +1,105 @@
+"""TFX's components all along, with ours where records have kinds."""
+
+from pathlib import Path
+
+import tensorflow_model_analysis as tfma
+import tensorflow_transform as tft
+from tfx.components import CsvExampleGen, Evaluator, Pusher, SchemaGen, StatisticsGen, Transform
+from tfx.proto import pusher_pb2, trainer_pb2
+
+from branchline.components import (
+    BranchTrainer,
+    Router,
+    RouteValidator,
+    RunReport,
+    route_stats_options,
+)
+from branchline.schemas import Categorical, Numeric, Route, RoutingTable, when
+
+features = {"x": Numeric(), "z": Numeric(), "colour": Categorical()}
+table = RoutingTable(
+    Route("up", when.equals("kind", "up"), features=features, label="y", task="regression"),
+    Route("down", when.equals("kind", "down"), features=features, label="bad", task="binary"),
+)
+
+
+def preprocessing_fn(inputs):
+    scaled = {key: tft.scale_to_z_score(inputs[key]) for key in ("x", "z")}
+    return scaled | {"colour": tft.compute_and_apply_vocabulary(inputs["colour"])}
+
+
+def components(data, folder):
+    generated = CsvExampleGen(input_base=data)
+    router = Router(generated.outputs["examples"], table)
+    routed = router.outputs["routed_examples"]
+    statistics = StatisticsGen(examples=routed, stats_options=route_stats_options(table))
+    schema = SchemaGen(statistics=statistics.outputs["statistics"])
+    validator = RouteValidator(statistics.outputs["statistics"], schema.outputs["schema"], table)
+    transform = Transform(
+        examples=routed,
+        schema=schema.outputs["schema"],
+        preprocessing_fn="shop.preprocessing_fn",
+        materialize=False,
+    )
+    trainer = BranchTrainer(
+        routed,
+        transform.outputs["transform_graph"],
+        table,
+        recipe_file=str(Path(__file__).with_name("shop_model.py")),
+        train_args=trainer_pb2.TrainArgs(num_steps=200),
+        custom_config={"learning_rate": 0.01, "batch_size": 32},
+    )
+    model = trainer.outputs["model"]
+    evaluator = Evaluator(
+        examples=routed,
+        model=model,
+        eval_config=tfma.EvalConfig(
+            model_specs=[tfma.ModelSpec(label_keys={"up": "y", "down": "bad"})],
+            slicing_specs=[tfma.SlicingSpec(feature_keys=["_route"])],
+            metrics_specs=[
+                metrics_of("up", "MeanAbsoluteError", upper_bound={"value": 0.5}),
+                metrics_of("down", "AUC", lower_bound={"value": 0.8}),
+            ],
+        ),
+        module_path="branchline.components.branch_evaluator.own_outputs",
+    )
+    pusher = Pusher(
+        model=model,
+        model_blessing=evaluator.outputs["blessing"],
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=f"{folder}/serving")
+        ),
+    )
+    report = RunReport(
+        evaluation=evaluator.outputs["evaluation"],
+        blessing=evaluator.outputs["blessing"],
+        router_quarantine=router.outputs["quarantine"],
+        anomalies=validator.outputs["anomalies"],
+    )
+    return [
+        generated,
+        router,
+        statistics,
+        schema,
+        validator,
+        transform,
+        trainer,
+        evaluator,
+        pusher,
+        report,
+    ]
+
+
+def metrics_of(route, metric, **bound):
+    threshold = tfma.PerSliceMetricThreshold(
+        slicing_specs=[tfma.SlicingSpec(feature_values={"_route": route})],
+        threshold=tfma.MetricThreshold(value_threshold=tfma.GenericValueThreshold(**bound)),
+    )
+    return tfma.MetricsSpec(
+        output_names=[route],
+        example_weights=tfma.ExampleWeightOptions(weighted=True),
+        metrics=[
+            tfma.MetricConfig(class_name="ExampleCount"),
+            tfma.MetricConfig(class_name=metric, per_slice_thresholds=[threshold]),
+        ],
+    )
