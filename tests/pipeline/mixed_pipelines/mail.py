@@ -71,15 +71,16 @@ def components(data, folder):
         model=model,
         model_blessing=evaluator.outputs["blessing"],
         data_spec=bulk_inferrer_pb2.DataSpec(example_splits=["eval"]),
+        # Not `serving_default`: tfx_bsl's RunInference fails on its output `route`, string [batch].
+        model_spec=bulk_inferrer_pb2.ModelSpec(model_signature_name=["text"]),
         output_example_spec=bulk_inferrer_pb2.OutputExampleSpec(
             output_columns_spec=[
                 bulk_inferrer_pb2.OutputColumnsSpec(
                     predict_output=bulk_inferrer_pb2.PredictOutput(
                         output_columns=[
                             bulk_inferrer_pb2.PredictOutputCol(
-                                output_key=name, output_column=f"predicted_{name}"
+                                output_key="text", output_column="predicted"
                             )
-                            for name in ("route", *table.names)
                         ]
                     )
                 )

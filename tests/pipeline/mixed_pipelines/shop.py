@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import tensorflow_model_analysis as tfma
+import judge  # of the documentation
 import tensorflow_transform as tft
-from tfx.components import CsvExampleGen, Evaluator, Pusher, SchemaGen, StatisticsGen, Transform
+from tfx.components import CsvExampleGen, Pusher, SchemaGen, StatisticsGen, Transform
 from tfx.proto import pusher_pb2, trainer_pb2
 
 from branchline.components import (
@@ -50,19 +50,7 @@ def components(data, folder):
         custom_config={"learning_rate": 0.01, "batch_size": 32},
     )
     model = trainer.outputs["model"]
-    evaluator = Evaluator(
-        examples=routed,
-        model=model,
-        eval_config=tfma.EvalConfig(
-            model_specs=[tfma.ModelSpec(label_keys={"up": "y", "down": "bad"})],
-            slicing_specs=[tfma.SlicingSpec(feature_keys=["_route"])],
-            metrics_specs=[
-                metrics_of("up", "MeanAbsoluteError", upper_bound={"value": 0.5}),
-                metrics_of("down", "AUC", lower_bound={"value": 0.8}),
-            ],
-        ),
-        module_path="branchline.components.branch_evaluator.own_outputs",
-    )
+    evaluator = judge.evaluator(routed, model)
     pusher = Pusher(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
@@ -88,18 +76,3 @@ def components(data, folder):
         pusher,
         report,
     ]
-
-
-def metrics_of(route, metric, **bound):
-    threshold = tfma.PerSliceMetricThreshold(
-        slicing_specs=[tfma.SlicingSpec(feature_values={"_route": route})],
-        threshold=tfma.MetricThreshold(value_threshold=tfma.GenericValueThreshold(**bound)),
-    )
-    return tfma.MetricsSpec(
-        output_names=[route],
-        example_weights=tfma.ExampleWeightOptions(weighted=True),
-        metrics=[
-            tfma.MetricConfig(class_name="ExampleCount"),
-            tfma.MetricConfig(class_name=metric, per_slice_thresholds=[threshold]),
-        ],
-    )
