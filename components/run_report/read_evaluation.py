@@ -61,10 +61,10 @@ def _values(
 ) -> dict[str, float]:
     """Metric → value, named as BranchEvaluator does; without other routes' outputs.
 
-    >>> _values({"": {"": {"auc": {"doubleValue": 0.5}, "plot": {"bytesValue": ""}}}}, "r", "rs")
+    >>> _values({"": {"": {"auc": {"doubleValue": 0.5}, "plot": {"bytesValue": ""}}}}, "r", ["r"])
     {'auc': 0.5}
     >>> auc = {"auc": {"doubleValue": 0.5}}
-    >>> _values({"r": {"": auc}, "r/y": {"classId:1": auc}, "s": {"": auc}}, "r", "rs")
+    >>> _values({"r": {"": auc}, "r/y": {"classId:1": auc}, "s": {"": auc}}, "r", ["r", "s"])
     {'auc': 0.5, 'y/classId:1/auc': 0.5}
     """
     values = {}
