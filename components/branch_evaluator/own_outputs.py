@@ -58,7 +58,7 @@ def weigh_outputs(extracts: Extracts) -> Extracts:
             `<route>/<key>`; with a baseline by model and output.
     """
     route = np.asarray(extracts[tfma.FEATURES_KEY][ROUTE]).flatten()[0].decode()
-    parts = [extracts.get(key) for key in _WEIGHED]
+    parts: list[Any] = [extracts.get(key) for key in _WEIGHED]
     if all(isinstance(of_model, dict) for of_model in parts[0].values()):
         by_model = {
             model: _weigh(route, *(part and part[model] for part in parts)) for model in parts[0]

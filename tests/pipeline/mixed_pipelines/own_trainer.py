@@ -66,13 +66,17 @@ def run_fn(fn_args):
         epochs=fn_args.train_steps,
         verbose=0,
     )
-    served = tf.Module()
-    served.weights = [variable.value for variable in model.variables]
+    served = Served(model)
+    tf.saved_model.save(served, fn_args.serving_model_dir, signatures=served.serve)
+
+
+class Served(tf.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.weights = lambda rows: model(rows), [v.value for v in model.variables]
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-    def serve(examples):
+    def serve(self, examples):
         raw = tf.io.parse_example(examples, NUMBERS)
-        predicted = model(tf.concat([raw["x"], raw["z"]], 1))
+        predicted = self.model(tf.concat([raw["x"], raw["z"]], 1))
         return {name: values[:, 0] for name, values in predicted.items()}
-
-    tf.saved_model.save(served, fn_args.serving_model_dir, signatures=serve)
