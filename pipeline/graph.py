@@ -17,7 +17,7 @@ from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import (
 from tfx.orchestration import metadata
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import pusher_pb2, transform_pb2
+from tfx.proto import pusher_pb2
 from tfx.types import Channel, standard_artifacts
 
 from branchline.components import (
@@ -33,11 +33,10 @@ from branchline.components import (
 )
 from branchline.components.branch_evaluator.metric_configs import check_metrics
 from branchline.components.branch_evaluator.read_thresholds import plain_thresholds
-from branchline.components.code_version import code_version
-from branchline.components.transform import preprocessing
+from branchline.components.transform.preprocessing import route_preprocessing
 from branchline.components.user_code import recipe_hash
 from branchline.pipeline.schema_file import write_schema
-from branchline.schemas import Recipe, to_json
+from branchline.schemas import Recipe
 from branchline.schemas.scarce import may_be_scarce
 
 CHECKPOINTS = "checkpoints"
@@ -199,15 +198,11 @@ def create_components(
     transform = Transform(
         examples=routed,
         schema=schema,
-        preprocessing_fn=f"{preprocessing.__name__}.preprocessing_fn",
-        custom_config={
-            "routing": to_json(routing),
-            # The hash is for TFX's cache, which does not look at code.
+        **route_preprocessing(
+            routing,
             **(of_file if own_preprocessing else no_file),
-            "code_version": code_version(preprocessing.__file__),
-        },
-        splits_config=transform_pb2.SplitsConfig(analyze=["train"]),
-        materialize=False,  # the trainer applies the graph to the routed examples
+            materialize=recipe.materialize,
+        ),
         disable_statistics=True,  # RouteStatistics has them
         disable_analyzer_cache=True,
         # A third of the time where routes have columns of their own; Keras layers need the other.

@@ -42,6 +42,8 @@ class Recipe:
             them into the directory it is given.
         data_inputs: Files, directories and patterns, relative to the recipe file, that such a
             function reads: it is asked again when one of them changes, or the recipe's code.
+        materialize: Whether Transform also writes the transformed examples, with `_route` and the
+            labels, for readers of yours; training does not need them.
         resources: Step, or "*" for all → what it gets where steps run in containers, on Kubeflow.
 
     Raises:
@@ -62,6 +64,7 @@ class Recipe:
     schema: str | None = None
     data: str | Path | Callable[[Path], Any] | None = None
     data_inputs: tuple[str, ...] = ()
+    materialize: bool = False
     resources: Mapping[str, Resources] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,6 +99,8 @@ class Recipe:
         if not (self.data is None or isinstance(self.data, str) or callable(self.data)):
             reject("Recipe.data", self.data, "a path, or a function of a directory")
         object.__setattr__(self, "data_inputs", self._read_data_inputs())
+        if not isinstance(self.materialize, bool):
+            reject("Recipe.materialize", self.materialize, "True or False")
         object.__setattr__(self, "resources", read_resources("Recipe.resources", self.resources))
 
     def _check_route(self, where: str, route: str) -> None:

@@ -13,8 +13,9 @@ def slices(
 ) -> tuple[dict[str, statistics_pb2.DatasetFeatureStatistics], int]:
     """Finds the slice of every route.
 
-    Columns that none of a slice's rows hold are left out, as they are there for the rows of others,
-    and so is `_route`, which is the slice.
+    Columns that none of a slice's rows has a value in are left out, as they are there for the rows
+    of others (CsvExampleGen writes an empty cell as an empty list), and so is `_route`, which is
+    the slice.
 
     Args:
         statistics: Of a split of routed examples, from RouteStatistics, or from StatisticsGen with
@@ -61,11 +62,11 @@ def _with_rows(
         features=[
             feature
             for feature in dataset.features
-            if _num_rows(feature) and column(feature) != "_route"
+            if _most_values(feature) and column(feature) != "_route"
         ],
     )
 
 
-def _num_rows(feature: statistics_pb2.FeatureNameStatistics) -> int:
+def _most_values(feature: statistics_pb2.FeatureNameStatistics) -> int:
     kind = feature.WhichOneof("stats")
-    return getattr(feature, kind).common_stats.num_non_missing if kind else 0
+    return getattr(feature, kind).common_stats.max_num_values if kind else 0

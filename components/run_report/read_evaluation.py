@@ -1,6 +1,7 @@
 """Reads what an evaluation says of each route: BranchEvaluator's, or that of TFX's Evaluator."""
 
 import os
+from collections.abc import Collection
 from typing import Any
 
 from branchline.components.files.storage import exists, read_json
@@ -27,29 +28,54 @@ def _of_tfma(uri: str) -> dict[str, Any] | None:
     """From TFX's Evaluator, if it slices by `_route` alone; other slices are passed over."""
     import tensorflow_model_analysis as tfma  # 3 s, and seldom needed
 
+    models = tfma.load_eval_result(uri).config.model_specs
+    if len(models) < 2:
+        found, baseline = _by_route(tfma.load_eval_result(uri)), None
+    else:
+        by_model = {
+            spec.is_baseline: _by_route(tfma.load_eval_result(uri, model_name=spec.name))
+            for spec in models
+        }
+        found, baseline = by_model[False], by_model.get(True)
     routes = {}
-    for slice_key, metrics in tfma.load_eval_result(uri).slicing_metrics:
-        if len(slice_key) != 1 or slice_key[0][0] != "_route":
-            continue
-        values = _values(metrics)
-        count = values.pop("example_count", None)
-        examples = None if count is None else int(count)
-        routes[slice_key[0][1]] = {"examples": examples, "metrics": values}
-    return {"routes": dict(sorted(routes.items()))} if routes else None
+    for route, metrics in sorted(found.items()):
+        count = metrics.pop("example_count", None)
+        routes[route] = {"examples": None if count is None else int(count), "metrics": metrics}
+        if baseline:
+            before = baseline.get(route, {})
+            routes[route]["baseline"] = {name: before[name] for name in metrics if name in before}
+    return {"routes": routes} if routes else None
 
 
-def _values(metrics: dict[str, dict[str, dict[str, Any]]]) -> dict[str, float]:
-    """Metric → value; with the output and the class before it where there are such.
-
-    >>> _values({"": {"": {"auc": {"doubleValue": 0.5}, "plot": {"bytesValue": ""}}}})
-    {'auc': 0.5}
-    >>> _values({"a": {"classId:1": {"auc": {"doubleValue": 0.5}}}})
-    {'a/classId:1/auc': 0.5}
-    """
-    return {
-        "/".join(part for part in (output, sub_key, name) if part): float(value["doubleValue"])
-        for output, by_sub_key in metrics.items()
-        for sub_key, by_name in by_sub_key.items()
-        for name, value in by_name.items()
-        if "doubleValue" in value
+def _by_route(result: Any) -> dict[str, dict[str, float]]:
+    slices = {
+        key[0][1]: metrics
+        for key, metrics in result.slicing_metrics
+        if len(key) == 1 and key[0][0] == "_route"
     }
+    return {route: _values(metrics, route, slices) for route, metrics in slices.items()}
+
+
+def _values(
+    metrics: dict[str, dict[str, dict[str, Any]]], route: str, routes: Collection[str]
+) -> dict[str, float]:
+    """Metric → value, named as BranchEvaluator does; without other routes' outputs.
+
+    >>> _values({"": {"": {"auc": {"doubleValue": 0.5}, "plot": {"bytesValue": ""}}}}, "r", ["r"])
+    {'auc': 0.5}
+    >>> auc = {"auc": {"doubleValue": 0.5}}
+    >>> _values({"r": {"": auc}, "r/y": {"classId:1": auc}, "s": {"": auc}}, "r", ["r", "s"])
+    {'auc': 0.5, 'y/classId:1/auc': 0.5}
+    """
+    values = {}
+    for output, by_sub_key in metrics.items():
+        whose, _, key = output.partition("/")
+        if whose in routes and whose != route:
+            continue
+        place = key if whose == route else output
+        for sub_key, by_name in by_sub_key.items():
+            for name, value in by_name.items():
+                if "doubleValue" in value:
+                    path = "/".join(part for part in (place, sub_key, name) if part)
+                    values[path] = float(value["doubleValue"])
+    return values

@@ -12,12 +12,22 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from branchline.components.code_version import code_version
 from branchline.components.transform.groups import groups_of
 from branchline.components.transform.own_rows import OwnRows, route_places, take_rows
 from branchline.components.transform.scale import standardise, stretch
 from branchline.components.transform.vocabulary import Vocabularies
 from branchline.components.user_code import load_function
-from branchline.schemas import Categorical, Ids, Image, Numeric, RoutingTable, Text, from_json
+from branchline.schemas import (
+    Categorical,
+    Ids,
+    Image,
+    Numeric,
+    RoutingTable,
+    Text,
+    from_json,
+    to_json,
+)
 
 Columns = dict[str, tf.Tensor | tf.SparseTensor]
 
@@ -28,8 +38,9 @@ def preprocessing_fn(inputs: Columns, custom_config: dict[str, Any]) -> Columns:
     Args:
         inputs: Column of the routed examples → its values; `_route` among them.
         custom_config: "routing", a routing table as JSON; "recipe_file", the path of a recipe that
-            has a `preprocessing_fn` of its own, or ""; "materialize", whether training reads the
-            transformed examples and so finds `_route` and labels in them only, by default not.
+            has a `preprocessing_fn` of its own, by default none; "materialize", whether training
+            reads the transformed examples and so finds `_route` and labels in them only, by default
+            not.
 
     Returns:
         `output_name` → the transformed feature, int64 or float32 [batch, values], with values in
@@ -37,7 +48,7 @@ def preprocessing_fn(inputs: Columns, custom_config: dict[str, Any]) -> Columns:
         be materialised, also `_route` and each label's column as they are.
     """
     table = from_json(custom_config["routing"])
-    if custom_config["recipe_file"]:
+    if custom_config.get("recipe_file"):
         own_fn = load_function(custom_config["recipe_file"], "preprocessing_fn")
         outputs = own_fn({name: value for name, value in inputs.items() if name != "_route"})
     else:
@@ -46,6 +57,37 @@ def preprocessing_fn(inputs: Columns, custom_config: dict[str, Any]) -> Columns:
         labels = {table.column(route.name, key) for route in table.routes for key in route.labels}
         outputs = {name: inputs[name] for name in ("_route", *sorted(labels))} | outputs
     return outputs
+
+
+def route_preprocessing(
+    table: RoutingTable,
+    *,
+    recipe_file: str = "",
+    recipe_hash: str = "",
+    materialize: bool = False,
+) -> dict[str, Any]:
+    """Makes arguments for TFX's Transform: `Transform(examples, schema, **these)`.
+
+    They hold what the functions' code is too, for TFX's cache, which does not look at code.
+
+    Args:
+        table: The routing table.
+        recipe_file: Path of a recipe with a `preprocessing_fn` of its own; "" for branchline's.
+        recipe_hash: Changes when that file does.
+        materialize: Whether Transform also writes the transformed examples, with `_route` and the
+            labels, for readers of yours. BranchTrainer applies the graph to the routed examples.
+    """
+    return {
+        "preprocessing_fn": f"{__name__}.preprocessing_fn",
+        "custom_config": {
+            "routing": to_json(table),
+            "recipe_file": recipe_file,
+            "recipe_hash": recipe_hash,
+            "materialize": materialize,
+            "code_version": code_version(__file__),
+        },
+        "materialize": materialize,
+    }
 
 
 def _by_kind(inputs: Columns, table: RoutingTable) -> Columns:

@@ -74,7 +74,8 @@ def project(tmp_path_factory) -> Path:
     (folder / "records.jsonl").write_text("\n".join(map(json.dumps, records())))
     command = [sys.executable, str(ROOT / "run_local.py"), "--recipe", "targets.py"]
     ran = subprocess.run(
-        [*command, "--data", "records.jsonl", "--output", "out", "--require-blessing"],
+        [*command, "--data=records.jsonl", "--output=out", "--set=materialize=true"]
+        + ["--require-blessing"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -99,6 +100,17 @@ def test_every_target_has_its_metrics(project):
     report = (project / "out" / "report.html").read_text()
     assert "multiclass, optional" in report and "binary 4 × 4" in report
     assert "examples have this label" in report
+
+
+def test_the_transformed_examples_were_asked_for(project):
+    written = project.glob("out/pipeline/Transform/transformed_examples/*/Split-*/*.gz")
+    rows = tf.data.TFRecordDataset([str(file) for file in written], "GZIP")
+    examples = [tf.train.Example.FromString(row.numpy()).features.feature for row in rows]
+    assert len(examples) == 480
+    plain = [row for row in examples if row["_route"].bytes_list.value[:] == [b"plain"]]
+    assert len(plain) == 120 and all(row["y"].float_list.value for row in plain)
+    standardised = [row["Numeric/x"].float_list.value[0] for row in plain]
+    assert abs(sum(standardised) / len(plain)) < 0.3
 
 
 def example(**fields) -> bytes:

@@ -221,6 +221,7 @@ WRONG = {
     "scarce-policy": (lambda: recipe(scarce={"*": 1}), "Recipe.scarce['*']", "1", '"fail" or "sk'),
     "split-key": (lambda: recipe(split_key=3), "Recipe.split_key", "3", "a str or None"),
     "data": (lambda: recipe(data=3), "Recipe.data", "3", "a path, or a function"),
+    "materialize": (lambda: recipe(materialize=1), "Recipe.materialize", "1", "True or False"),
     "inputs": (lambda: recipe(data_inputs="a"), "Recipe.data_inputs", "'a'", "a list of paths"),
 }
 

@@ -3,6 +3,7 @@ import logging
 import time
 
 import builders_evaluator as build
+import numpy as np
 import pytest
 import tensorflow_data_validation as tfdv
 from builders_statistics import examples_artifact, run_route_statistics, run_statistics_gen
@@ -122,6 +123,22 @@ def test_good_rows_have_no_anomaly(schema):
     good = {route: without_source(rows) for route, rows in GOOD.items()}
     assert found_in(good, schema()) == {"b": {}, "r-1": {}}
     assert found_in(GOOD) == {"b": {}, "r-1": {}}
+
+
+def test_cells_that_csv_leaves_empty_are_no_columns_of_a_route():
+    empty = np.array([], np.float32)
+    rows = {
+        "b": [row | {"v": empty, "y.float": empty} for row in without_source(GOOD["b"])],
+        "r-1": without_source(GOOD["r-1"]),
+    }
+    assert found_in(rows) == {"b": {}, "r-1": {}}
+    rows["b"][3]["v"] = [1.0]
+    assert set(found_in(rows)["b"]) == {"v"}
+
+
+def test_a_required_feature_that_is_an_empty_list_in_every_row_is_missing():
+    rows = [row | {"x": np.array([], np.float32)} for row in GOOD["b"]]
+    assert "x" in found(rows, "b")
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)

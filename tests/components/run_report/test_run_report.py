@@ -5,9 +5,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pandas as pd
 import pytest
 import tensorflow_model_analysis as tfma
+from builders_evaluator import FNAPI
 from object_store import BUCKET, object_store
 from tensorflow_model_analysis.proto import config_pb2
 
@@ -378,6 +380,44 @@ def test_what_tfx_s_evaluator_found_of_each_route_is_read(artifacts, recipe, tfx
     assert found["text"]["binary_accuracy"] == pytest.approx(2 / 3)
     assert found["meter"]["binary_accuracy"] == 1.0
     assert "evaluation" not in report["missing"]
+
+
+@pytest.mark.parametrize("compared", [False, True], ids=["alone", "with-a-baseline"])
+def test_outputs_of_tfx_s_evaluator_are_those_of_their_routes(
+    artifacts, recipe, tmp_path, compared
+):
+    names = ["candidate", "baseline"] if compared else [""]
+    specs = [config_pb2.ModelSpec(name=n, is_baseline=n == "baseline") for n in names]
+    config = config_pb2.EvalConfig(
+        model_specs=specs,
+        slicing_specs=[config_pb2.SlicingSpec(feature_keys=["_route"])],
+    )
+    key = tfma.metrics.MetricKey
+    metrics = {
+        key(metric, model, output): value + (model == "baseline")
+        for model in names
+        for output, metric, value in (
+            ("text", "auc", 0.9),
+            ("text", "example_count", 3.0),
+            ("meter", "auc", 0.5),
+            ("meter", "example_count", 0.0),
+        )
+    }
+    writers = [
+        tfma.writers.EvalConfigWriter(str(tmp_path), config),
+        tfma.writers.MetricsPlotsAndValidationsWriter(
+            {tfma.METRICS_KEY: str(tmp_path / tfma.METRICS_KEY)}, config
+        ),
+    ]
+    slices = [((("_route", route),), metrics) for route in ("text", "meter")]
+    with beam.Pipeline(argv=FNAPI[:1]) as pipeline:
+        written = {tfma.METRICS_KEY: pipeline | beam.Create(slices)}
+        _ = written | tfma.WriteResults(writers)
+    sources = dataclasses.replace(artifacts(), evaluation=str(tmp_path))
+    text = gathered(sources, recipe)["routes"]["text"]
+    assert text["examples"] == 3
+    assert text["metrics"] == {"auc": 0.9}
+    assert text["baseline"] == ({"auc": 1.9} if compared else {})
 
 
 def test_a_run_in_an_object_store_is_reported_there(artifacts, recipe, monkeypatch):

@@ -13,6 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from branchline.components.code_version import code_version
 from branchline.components.run_report import component as run_report
+from branchline.components.transform import preprocessing
 from branchline.components.user_code import recipe_files
 from branchline.pipeline.kubeflow.packing import pack
 from branchline.pipeline.kubeflow.step import entrypoint
@@ -320,7 +321,7 @@ def test_a_built_in_recipe_is_found_by_its_name():
 
 def test_the_version_of_preprocessing_within_transform_is_checked():
     transform = "tfx.components.transform.executor.Executor"
-    config = {"code_version": code_version(str(ROOT / "components/transform/preprocessing.py"))}
+    config = {"code_version": code_version(preprocessing.__file__)}
     check_code(transform, {"custom_config": json.dumps(config)})
     with pytest.raises(BranchlineError, match="another branchline"):
         check_code(transform, {"custom_config": '{"code_version": "0.0.1+0"}'})
