@@ -117,7 +117,7 @@ def _encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> k
         return keras.layers.Flatten()(keras.layers.Embedding(kind.num_ids, 16)(values))
     if isinstance(kind, Image):
         return _small_cnn(values)
-    return keras.layers.Flatten()(values)
+    return keras.layers.Flatten()(values) if len(spec.shape) > 1 else values
 
 
 def _rows(spec: Input) -> int:

@@ -161,11 +161,13 @@ class BranchedModel(keras.Model):
         """Returns head name → shape of its output [batch, ...]; arguments and errors as above."""
         if not isinstance(path, str) or not all(p.built for p in self.parts_of(path).values()):
             return self._trace_shapes(path, features)
-        kind = path_likeness(self, path, features) or f"{path} {features}"
-        if kind not in self._memo.shapes:
-            self._memo.shapes[kind] = list(self._trace_shapes(path, features).values())
-        names = [head.name for head in self.heads_of(path)]
-        return dict(zip(names, self._memo.shapes[kind], strict=True))
+        memo, asked = self._memo.shapes, f"{path} {features}"
+        if asked not in memo:
+            kind = path_likeness(self, path, features) or asked
+            if kind not in memo:
+                memo[kind] = list(self._trace_shapes(path, features).values())
+            memo[asked] = memo[kind]
+        return dict(zip([head.name for head in self.heads_of(path)], memo[asked], strict=True))
 
     def _trace_shapes(self, path: str | tf.TensorSpec, features: Any) -> dict[str, tf.TensorShape]:
         spec = (features, path)

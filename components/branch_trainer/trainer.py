@@ -57,8 +57,8 @@ class Trainer:
         validate_every: steps between validations, with `validation`.
         checkpoint_dir: where to keep checkpoints: weights, statistics, optimizer slots and clocks,
             places in the streams, early-stop state. A place of this training alone.
-        checkpoint_every: steps between them; None: about a tenth of `steps`. There is one at the
-            end too.
+        checkpoint_every: steps between them; None: about a tenth of `steps`, or more where
+            writing them would take more than a twentieth of the time. There is one at the end too.
         resume: whether to go on from the newest checkpoint in `checkpoint_dir` where there is one;
             if not, older ones are removed.
         on_progress: called once per loop, before a checkpoint, so that what it sets in the model,
@@ -108,6 +108,8 @@ class Trainer:
         self.steps_per_loop = at_least_one(steps_per_loop=steps_per_loop)
         self.seed = seed
         self.validate_every = at_least_one(validate_every=validate_every or steps)
+        self._save_rest = 0 if checkpoint_every else 19  # times what writing one took
+        self._save_from = 0.0
         loops = 1 + steps // 10 // steps_per_loop
         self.checkpoint_every = at_least_one(
             checkpoint_every=checkpoint_every or loops * steps_per_loop
@@ -170,7 +172,8 @@ class Trainer:
                 now = time.monotonic()
                 pace = (now - started) / max(1, self.history.step - first)
                 self.on_progress(self._progress(chunk, now - loop_started, pace))
-            if chunk.taken and self.history.step % self.checkpoint_every == 0:
+            due = chunk.taken and self.history.step % self.checkpoint_every == 0
+            if due and time.monotonic() >= self._save_from:
                 self._save()
         self._save()
         self._finish()
@@ -237,7 +240,10 @@ class Trainer:
         if self.checkpoints is not None and self.replicas.is_chief:
             early = {path: [best.best, best.waited] for path, best in self.best.items()}
             progress = {"history": dataclasses.asdict(self.history), "early_stop": early}
+            started = time.monotonic()
             self.checkpoints.save(self.history.step, progress)
+            now = time.monotonic()
+            self._save_from = now + self._save_rest * (now - started)
 
     def _resume(self) -> None:
         assert self.checkpoints
