@@ -80,7 +80,9 @@ def train(
         for name in rows
     }
     for route in recipe.routing.routes:
-        check_heads(model, route, input_specs(inputs[route.name]))
+        stream = streams.get(route.name)
+        specs = input_specs(inputs[route.name]) if stream is None else stream.element_spec[0]
+        check_heads(model, route, specs)
     start_from(model)
     options: dict[str, Any] = {
         "streams": streams,
