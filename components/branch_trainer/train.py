@@ -80,9 +80,10 @@ def train(
         for name in rows
     }
     for route in recipe.routing.routes:
-        stream = streams.get(route.name)
-        specs = input_specs(inputs[route.name]) if stream is None else stream.element_spec[0]
-        check_heads(model, route, specs)
+        specs: Any = [input_specs(inputs[route.name])]
+        if route.name in streams:
+            specs = streams[route.name].element_spec
+        check_heads(model, route, specs[0])
     start_from(model)
     options: dict[str, Any] = {
         "streams": streams,
