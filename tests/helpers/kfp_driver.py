@@ -116,6 +116,8 @@ class Kubeflow:
         component = spec["components"][task_spec["componentRef"]["name"]]
         label = component["executorLabel"]
         executor = spec["deploymentSpec"]["executors"][label]
+        if "importer" in executor:
+            return self._import(task, component, executor["importer"], run)
         if "container" not in executor:
             raise ValueError(f"{task}: {', '.join(executor)} is not implemented")
         container = executor["container"]
@@ -149,6 +151,17 @@ class Kubeflow:
         if cached:
             self._cache[key] = step
         return step
+
+    def _import(self, task: str, component: dict, importer: dict, run: Run) -> Step:
+        """Records files that are there as an artifact (importer.go in backend/src/v2/component)."""
+        (output,) = component["outputDefinitions"]["artifacts"]
+        artifact = {
+            "name": str(uuid.uuid4()),
+            "type": importer["typeSchema"],
+            "uri": importer["artifactUri"]["constant"],
+            "metadata": importer.get("metadata", {}),
+        }
+        return Step(task, True, {}, {output: self.launcher.publish(run.root, output, artifact)}, {})
 
     def _environment(self, task: str, container: dict, config: dict) -> dict[str, str]:
         """Nothing of this process, but its Python first on PATH as in an image."""

@@ -1,133 +1,46 @@
 """The components in pipelines of TFX's own: three of a user's, and the documented one."""
 
-import csv
-import importlib
 import json
-import math
-import re
-import shutil
-import sys
-from pathlib import Path
 
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from builders_mixed import examples, lay_out, pipeline_of
 from tfx.components.infra_validator import request_builder
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
-from tfx.orchestration.pipeline import Pipeline
 from tfx.proto.infra_validator_pb2 import RequestSpec, TensorFlowServingRequestSpec
 from tfx.types import artifact_utils, standard_artifacts
 
-from branchline.pipeline.local import BEAM_ARGS
-
 pytestmark = pytest.mark.e2e
-DOCUMENT = Path(__file__).parents[2] / "docs" / "how-to" / "components-in-your-pipeline.md"
-MODULES = Path(__file__).with_name("mixed_pipelines")
-
-
-def examples():
-    """The documentation's pipeline, and its Evaluator."""
-    return re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 
 
 def run_pipeline(folder, module):
-    """Runs the pipeline of `module`, which lies in `folder` as on a user's machine."""
-    sys.path.insert(0, str(folder))
-    argv, sys.argv = sys.argv, sys.argv[:1]  # TFX's Beam executors parse them
-    try:
-        components = importlib.import_module(module).components
-        pipeline = Pipeline(
-            pipeline_name=module,
-            pipeline_root=str(folder / "pipeline"),
-            components=components(str(folder / "data"), str(folder)),
-            metadata_connection_config=sqlite_metadata_connection_config(str(folder / "m.sqlite")),
-            beam_pipeline_args=list(BEAM_ARGS),
-        )
-        LocalDagRunner().run(pipeline)
-    finally:
-        sys.argv = argv
-        sys.path.remove(str(folder))
-        for name in (module, "judge"):
-            sys.modules.pop(name, None)
+    """Runs the pipeline of a module on this machine."""
+    store = sqlite_metadata_connection_config(str(folder / "m.sqlite"))
+    with pipeline_of(lay_out(folder, module), module, metadata_connection_config=store) as made:
+        LocalDagRunner().run(made)
     return folder
-
-
-def write_rows(folder):
-    """Writes 300 rows of two kinds, which have different labels."""
-    (folder / "data").mkdir()
-    with open(folder / "data" / "rows.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, ["kind", "colour", "x", "z", "y", "bad"])
-        writer.writeheader()
-        for i in range(300):
-            x, z = (i * 7 % 31) / 31, (i * 5 % 17) / 17
-            label = {"y": 3 * x - z} if i % 3 else {"bad": int(x > 0.5)}
-            row = {"kind": "up" if i % 3 else "down", "colour": ["red", "blue"][i % 2]}
-            writer.writerow(row | {"x": x, "z": z} | label)
-
-
-def mail_example(number, **features):
-    """An example that says by `_source` and `_offset` where it came from, as ours never do."""
-    example = tf.train.Example()
-    features |= {"_source": [b"mailbox"], "_offset": [number]}
-    for key, values in features.items():
-        feature = example.features.feature[key]
-        kinds = {bytes: feature.bytes_list, int: feature.int64_list, float: feature.float_list}
-        kinds[type(values[0])].value.extend(values)
-    return example.SerializeToString()
-
-
-def write_mail(folder):
-    """Writes 300 TFRecords of two kinds, one of none, and what a tuner found."""
-    (folder / "data").mkdir()
-    (folder / "tuned").mkdir()
-    found = {"space": [], "values": {"learning_rate": 1e-4, "batch_size": 16}}
-    (folder / "tuned" / "best_hyperparameters.txt").write_text(json.dumps(found))
-    with tf.io.TFRecordWriter(str(folder / "data" / "mail.tfrecord")) as writer:
-        writer.write(mail_example(-1, what=[b"unknown"]))
-        for i in range(300):
-            if i % 2:
-                urgent = i % 4 == 1
-                words = b"fire now please" if urgent else b"maybe later please"
-                kept = {"message": [b"%s %d" % (words, i % 7)], "urgent": [int(urgent)]}
-            else:
-                readings = [math.sin(i), math.cos(i), 0.5]
-                kept = {"kind": [b"meter"], "readings": readings, "days": [3 * math.sin(i)]}
-            writer.write(mail_example(i, **kept))
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shop")
-    for name in ("shop.py", "shop_model.py"):
-        shutil.copy(MODULES / name, folder)
-    (folder / "judge.py").write_text(examples()[1])
-    write_rows(folder)
-    return run_pipeline(folder, "shop")
+    return run_pipeline(tmp_path_factory.mktemp("shop"), "shop")
 
 
 @pytest.fixture(scope="module")
 def mail(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mail")
-    shutil.copy(MODULES / "mail.py", folder)
-    write_mail(folder)
-    return run_pipeline(folder, "mail")
+    return run_pipeline(tmp_path_factory.mktemp("mail"), "mail")
 
 
 @pytest.fixture(scope="module")
 def own_trainer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("own_trainer")
-    shutil.copy(MODULES / "own_trainer.py", folder)
-    write_rows(folder)
-    return run_pipeline(folder, "own_trainer")
+    return run_pipeline(tmp_path_factory.mktemp("own_trainer"), "own_trainer")
 
 
 @pytest.fixture(scope="module")
 def documented(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("documented")
-    (folder / "my_pipeline.py").write_text(examples()[0])
-    write_rows(folder)
-    return run_pipeline(folder, "my_pipeline")
+    return run_pipeline(tmp_path_factory.mktemp("documented"), "my_pipeline")
 
 
 def only(folder, pattern):

@@ -71,7 +71,7 @@ def _name_producers(spec: Spec) -> None:
 
 def _give_defaults(spec: Spec, pipeline: Pipeline) -> None:
     """Pipeline parameters have their defaults; TFX writes these for spec 2.0 only."""
-    declared = spec["root"]["inputDefinitions"]["parameters"]
+    declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
     for component in pipeline.components:
         for value in component.exec_properties.values():
             if isinstance(value, RuntimeParameter) and value.default is not None:
