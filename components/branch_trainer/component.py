@@ -236,8 +236,8 @@ class BranchTrainer(base_component.BaseComponent):
         train_args: As TFX's Trainer takes it: `num_steps`, and the one split in `splits`.
         custom_config: Fields of `Training` that differ from the recipe's, such as
             {"batch_size": 64}.
-        hyperparameters: Fields of `Training` that TFX's Tuner found; they come before
-            `custom_config`.
+        hyperparameters: Fields of `Training` that TFX's Tuner found; of a field that
+            `custom_config` has too, the Tuner's value is taken.
         base_model: A model that BranchTrainer made, whose weights to start from.
 
     Outputs: `model`, a SavedModel that takes raw examples and routes by itself (signatures

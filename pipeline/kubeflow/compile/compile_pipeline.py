@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
     KubeflowV2DagRunner,
@@ -15,6 +16,7 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
 from tfx.orchestration.pipeline import Pipeline
 
 from branchline.pipeline.kubeflow.compile.step_options import accelerator_type
+from branchline.pipeline.kubeflow.packing import pack_settings
 from branchline.schemas import RecipeError, Resources
 
 Spec = dict[str, Any]
@@ -54,6 +56,24 @@ def compile_spec(pipeline: Pipeline, image: str) -> Spec:
     _name_producers(spec)
     _give_defaults(spec, pipeline)
     return spec
+
+
+def compile_yaml(pipeline: Pipeline, image: str) -> str:
+    """Compiles a pipeline of anybody's, with TFX's components and ours, to a file's text.
+
+    Args:
+        pipeline: With absolute paths that the cluster can read.
+        image: Of all steps; has branchline, and the modules that the pipeline names.
+
+    Raises:
+        RecipeError: A step's settings are longer than a container's argument may be.
+    """
+    spec = compile_spec(pipeline, image)
+    add_arguments(spec, {})
+    escape_settings(spec)
+    pack_settings(spec)
+    check_sizes(spec)
+    return yaml.safe_dump(spec, sort_keys=True, width=1000)
 
 
 def _name_producers(spec: Spec) -> None:

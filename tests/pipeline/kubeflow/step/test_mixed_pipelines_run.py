@@ -6,17 +6,11 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-import yaml
 from builders_mixed import lay_out, pipeline_of
 from kfp_driver import Kubeflow
 from kfp_launcher import TfxLauncher
 
-from branchline.pipeline.kubeflow.compile.compile_pipeline import (
-    add_arguments,
-    check_sizes,
-    compile_spec,
-    escape_settings,
-)
+from branchline.pipeline.kubeflow.compile.compile_pipeline import compile_yaml
 
 pytestmark = pytest.mark.e2e
 
@@ -27,12 +21,9 @@ def run(tmp_path):
 
     def compiled_and_run(module):
         with pipeline_of(lay_out(tmp_path, module), module) as pipeline:
-            spec = compile_spec(pipeline, "example.com/theirs:1")
-        add_arguments(spec, {})
-        escape_settings(spec)
-        check_sizes(spec)
+            text = compile_yaml(pipeline, "example.com/theirs:1")
         path = tmp_path / "pipeline.yaml"
-        path.write_text(yaml.safe_dump(spec))
+        path.write_text(text)
         in_image = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
         launcher = TfxLauncher(tmp_path / "root")
         kubeflow = Kubeflow(launcher, tmp_path / "work", variables={"PYTHONPATH": in_image})
