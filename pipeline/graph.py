@@ -179,7 +179,7 @@ def create_components(
         **(of_file if cluster and callable(recipe.data) else no_file),
         splits=recipe.splits,
         split_key=recipe.split_key,
-        text_keys=routing.text_keys,
+        routing=routing,
         quarantine_limit=recipe.quarantine_limit,
     )
     router = Router(

@@ -30,6 +30,11 @@ class Condition:
         """The keys it reads, sorted."""
         return (self.key,) if hasattr(self, "key") else ()  # type: ignore[attr-defined]
 
+    @property
+    def parts(self) -> tuple["Condition", ...]:
+        """The conditions on single keys that it is made of."""
+        return (self,)
+
 
 @dataclass(frozen=True)
 class Present(Condition):
@@ -119,6 +124,11 @@ class _Combined(Condition):
         """The keys of all its conditions."""
         return tuple(sorted({key for condition in self.conditions for key in condition.keys}))
 
+    @property
+    def parts(self) -> tuple[Condition, ...]:
+        """Those of all its conditions."""
+        return tuple(part for condition in self.conditions for part in condition.parts)
+
 
 @dataclass(frozen=True)
 class All(_Combined):
@@ -144,6 +154,11 @@ class Not(Condition):
     def keys(self) -> tuple[str, ...]:
         """The keys of the condition."""
         return self.condition.keys
+
+    @property
+    def parts(self) -> tuple[Condition, ...]:
+        """Those of the condition."""
+        return self.condition.parts
 
 
 def equals(key: str, value: Scalar) -> Condition:

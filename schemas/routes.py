@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from branchline.schemas.check_conditions import why_never
-from branchline.schemas.conditions import Condition
+from branchline.schemas.conditions import Condition, DType
 from branchline.schemas.errors import RecipeError, check_key, check_name, reject
 from branchline.schemas.features import Feature, Ids
 from branchline.schemas.fields import Field
@@ -212,8 +213,25 @@ class RoutingTable:
 
     @property
     def text_keys(self) -> tuple[str, ...]:
-        """Keys that some route stores as a string and none as a number, sorted."""
-        return tuple(sorted(key for key, found in self._dtypes.items() if found == {"string"}))
+        """Keys that routes store as a string, and nothing reads as a number, sorted."""
+        return self._keys_of({"string"}, but_not=(int, float))
+
+    @property
+    def number_keys(self) -> tuple[str, ...]:
+        """Keys that routes store as a number, and nothing reads as a text, sorted."""
+        return self._keys_of({"int", "float"}, but_not=(str,))
+
+    def _keys_of(self, dtypes: set[str], but_not: tuple[type, ...]) -> tuple[str, ...]:
+        """Keys that are stored as these types alone, and compared with no value of those."""
+        parts: list[Any] = [part for route in self.routes for part in route.condition.parts]
+        compared = {part.key for part in parts if isinstance(part, DType)}
+        for part in parts:
+            values = getattr(part, "values", (getattr(part, "value", None),))
+            if any(isinstance(value, but_not) for value in values):
+                compared.add(part.key)
+        return tuple(
+            sorted(k for k, of in self._dtypes.items() if of <= dtypes and k not in compared)
+        )
 
     def column(self, route: str, key: str) -> str:
         """The name under which a routed example of `route` holds its `key`.

@@ -29,15 +29,17 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from branchline.components import quarantine
 from branchline.components.artifacts import Quarantine
 from branchline.components.code_version import code_version
+from branchline.components.mixed_example_gen.declared import declared_by, read_declared
 from branchline.components.mixed_example_gen.find_files import (
     find_files,
     fingerprint_of,
     read_paths,
 )
 from branchline.components.mixed_example_gen.ingest import ingest
+from branchline.components.mixed_example_gen.split_records import NO_SPLIT_KEY
 from branchline.components.mixed_example_gen.write_records import own_records
 from branchline.components.user_code import recipe_hash as hash_of
-from branchline.schemas import BranchlineError
+from branchline.schemas import BranchlineError, RoutingTable
 from branchline.schemas.errors import check_int, check_name, check_share, reject
 
 _progress = logging.getLogger("branchline.progress")
@@ -103,7 +105,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 files,
                 splits,
                 exec_properties.get("split_key") or None,
-                frozenset(json.loads(exec_properties["text_keys"])),
+                read_declared(exec_properties["declared"]),
                 {split: os.path.join(examples.uri, f"Split-{split}") for split in sorted(splits)},
                 quarantine_uri,
             )
@@ -111,6 +113,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         quarantine.log_counts("MixedExampleGen", counts)
         if not counts["in"]:
             raise BranchlineError(f"{', '.join(paths)}: the files hold no record")
+        if counts["quarantined"].get(NO_SPLIT_KEY, 0) == counts["in"]:
+            raise BranchlineError(counts["samples"][NO_SPLIT_KEY][0]["detail"])
         quarantine.check_limit([counts], counts["in"], exec_properties["quarantine_limit"])
 
 
@@ -124,7 +128,7 @@ class MixedExampleGenSpec(ComponentSpec):
         "recipe_hash": ExecutionParameter(type=str),
         "splits": ExecutionParameter(type=str),
         "split_key": ExecutionParameter(type=str, optional=True),
-        "text_keys": ExecutionParameter(type=str),
+        "declared": ExecutionParameter(type=str),
         "quarantine_limit": ExecutionParameter(type=float),
         "code_version": ExecutionParameter(type=str),
     }
@@ -150,8 +154,10 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
             no `input_base`, as `recipe_path` takes it; "" for none.
         recipe_hash: Of that file, where it is not on this machine; None computes it.
         splits: Split → its parts of the records, by a stable hash.
-        split_key: Records with equal values under this key fall into the same split.
-        text_keys: Columns of a CSV file whose cells are texts whatever they look like.
+        split_key: Records with equal values under this key fall into the same split; a record
+            without it is quarantined.
+        routing: The table that is to read the records: what it does not read may hold anything, and
+            what it does is read as it needs it. None reads everything.
         quarantine_limit: Share of the records in [0, 1]; above it the component fails.
 
     Outputs: `examples` (Examples) and `quarantine` (Quarantine).
@@ -173,7 +179,7 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
         recipe_hash: str | None = None,
         splits: Mapping[str, int] | None = None,
         split_key: str | None = None,
-        text_keys: Sequence[str] = (),
+        routing: RoutingTable | None = None,
         quarantine_limit: float = 1.0,
     ) -> None:
         splits = splits or {"train": 4, "eval": 1}
@@ -189,7 +195,7 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
                 recipe_hash=hash_of(recipe_file) if recipe_hash is None else recipe_hash,
                 splits=json.dumps(dict(splits), sort_keys=True),
                 split_key=split_key,
-                text_keys=json.dumps(sorted(text_keys)),
+                declared=declared_by(routing, split_key),
                 quarantine_limit=float(quarantine_limit),
                 code_version=code_version(__file__),
                 examples=types.Channel(type=standard_artifacts.Examples),

@@ -17,7 +17,7 @@ from branchline.schemas import BranchlineError, RecipeError
 from branchline.schemas.errors import reject
 
 OWN_RECORDS = "recipe"  # the fingerprint of what a recipe writes by itself, out of nothing
-FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv"}
+FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv"}
 _JSON_LIST = re.compile(r'\s*\[\s*(["\]]|$)')  # and no pattern such as [ab].csv
 _PATTERN_SIGNS = re.compile(r"[*?\[]")
 _COMPRESSIONS = (".gz", ".bz2")

@@ -14,13 +14,11 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
 from branchline.components import quarantine
+from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.find_files import RecordFile
-from branchline.components.mixed_example_gen.parse_records import (
-    Parsed,
-    Record,
-    parse_csv,
-    parse_jsonl,
-)
+from branchline.components.mixed_example_gen.parse_csv import parse_csv
+from branchline.components.mixed_example_gen.parse_json import parse_json, parse_jsonl
+from branchline.components.mixed_example_gen.read_record import NotARecord, Parsed, Record
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas import BranchlineError
 from branchline.schemas.errors import OFFSET, SOURCE
@@ -67,20 +65,20 @@ class ReadRecords(beam.DoFn):
     """Reads whole files; tags: a split's name (serialized examples), LINES and COUNTS."""
 
     def __init__(
-        self, splits: Mapping[str, int], split_key: str | None, text_keys: frozenset[str]
+        self, splits: Mapping[str, int], split_key: str | None, declared: Declared
     ) -> None:
         super().__init__()
-        self._splits, self._split_key, self._text_keys = dict(splits), split_key, text_keys
+        self._splits, self._split_key, self._declared = dict(splits), split_key, declared
 
     def process(self, element: RecordFile) -> Iterator[TaggedOutput]:
         """Yields every record of one file."""
         counts: dict[tuple[str, str], int] = {}
         for parsed in self._parse(element, read_lines(element.path)):
+            parsed, tag = self._choose_split(parsed)
             if parsed.record is None:
-                tag, value = quarantine.LINES, _line(parsed, element)
+                value = _line(parsed, element)
                 key = ("quarantined", parsed.reason)
             else:
-                tag = choose_split(parsed.record, self._splits, self._split_key)
                 example = to_example(parsed.record, element.path, parsed.offset)
                 value, key = example.SerializeToString(deterministic=True), ("out", tag)
             counts[key] = counts.get(key, 0) + 1
@@ -92,10 +90,20 @@ class ReadRecords(beam.DoFn):
         aside = sum(number for (what, _), number in counts.items() if what == "quarantined")
         _log.info("read %s: %d records, %d quarantined", element.path, total, aside)
 
+    def _choose_split(self, parsed: Parsed) -> tuple[Parsed, str]:
+        if parsed.record is None:
+            return parsed, quarantine.LINES
+        try:
+            keys = self._declared.keys
+            return parsed, choose_split(parsed.record, self._splits, self._split_key, keys)
+        except NotARecord as problem:
+            set_aside = parsed._replace(record=None, reason=problem.reason, detail=problem.detail)
+            return set_aside, quarantine.LINES
+
     def _parse(self, file: RecordFile, lines: Any) -> Iterator[Parsed]:
         if file.format == "csv":
-            return parse_csv(lines, file.path, self._text_keys)
-        return parse_jsonl(lines)
+            return parse_csv(lines, file.path, self._declared)
+        return (parse_json if file.format == "json" else parse_jsonl)(lines, self._declared)
 
 
 def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:
@@ -113,7 +121,7 @@ def ingest(
     files: list[RecordFile],
     splits: Mapping[str, int],
     split_key: str | None,
-    text_keys: frozenset[str],
+    declared: Declared,
     split_uris: Mapping[str, str],
     quarantine_uri: str,
 ) -> None:
@@ -123,7 +131,7 @@ def ingest(
         | "Files" >> beam.Create(files)
         | "Spread" >> beam.Reshuffle()
         | "Read"
-        >> beam.ParDo(ReadRecords(splits, split_key, text_keys)).with_outputs(
+        >> beam.ParDo(ReadRecords(splits, split_key, declared)).with_outputs(
             *splits, quarantine.LINES, quarantine.COUNTS
         )
     )

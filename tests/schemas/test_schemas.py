@@ -347,7 +347,16 @@ def test_text_keys_are_those_that_no_route_reads_as_a_number():
         route("f", features={"id": Numeric(), "name": Text()}),
         route("s", features={"id": Categorical(), "name": Categorical()}),
     )
-    assert table.text_keys == ("name",)
+    assert table.text_keys == ("name",) and table.number_keys == ("y",)
+
+
+def test_d14_a_key_that_a_condition_compares_with_a_number_is_no_text():
+    one = when.any(when.equals("kind", 1), when.not_(when.equals("size", "s")))
+    table = RoutingTable(
+        route("f", features={"kind": Categorical(), "size": Numeric(), "x": Numeric()}),
+        Route("s", one, features={"kind": Categorical()}, label="y", task="binary"),
+    )
+    assert table.text_keys == () and table.number_keys == ("x", "y")
 
 
 def test_a_paths_own_training_lies_over_what_holds_for_all():

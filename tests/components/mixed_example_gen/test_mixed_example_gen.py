@@ -18,6 +18,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from branchline.components import MixedExampleGen, quarantine
 from branchline.components.artifacts import Quarantine
 from branchline.components.mixed_example_gen.component import Driver, Executor
+from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.ingest import ReadRecords, to_example
 from branchline.schemas import BranchlineError, RecipeError
@@ -33,7 +34,7 @@ def ingest(tmp_path, paths, *, limit=1.0, text_keys=(), splits=None, split_key=N
         "input_base": json.dumps([str(path) for path in paths]),
         "splits": json.dumps(splits or SPLITS),
         "split_key": split_key,
-        "text_keys": json.dumps(list(text_keys)),
+        "declared": json.dumps({"texts": list(text_keys)}),
         "quarantine_limit": limit,
         "code_version": "",
     }
@@ -119,10 +120,18 @@ def test_a_share_of_exactly_the_limit_is_allowed(tmp_path):
     assert len(lines) == 1
 
 
-def test_a_file_with_one_json_array_says_what_is_expected(tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps([{"a": 1}, {"a": 2}], indent=1))
-    with pytest.raises(BranchlineError, match="expected one JSON object in a line"):
-        ingest(tmp_path, [tmp_path / "a.json"], limit=0.5)
+def test_a_json_array_and_one_object_over_many_lines_are_records(tmp_path):
+    (tmp_path / "D9.json").write_text(json.dumps([{"a": 1}, {"a": 2}], indent=1))
+    (tmp_path / "one.json").write_text(json.dumps({"a": 3}, indent=1))
+    examples, lines, counts = ingest(tmp_path, [tmp_path / "D9.json", tmp_path / "one.json"])
+    found = sorted(row["a"][1][0] for _, row in rows_of(examples).values())
+    assert found == [1, 2, 3] and counts["in"] == 3 and not lines
+
+
+def test_d16_a_split_key_that_no_record_has_is_an_error_that_names_those_seen(tmp_path):
+    build.write_jsonl(tmp_path / "a.jsonl", [{"user": f"u{i}", "x": i} for i in range(9)])
+    with pytest.raises(BranchlineError, match="split_key='usr'; keys: user, x"):
+        ingest(tmp_path, [tmp_path / "a.jsonl"], split_key="usr")
 
 
 def test_files_without_a_record_fail(tmp_path):
@@ -136,7 +145,7 @@ def test_files_without_a_record_fail(tmp_path):
     ("name", "content", "message"),
     [
         ("a.csv", b"x,x\n1,2\n", "a.csv:1: got x more than once"),
-        ("a.csv", b"", "a.csv:1: got []"),
+        ("a.csv", b"\n1\n", "a.csv:1: got []"),
         ("a.jsonl.gz", b'{"a": 1}\n', "a.jsonl.gz: cannot be read"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9999)[:-20], "a.jsonl.gz: cannot be read"),
         ("a.jsonl.bz2", b'{"a": 1}\n', "a.jsonl.bz2: cannot be read"),
@@ -165,8 +174,8 @@ def test_a_record_stays_in_its_split_whatever_stands_around_it(tmp_path, reverse
         rows = rows_of(ingest(root, [root])[0])
         return {row["id"][1][0]: split for split, row in rows.values()}
 
-    assert split_of_ids(first) == split_of_ids(second)
-    assert len(split_of_ids(tmp_path / "first")) == 60
+    splits = split_of_ids(first)
+    assert splits == split_of_ids(second) and len(splits) == 60
 
 
 def test_records_with_equal_split_keys_share_a_split(tmp_path):
@@ -194,7 +203,7 @@ lines = st.one_of(
 def test_what_goes_in_comes_out_or_is_set_aside(tmp_path_factory, content, suffix):
     path = tmp_path_factory.mktemp("records") / f"a{suffix}"
     path.write_bytes(b"\n".join([b"i,j"] * (suffix == ".csv") + content))
-    reader = ReadRecords(SPLITS, None, frozenset())
+    reader = ReadRecords(SPLITS, None, Declared())
     kind = "csv" if suffix == ".csv" else "jsonl"
     out, counts = {quarantine.LINES: 0, "train": 0, "eval": 0}, {}
     for tagged in reader.process(RecordFile(str(path), kind)):

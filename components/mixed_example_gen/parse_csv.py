@@ -1,0 +1,175 @@
+"""Parses the rows of CSV files. A row that is broken costs itself, and no row after it."""
+
+import csv
+import re
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.parse_json import BYTE_ORDER_MARK
+from branchline.components.mixed_example_gen.read_record import (
+    NotARecord,
+    Parsed,
+    Record,
+    Value,
+    not_unicode,
+    read_record,
+)
+from branchline.schemas import BranchlineError
+
+# As Python writes them, and also 1. and .5; not 007, +49, 1_000 or nan, which stay texts.
+_INT = re.compile(r"0|-?[1-9][0-9]*")
+_FLOAT = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# In a column of numbers; [0-9], as \d takes the digits of all scripts.
+_PLAIN_INT = re.compile(r"[+-]?[0-9]+")
+_PLAIN_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_BOOLEANS = {"true": 1, "false": 0}
+_INT_CHARACTERS = 4000  # Python refuses to read an int of more digits than 4300
+_LONGEST_ROW = 64 << 20  # characters of a row over several lines: a quote is not closed
+
+MISSING = frozenset({"NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None"})
+
+
+def parse_csv(
+    lines: Iterable[bytes], source: str, declared: Declared, delimiter: str = ","
+) -> Iterator[Parsed]:
+    """Parses CSV rows under the header in the first row.
+
+    A cell is an int or a float if it is written as Python writes one (so 007 is a text), else a
+    text; an empty cell is an absent value. Of a column that is a text to all who read it every
+    cell is a text. In one that is a number to all, spaces around it, a sign + and zeros in front
+    are allowed, true and false are 1 and 0, and those of `MISSING` are absent values.
+
+    A row over several lines that is none, as after a quote that nobody closes, is set aside by its
+    first line alone; what follows is read again from the next line. A column without a name, as
+    the index that pandas writes, is passed over.
+
+    Args:
+        lines: The file's lines.
+        source: Names the file in errors.
+        declared: What is read of the records.
+        delimiter: Between cells.
+
+    Raises:
+        BranchlineError: The header cannot be read, or names a column twice.
+    """
+    csv.field_size_limit(sys.maxsize)
+    kept = _Lines(lines)
+    header = _read_header(kept, source, delimiter)
+    while header:
+        begin = kept.line
+        try:
+            row = kept.row(delimiter)
+            if row is None:
+                return
+            if not row:
+                continue
+            record = _read_row(row, header, declared)
+            yield Parsed(begin, kept.raw(), record)
+        except (csv.Error, NotARecord) as problem:
+            found = problem if isinstance(problem, NotARecord) else None
+            if not found or found.reason == "csv_row_length":
+                several = kept.keep_first()
+            else:
+                several = False
+            reason = found.reason if found and not several else "malformed_csv"
+            detail = found.detail if found else str(problem)
+            if several:
+                detail = f"a row over several lines is none, is a quote not closed? {detail}"
+            yield Parsed(begin, kept.raw(), None, reason, detail)
+
+
+class _Lines:
+    """Hands out lines, remembers those of the current row, and takes them back."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._lines, self._again = iter(lines), deque[str]()
+        self._first, self._size = True, 0
+        self._seen: list[str] = []
+        self.line = 1  # of the next row
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else self._read()
+        self._seen.append(line)
+        self.line += 1
+        self._size += len(line)
+        if len(self._seen) > 1 and self._size > _LONGEST_ROW:
+            raise csv.Error(f"got more than {_LONGEST_ROW} characters")
+        return line
+
+    def _read(self) -> str:
+        line = next(self._lines)
+        if self._first:
+            line, self._first = line.removeprefix(BYTE_ORDER_MARK), False
+        return line.decode(errors="surrogateescape")
+
+    def row(self, delimiter: str) -> list[str] | None:
+        """Reads a row; None at the end."""
+        self._seen, self._size = [], 0
+        return next(csv.reader(self, strict=True, delimiter=delimiter), None)
+
+    def keep_first(self) -> bool:
+        """Gives all lines of the row but its first to the next; tells whether there were any."""
+        first, *rest = self._seen
+        self._again.extendleft(reversed(rest))
+        self._seen, self.line = [first], self.line - len(rest)
+        return bool(rest)
+
+    def raw(self) -> str:
+        """The row's text."""
+        raw = "".join(self._seen).rstrip("\r\n").encode("utf-8", errors="surrogateescape")
+        return raw.decode(errors="backslashreplace")
+
+
+def _read_header(lines: _Lines, source: str, delimiter: str) -> list[str]:
+    """Reads the names of the columns, "" for those without; [] if there is no row at all."""
+    try:
+        header = lines.row(delimiter)
+    except csv.Error as error:
+        raise BranchlineError(f"{source}:1: the CSV header cannot be read: {error}") from error
+    if header is None:
+        return []
+    if any(map(not_unicode, header)):
+        raise BranchlineError(f"{source}:1: the CSV header holds bytes that are not UTF-8")
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice or not any(header):
+        got = f"{', '.join(twice)} more than once" if twice else f"{header}"
+        raise BranchlineError(f"{source}:1: got {got}, expected a header that names each column")
+    return header
+
+
+def _read_row(row: list[str], header: list[str], declared: Declared) -> Record:
+    if len(row) != len(header):
+        raise NotARecord("csv_row_length", f"got {len(row)} cells, expected {len(header)}")
+    pairs = zip(header, row, strict=True)
+    cells = {key: _read_cell(key, cell, declared) for key, cell in pairs if key and cell}
+    for key, cell in cells.items():
+        if isinstance(cell, str) and not_unicode(cell) and declared.reads(key):
+            raise NotARecord("invalid_utf8", f"{key}: the cell holds bytes that are not UTF-8")
+    return read_record(cells, declared)
+
+
+def _read_cell(key: str, cell: str, declared: Declared) -> Value | None:
+    if key in declared.texts:
+        return cell
+    if key in declared.numbers:
+        return _read_number(cell)
+    if _INT.fullmatch(cell) and len(cell) <= _INT_CHARACTERS:
+        return int(cell)
+    return float(cell) if _FLOAT.fullmatch(cell) else cell
+
+
+def _read_number(cell: str) -> Value | None:
+    """Reads a cell of a column of numbers; one that is no number stays a text."""
+    stripped = cell.strip()
+    if not stripped or stripped in MISSING:
+        return None
+    if stripped.lower() in _BOOLEANS:
+        return _BOOLEANS[stripped.lower()]
+    if _PLAIN_INT.fullmatch(stripped) and len(stripped) <= _INT_CHARACTERS:
+        return int(stripped)
+    return float(stripped) if _PLAIN_FLOAT.fullmatch(stripped) else cell

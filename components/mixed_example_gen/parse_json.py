@@ -1,0 +1,189 @@
+"""Parses JSON: an object a line, a list of objects, or one object over many lines."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.read_record import (
+    Digits,
+    NotARecord,
+    Parsed,
+    Twice,
+    name_of,
+    read_record,
+)
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_OBJECT = "one JSON object in a line"
+_SPACE = " \t\r\n"
+_INT_CHARACTERS = 4000  # Python refuses to read an int of more digits than 4300
+_PIECE = 1 << 20  # characters read at a time of what is not written line by line
+_LONGEST = 256 << 20  # characters that one object may have
+
+
+def parse_jsonl(lines: Iterable[bytes], declared: Declared) -> Iterator[Parsed]:
+    """Parses one JSON object a line; blank lines are no records."""
+    for offset, line in enumerate(lines, 1):
+        line = line.removeprefix(BYTE_ORDER_MARK) if offset == 1 else line
+        line = line.rstrip(b"\r\n")
+        if not line.strip():
+            continue
+        yield _parse_line(offset, line, declared)
+
+
+def _parse_line(offset: int, line: bytes, declared: Declared) -> Parsed:
+    try:
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise NotARecord("invalid_utf8", f"byte {error.start + 1}: {error.reason}") from None
+        return Parsed(offset, text, _read_object(text, declared))
+    except NotARecord as problem:
+        raw = line.decode(errors="backslashreplace")
+        return Parsed(offset, raw, None, problem.reason, problem.detail)
+
+
+def parse_json(lines: Iterable[bytes], declared: Declared) -> Iterator[Parsed]:
+    """Parses a `.json` file: a list of objects, objects over many lines, or an object a line.
+
+    Which it is, its beginning tells. What follows a mistake in the first two is one record set
+    aside, as nothing says where the next one begins.
+    """
+    lines = iter(lines)
+    first = b""
+    skipped = 0
+    for line in lines:
+        first = line.removeprefix(BYTE_ORDER_MARK) if not skipped else line
+        if first.strip():
+            break
+        skipped += 1
+    whole_line = first.lstrip()[:1] == b"{" and _is_json(first)
+    if whole_line or first.lstrip()[:1] not in (b"{", b"["):
+        for parsed in parse_jsonl(_chain(first, lines), declared):
+            yield parsed._replace(offset=parsed.offset + skipped)
+        return
+    yield from _parse_stream(_chain(first, lines), skipped + 1, declared)
+
+
+def _chain(first: bytes, lines: Iterable[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from lines
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+class _Text:
+    """The rest of a file, of which as much is read as is needed."""
+
+    def __init__(self, lines: Iterator[bytes], line: int) -> None:
+        self._lines, self.line = lines, line
+        self.rest, self.ended = "", False
+
+    def more(self) -> bool:
+        """Reads on, twice as much each time; tells whether there was anything."""
+        want, parts = max(_PIECE, len(self.rest)), []
+        while want > 0 and (line := next(self._lines, None)) is not None:
+            parts.append(line.decode(errors="surrogateescape"))
+            want -= len(parts[-1])
+        self.rest += "".join(parts)
+        self.ended = not parts
+        return not self.ended
+
+    def take(self, end: int) -> str:
+        """Takes `end` characters off the beginning."""
+        taken, self.rest = self.rest[:end], self.rest[end:]
+        self.line += taken.count("\n")
+        return taken
+
+    def skip(self, signs: str) -> str:
+        """Takes these signs off the beginning, and gives the one after them; "" at the end."""
+        while True:
+            self.take(len(self.rest) - len(self.rest.lstrip(signs)))
+            if self.rest or not self.more():
+                return self.rest[:1]
+
+
+def _parse_stream(lines: Iterator[bytes], line: int, declared: Declared) -> Iterator[Parsed]:
+    text = _Text(lines, line)
+    listed = text.skip(_SPACE) == "["
+    if listed:
+        text.take(1)
+    while sign := text.skip(_SPACE + "," if listed else _SPACE):
+        if listed and sign == "]":
+            text.take(1)
+            if not text.skip(_SPACE):
+                return
+            listed = False
+            continue
+        begin = text.line
+        end, problem = _end_of_value(text)
+        if problem:
+            while text.more():
+                pass
+            raw = _readable(text.take(len(text.rest)))
+            detail = f"{problem}; the rest of the file is not read"
+            yield Parsed(begin, raw[:_PIECE], None, "malformed_json", detail)
+            return
+        raw = text.take(end)
+        try:
+            yield Parsed(begin, _readable(raw), _read_object(raw, declared))
+        except NotARecord as found:
+            yield Parsed(begin, _readable(raw), None, found.reason, found.detail)
+
+
+def _end_of_value(text: _Text) -> tuple[int, str]:
+    """Finds where the value ends that the text begins with, or says what is wrong."""
+    while True:
+        try:
+            end = _DECODER.raw_decode(text.rest)[1]
+            # A number may go on in what is not read yet.
+            if end < len(text.rest) or text.ended or not text.more():
+                return end, ""
+        except (json.JSONDecodeError, RecursionError) as error:
+            if len(text.rest) > _LONGEST or not text.more():
+                return 0, str(error)
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        for name in {name for name in names if names.count(name) > 1}:
+            found[name] = Twice([value for each, value in pairs if each == name])
+    return found
+
+
+def _int(text: str) -> int | Digits:
+    return int(text) if len(text) <= _INT_CHARACTERS else Digits(text)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+_LONG_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_int)
+
+
+def _read_object(text: str, declared: Declared) -> dict[str, list]:
+    try:
+        try:
+            value = _DECODER.decode(text)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # an int of thousands of digits
+            value = _LONG_DECODER.decode(text)
+        if not isinstance(value, dict):
+            raise NotARecord("malformed_json", f"got a JSON {name_of(value)}, expected {_OBJECT}")
+        return read_record(value, declared)
+    except json.JSONDecodeError as error:
+        raise NotARecord("malformed_json", f"{error}; expected {_OBJECT}") from None
+    except RecursionError:
+        raise NotARecord("malformed_json", "lists or objects are nested too deeply") from None

@@ -1,0 +1,147 @@
+"""Reads a parsed object as a record: key → values, all of one type."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from branchline.components.mixed_example_gen.declared import Declared
+from branchline.schemas.errors import OFFSET, SOURCE
+
+Value = str | int | float
+Record = dict[str, list[Value]]
+_FLOAT32_MAX = 3.4028235e38
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Parsed(NamedTuple):
+    r"""A record, or what was wrong with it.
+
+    Attributes:
+        offset: The line in its file on which it begins, from 1.
+        raw: Its text; bytes that are not UTF-8 as `\xNN`.
+        record: Key → its values, all of one type; None if there is a `reason`.
+        reason: A word to count by; "" when all is well.
+        detail: What came and what was expected.
+    """
+
+    offset: int
+    raw: str
+    record: Record | None
+    reason: str = ""
+    detail: str = ""
+
+
+class NotARecord(ValueError):
+    """Carries the reason and the detail of a `Parsed`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+class Twice(NamedTuple):
+    """Stands for the values of a key that one object holds more than once."""
+
+    values: list[Any]
+
+
+class Digits(str):
+    """An int of more digits than Python reads."""
+
+
+def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
+    """Reads a parsed object: nested objects become keys with dots, nested lists flat ones.
+
+    null, an empty text and an empty list all mean that there is no value. What an example cannot
+    hold under a key that nothing reads is left out.
+
+    Args:
+        value: The object.
+        declared: What is read. A whole number of more than 64 bits is its decimal text where it is
+            read as a text.
+
+    Raises:
+        NotARecord: A key that is read is there twice, also as a nested one, or is branchline's own;
+            a list mixes types, a number is too large, or a text is not Unicode (half a surrogate
+            pair).
+    """
+    record: Record = {}
+    paths: dict[str, str] = {}
+    for path, each in _leaves(value, ()):
+        key = ".".join(path)
+        try:
+            if key in paths:
+                places = sorted({paths[key], _shown(path)})
+                raise NotARecord("duplicate_key", f"{key}: got it twice, as {' and '.join(places)}")
+            paths[key] = _shown(path)
+            values = _values(key, each, as_text=key in declared.texts)
+        except NotARecord:
+            if declared.reads(key) or key in (SOURCE, OFFSET):
+                raise
+            continue
+        if values:
+            record[key] = values
+    return record
+
+
+def _leaves(value: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple, Any]]:
+    for name, each in value.items():
+        if isinstance(each, dict):
+            yield from _leaves(each, (*path, name))
+        else:
+            yield (*path, name), each
+
+
+def _shown(path: tuple[str, ...]) -> str:
+    return " → ".join(map(repr, path))
+
+
+def _values(key: str, value: Any, as_text: bool) -> list[Value]:
+    if key in (SOURCE, OFFSET):
+        raise NotARecord("reserved_key", f"{key}: this key is branchline's own")
+    if not_unicode(key):
+        raise NotARecord("invalid_utf8", f"{key!r}: the key is not Unicode")
+    if value is None or value == "":
+        return []
+    values = list(_flatten(key, value, as_text))
+    types = {type(each) for each in values}
+    if types == {int, float}:
+        return [float(each) for each in values]
+    if len(types) > 1:
+        raise NotARecord("wrong_type", f"{key}: got texts and numbers in one list")
+    return values
+
+
+def _flatten(key: str, value: Any, as_text: bool) -> Iterator[Value]:
+    if isinstance(value, Twice):
+        raise NotARecord("duplicate_key", f"{key}: got it twice in one object: {value.values}")
+    if isinstance(value, list):
+        for each in value:
+            yield from _flatten(key, each, as_text)
+    elif isinstance(value, bool):
+        yield int(value)
+    elif isinstance(value, Digits) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+        digits = f"{value}"
+        if not as_text:
+            got = digits if len(digits) < 100 else f"a number of {len(digits)} digits"
+            raise NotARecord("number_too_large", f"{key}: got {got}, expected 64 bits at most")
+        yield digits
+    elif isinstance(value, float) and abs(value) > _FLOAT32_MAX:
+        raise NotARecord("number_too_large", f"{key}: got {value}, expected a float of 32 bits")
+    elif isinstance(value, str) and not_unicode(value):
+        raise NotARecord("invalid_utf8", f"{key}: the text is not Unicode")
+    elif isinstance(value, str | int | float):
+        yield value
+    else:
+        raise NotARecord("wrong_type", f"{key}: got a {name_of(value)} in a list")
+
+
+def not_unicode(text: str) -> bool:
+    """Whether a text holds half a surrogate pair, as JSON's escapes and undecoded bytes can."""
+    return _SURROGATE.search(text) is not None
+
+
+def name_of(value: Any) -> str:
+    """What JSON calls a value."""
+    names = {dict: "object", list: "list", str: "text", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")
