@@ -1,5 +1,7 @@
 """Routes, and the ordered table that sends every record down the first one that takes it."""
 
+import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -174,7 +176,8 @@ class RoutingTable:
     def _check_columns(self) -> None:
         held: dict[str, str] = {}
         for route in self.routes:
-            for key, column in self.columns(route.name).items():
+            for key in route.dtypes:
+                column = self._plain_column(route.name, key)
                 if held.setdefault(column, key) != key:
                     raise RecipeError(
                         f"RoutingTable: the key {column!r} is also the name of the column for "
@@ -237,9 +240,28 @@ class RoutingTable:
         """The name under which a routed example of `route` holds its `key`.
 
         One schema describes all routes and gives a name one type, so a key that routes store as
-        different types is held as `key.type`; any other key keeps its name.
+        different types is held as `key.type`; any other key keeps its name, unless TensorFlow would
+        take two for one, as `price/usd` and `price_usd`: the second then ends in a number.
         """
+        return self._told_apart[self._plain_column(route, key)]
+
+    def _plain_column(self, route: str, key: str) -> str:
         return key if len(self._dtypes[key]) == 1 else f"{key}.{self[route].dtypes[key]}"
+
+    @cached_property
+    def _told_apart(self) -> dict[str, str]:
+        """Plain name of a column → one that differs from all others in letters and digits."""
+        plain = {
+            self._plain_column(route.name, key) for route in self.routes for key in route.dtypes
+        }
+        names, taken = {}, set()
+        for name in sorted(plain):
+            endings = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
+            names[name] = next(
+                name + end for end in endings if _as_argument(name + end) not in taken
+            )
+            taken.add(_as_argument(names[name]))
+        return names
 
     def columns(self, route: str) -> dict[str, str]:
         """Key → `column(route, key)` for every feature and label of `route`."""
@@ -265,3 +287,7 @@ class RoutingTable:
                 key, name, target.dtype, target.num_values, required, True, target.classes
             )
         return found
+
+
+def _as_argument(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]", "_", name).lower()

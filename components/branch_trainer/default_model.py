@@ -53,9 +53,13 @@ def build_model(recipe: Recipe, inputs: dict[str, dict[str, Input]]) -> Branched
 
 def build_branch(route: Route, inputs: dict[str, Input]) -> keras.Model:
     """Builds the branch of one route: its features → float32 [batch, WIDTH]."""
+    names: list[str] = []
+    for key in inputs:
+        name = key.replace("/", "_")
+        names.append(name if name not in names else f"{name}.{len(names)}")
     layers: dict[str, Any] = {
-        key: keras.Input(spec.shape, dtype=spec.dtype, name=key.replace("/", "_"))
-        for key, spec in inputs.items()
+        key: keras.Input(spec.shape, dtype=spec.dtype, name=name)
+        for name, (key, spec) in zip(names, inputs.items(), strict=True)
     }
     encoded = [_encode(route, key, inputs[key], layer) for key, layer in layers.items()]
     joined = keras.layers.Concatenate()(encoded) if len(encoded) > 1 else encoded[0]
