@@ -346,7 +346,7 @@ def test_d7_columns_that_tensorflow_would_take_for_one_are_told_apart():
     odd = ["price/usd", "price_usd", "price usd", "Price.usd", "price_usd.2", "x"]
     table = RoutingTable(route("f", features={key: Numeric() for key in odd}))
     columns = table.columns("f")
-    assert columns["price usd"] == "price usd" and columns["x"] == "x"
+    assert columns["Price.usd"] == "Price.usd" and columns["x"] == "x"
     letters = {"".join(c if c.isalnum() else "_" for c in name) for name in columns.values()}
     assert len({name.lower() for name in letters}) == len(columns)
 
