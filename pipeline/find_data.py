@@ -1,9 +1,11 @@
 """Finds where a run's records come from: the command line, or the recipe."""
 
+import glob
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from branchline.components.files.artifact_paths import beam_path
 from branchline.components.mixed_example_gen.find_files import fingerprint_of
 from branchline.components.mixed_example_gen.write_records import check_records, write_records
 from branchline.components.user_code import recipe_hash
@@ -16,7 +18,8 @@ def find_data(recipe: Recipe, recipe_file: Path, paths: Iterable[str] | None) ->
     Args:
         recipe: Says where records come from when `paths` does not.
         recipe_file: A path in the recipe is relative to its folder.
-        paths: From the command line, relative to the working directory; None or empty for none.
+        paths: From the command line, relative to the working directory, or in an object store, or
+            patterns of files; None or empty for none.
 
     Returns:
         None when the recipe has a function for it; then `write_data` calls that.
@@ -25,13 +28,25 @@ def find_data(recipe: Recipe, recipe_file: Path, paths: Iterable[str] | None) ->
         RecipeError: There is no data, or a path does not exist or holds nothing.
     """
     if paths:
-        return [check_records(Path(path).expanduser(), "--data") for path in paths]
+        return [found for path in paths for found in _find(path, Path(), "--data")]
     if recipe.data is None:
         raise RecipeError(f"recipe {recipe.name!r} brings no data of its own; give --data PATH")
     if callable(recipe.data):
         return None
-    path = recipe_file.parent / Path(recipe.data).expanduser()
-    return [check_records(path, f"Recipe.data of {recipe_file.name}:")]
+    return _find(str(recipe.data), recipe_file.parent, f"Recipe.data of {recipe_file.name}:")
+
+
+def _find(path: str, folder: Path, what: str) -> list[str]:
+    """Finds what a path in an object store, a path below `folder` or a pattern stands for."""
+    if "://" in path:
+        return [beam_path(path)]
+    whole = folder / Path(path).expanduser()
+    if whole.exists() or not set("*?[") & set(path):
+        return [check_records(whole, what)]
+    found = sorted(glob.glob(str(whole), recursive=True))
+    if not found:
+        raise RecipeError(f"{what} {whole}: got a pattern that no file matches")
+    return [str(Path(each).resolve()) for each in found]
 
 
 def write_data(recipe: Recipe, recipe_file: Path, output_dir: Path, again: bool = False) -> str:

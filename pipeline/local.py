@@ -189,6 +189,11 @@ def _importing() -> Iterator[None]:
 @contextmanager
 def _claimed(output_dir: Path) -> Iterator[None]:
     """Makes the output directory and keeps other runs out of it."""
+    if set("*?[]") & set(str(output_dir)):
+        raise RecipeError(
+            f"--output {output_dir}: got a path with one of * ? [ ], which Beam and TFX take for "
+            "patterns; name another"
+        )
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         lock = os.open(output_dir / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
