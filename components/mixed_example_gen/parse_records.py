@@ -11,7 +11,7 @@ from branchline.schemas.errors import OFFSET, SOURCE
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _OBJECT = "one JSON object in a line"
-Value = str | int | float
+Value = str | bytes | int | float
 Record = dict[str, list[Value]]
 _FLOAT32_MAX = 3.4028235e38
 # As Python writes them, and also 1. and .5; not 007, +49, 1_000 or nan, which stay texts.
@@ -67,7 +67,9 @@ def parse_jsonl(lines: Iterable[bytes]) -> Iterator[Parsed]:
             yield Parsed(offset, raw, None, problem.reason, problem.detail)
 
 
-def parse_csv(lines: Iterable[bytes], source: str, text_keys: frozenset[str]) -> Iterator[Parsed]:
+def parse_csv(
+    lines: Iterable[bytes], source: str, text_keys: frozenset[str], delimiter: str = ","
+) -> Iterator[Parsed]:
     """Parses CSV rows under the header in the first row.
 
     A cell is an int or a float if it is written as Python writes one (so 007 is a text), else a
@@ -77,12 +79,13 @@ def parse_csv(lines: Iterable[bytes], source: str, text_keys: frozenset[str]) ->
         lines: The file's lines.
         source: Names the file in errors.
         text_keys: Columns whose cells are texts whatever they look like.
+        delimiter: Stands between cells.
 
     Raises:
-        BranchlineError: The header is missing, or names a column twice.
+        BranchlineError: The header is missing, though there are lines, or names a column twice.
     """
     kept = _Tee(_decode(lines))
-    rows = csv.reader(kept, strict=True)
+    rows = csv.reader(kept, strict=True, delimiter=delimiter)
     header = _read_header(rows, source)
     while True:
         kept.seen, begin = [], rows.line_num + 1
@@ -126,9 +129,11 @@ class _Tee:
 
 def _read_header(rows: Iterator[list[str]], source: str) -> list[str]:
     try:
-        header = next(rows, [])
+        header = next(rows, None)
     except csv.Error as error:
         raise BranchlineError(f"{source}:1: the CSV header cannot be read: {error}") from error
+    if header is None:  # no line at all, and so no record
+        return []
     if any(map(_not_unicode, header)):
         raise BranchlineError(f"{source}:1: the CSV header holds bytes that are not UTF-8")
     twice = sorted({name for name in header if header.count(name) > 1})
@@ -205,7 +210,7 @@ def _flatten(key: str, value: Any) -> Iterator[Value]:
         raise NotARecord("number_too_large", f"{key}: got {value}, expected a float of 32 bits")
     elif isinstance(value, str) and _not_unicode(value):
         raise NotARecord("invalid_utf8", f"{key}: the text is not Unicode")
-    elif isinstance(value, str | int | float):
+    elif isinstance(value, str | bytes | int | float):
         yield value
     else:
         raise NotARecord("wrong_type", f"{key}: got a {_name(value)} in a list")

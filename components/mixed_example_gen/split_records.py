@@ -19,7 +19,7 @@ def choose_split(record: Record, splits: Mapping[str, int], split_key: str | Non
     'train'
     """
     counted = record.get(split_key, record) if split_key else record
-    text = json.dumps(counted, sort_keys=True).encode()
+    text = json.dumps(counted, sort_keys=True, default=_as_text).encode()
     place = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
     place %= sum(splits.values())
     for split, parts in sorted(splits.items()):
@@ -27,3 +27,8 @@ def choose_split(record: Record, splits: Mapping[str, int], split_key: str | Non
             return split
         place -= parts
     raise AssertionError("unreachable: the parts add up")
+
+
+def _as_text(value: bytes) -> str:
+    """Bytes that are a text are the same to the hash as that text."""
+    return value.decode(errors="backslashreplace")

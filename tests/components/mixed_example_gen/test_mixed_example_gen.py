@@ -136,12 +136,9 @@ def test_files_without_a_record_fail(tmp_path):
     ("name", "content", "message"),
     [
         ("a.csv", b"x,x\n1,2\n", "a.csv:1: got x more than once"),
-        ("a.csv", b"", "a.csv:1: got []"),
-        ("a.jsonl.gz", b'{"a": 1}\n', "a.jsonl.gz: cannot be read"),
-        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9999)[:-20], "a.jsonl.gz: cannot be read"),
-        ("a.jsonl.bz2", b'{"a": 1}\n', "a.jsonl.bz2: cannot be read"),
+        ("a.csv", b"\nx,y\n", "a.csv:1: got []"),
     ],
-    ids=["header-twice", "no-header", "no-gzip", "gzip-cut-off", "no-bzip2"],
+    ids=["header-twice", "no-header"],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
