@@ -147,6 +147,27 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, message):
     assert message in str(error.value)
 
 
+def test_of_a_file_that_is_cut_off_the_rest_is_counted_once_and_told(tmp_path):
+    content = gzip.compress(b"".join(b'{"a": %d}\n' % i for i in range(9999)))
+    (tmp_path / "a.jsonl.gz").write_bytes(content[:-2000])
+    (tmp_path / "b.jsonl.bz2").write_bytes(b'{"a": 1}\n')
+    examples, lines, counts = ingest(tmp_path, [tmp_path], limit=0.01)
+    rows = rows_of(examples)
+    whole = len(rows)
+    assert whole > 5000
+    assert {place: line["offset"] for place, line in by_file(lines).items()} == {
+        "a.jsonl.gz": whole + 1,
+        "b.jsonl.bz2": 0,
+    }
+    assert counts["quarantined"] == {"unreadable_rest": 2} and counts["in"] == whole + 2
+    with pytest.raises(BranchlineError, match="unreadable_rest .2, such as .*a.jsonl.gz"):
+        ingest(tmp_path / "again", [tmp_path], limit=0.0)
+
+
+def by_file(lines):
+    return {os.path.basename(line["source"]): line for line in lines}
+
+
 @pytest.mark.parametrize("reverse", [False, True], ids=["in-order", "in-reverse"])
 def test_a_record_stays_in_its_split_whatever_stands_around_it(tmp_path, reverse):
     records = [{"id": i, "t": f"n{i}"} for i in range(60)]
