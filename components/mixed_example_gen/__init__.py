@@ -1,1 +1,1 @@
-"""Ingests JSONL and CSV records of several kinds, and sets aside what is no record."""
+"""Ingests files of records of several kinds, and sets aside what is no record."""

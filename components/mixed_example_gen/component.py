@@ -98,7 +98,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.span = 0
         examples.set_int_custom_property(SPAN_PROPERTY_NAME, 0)
         for other in others:
-            _progress.warning("%s is no .jsonl or .csv file and was passed over", other)
+            _progress.warning("%s is of no format of records and was passed over", other)
         with self._make_beam_pipeline() as pipeline:
             ingest(
                 pipeline,
@@ -140,10 +140,15 @@ class MixedExampleGenSpec(ComponentSpec):
 
 
 class MixedExampleGen(base_beam_component.BaseBeamComponent):
-    """Ingests mixed records: JSONL and CSV, in files and directories, any kinds in one stream.
+    """Ingests mixed records, in files and directories of any format, any kinds in one stream.
 
-    Every example also holds `branchline.source` and `branchline.offset`: the file and line it came
-    from.
+    Formats are told by names: JSONL, CSV and TSV (lines), Parquet, Avro and TFRecord of tf.Example
+    (rows); see `find_files.FORMATS`. Folders `name=value` give each record below them a field.
+    Markers and metadata files are passed over. What a damaged file no longer tells is one line of
+    the quarantine, with the reason `unreadable_rest`.
+
+    Every example also holds `branchline.source` and `branchline.offset`: the file and the line or
+    row it came from.
 
     Args:
         input_base: A file, directory or pattern, or several; "" for what the recipe itself writes.

@@ -7,39 +7,63 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from branchline.components.files.artifact_paths import beam_path
 from branchline.components.files.check_access import check_access, refused
+from branchline.components.mixed_example_gen.open_file import COMPRESSIONS
 from branchline.schemas import BranchlineError, RecipeError
 from branchline.schemas.errors import reject
 
 OWN_RECORDS = "recipe"  # the fingerprint of what a recipe writes by itself, out of nothing
-FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv"}
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".avro": "avro",
+    ".tfrecord": "tfrecord",
+    ".tfrecords": "tfrecord",
+}
+_ABSENT = "__HIVE_DEFAULT_PARTITION__"
 _JSON_LIST = re.compile(r'\s*\[\s*(["\]]|$)')  # and no pattern such as [ab].csv
 _PATTERN_SIGNS = re.compile(r"[*?\[]")
-_COMPRESSIONS = (".gz", ".bz2")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")  # as TensorFlow and Beam number the parts of a file
 
 
 class RecordFile(NamedTuple):
-    """A file of records and how to parse it."""
+    """A file of records and how to parse it.
+
+    Attributes:
+        path: Where it is.
+        format: One of the values of FORMATS.
+        partitions: (name, value) of each folder `name=value` it is in, below the path named.
+    """
 
     path: str
     format: str
+    partitions: tuple[tuple[str, str], ...] = ()
 
 
 def file_format(path: str) -> str | None:
     """Tells a file's format by its name: "jsonl", "csv", or None.
 
-    >>> file_format("a/b.jsonl.gz"), file_format("notes.txt")
-    ('jsonl', None)
+    >>> file_format("a/b.jsonl.gz"), file_format("b.tfrecord-00001-of-00002"), file_format("b.txt")
+    ('jsonl', 'tfrecord', None)
     """
-    for compression in _COMPRESSIONS:
-        path = path.removesuffix(compression)
-    dot = path.rfind(".")
-    return FORMATS.get(path[dot:].lower()) if dot > path.rfind("/") else None
+    plain = path
+    for compression in COMPRESSIONS:
+        plain = plain.removesuffix(compression)
+    compressed, plain = plain != path, _SHARD.sub("", plain)
+    dot = plain.rfind(".")
+    kind = FORMATS.get(plain[dot:].lower()) if dot > plain.rfind("/") else None
+    # Parquet is read from its end, and compresses by itself.
+    return None if compressed and kind == "parquet" else kind
 
 
 def read_paths(text: str) -> list[str]:
@@ -65,28 +89,62 @@ def read_paths(text: str) -> list[str]:
 def find_files(paths: list[str]) -> tuple[list[RecordFile], list[str]]:
     """Lists the record files at `paths`, which may be files, directories or patterns.
 
+    Markers and metadata below a path (names that begin with "_" or ".", `.crc`) are passed over;
+    a path named itself is taken whatever its name.
+
     Returns:
         The files in order of their paths, and the paths in directories that are no such files.
 
     Raises:
         BranchlineError: A path does not exist, is not of a known format, or holds no record file.
     """
-    files: list[RecordFile] = []
-    others: list[str] = []
+    files: dict[str, RecordFile] = {}
+    others: set[str] = set()
     for path in paths:
         found = _match(path)
-        known = [RecordFile(each, kind) for each in found if (kind := file_format(each))]
         if not found:
             raise BranchlineError(f"{path}: there is no such file or directory of records")
+        records = {each: below for each, below in found.items() if not _is_marker(below)}
+        known = [
+            RecordFile(each, kind, _partitions(below))
+            for each, below in records.items()
+            if (kind := file_format(each))
+        ]
         if not known:
-            kinds = ", ".join(FORMATS)
-            raise BranchlineError(f"{path}: got no file of records, expected {kinds} (or .gz)")
-        files += known
-        others += [each for each in found if not file_format(each)]
-    return sorted(set(files)), sorted(set(others))
+            raise BranchlineError(
+                f"{path}: got no file of records, expected {', '.join(FORMATS)} (all but .parquet "
+                f"also with {', '.join(COMPRESSIONS)})"
+            )
+        for file in known:  # a file found twice has the fields of the longer way to it
+            other = files.get(file.path, file)
+            files[file.path] = max(file, other, key=lambda each: len(each.partitions))
+        others.update(each for each in records if not file_format(each))
+    return sorted(files.values()), sorted(others)
 
 
-def _match(path: str) -> list[str]:
+def _is_marker(below: str) -> bool:
+    """Whether Spark, Hive, Delta or a desktop left a file beside records.
+
+    >>> [_is_marker(path) for path in ("/_SUCCESS", "/_delta_log/0.json", "/.a.crc", "/a.csv", "")]
+    [True, True, True, False, False]
+    """
+    parts = below.split("/")
+    return any(part.startswith(("_", ".")) for part in parts) or below.endswith(".crc")
+
+
+def _partitions(below: str) -> tuple[tuple[str, str], ...]:
+    """Reads the folders that name a field's value, as Hive writes them.
+
+    >>> _partitions("/kind=meter/at=12%3A30/none=__HIVE_DEFAULT_PARTITION__/a.csv")
+    (('kind', 'meter'), ('at', '12:30'))
+    """
+    pairs = (folder.partition("=") for folder in below.split("/")[:-1])
+    named = ((unquote(name), unquote(value)) for name, sign, value in pairs if name and sign)
+    return tuple(pair for pair in named if pair[1] not in ("", _ABSENT))
+
+
+def _match(path: str) -> dict[str, str]:
+    """The files at a path, each with what follows in its own path on the one that was named."""
     check_access(_PATTERN_SIGNS.split(path)[0])
     try:
         return _match_paths(path)
@@ -94,7 +152,7 @@ def _match(path: str) -> list[str]:
         raise refused(path, error) from error
 
 
-def _match_paths(path: str) -> list[str]:
+def _match_paths(path: str) -> dict[str, str]:
     base = path.rstrip("/")
     bucket = "://" in base and base.count("/") == 2  # is no object that Beam could ask about
     there = bucket or FileSystems.exists(base)  # then a pattern's signs are part of its name
@@ -105,7 +163,7 @@ def _match_paths(path: str) -> list[str]:
     found = {each for each in found if not each.endswith("/")}  # stands for a directory in a bucket
     below = {each for each in found if each.startswith(f"{base}/")}
     named = base if there or below else _PATTERN_SIGNS.split(base)[0].rpartition("/")[0]
-    return sorted(each for each in below or found if not _hidden(each[len(named) :]))
+    return {each: each[len(named) :] for each in sorted(below or found)}
 
 
 def literal(path: str) -> str:
@@ -156,7 +214,7 @@ def fingerprint_of(
     inputs: set[str] = set()
     for path in data_inputs:
         whole = beam_path(path) if "://" in path else os.path.join(folder, path)
-        found = _match(whole)
+        found = {each for each, below in _match(whole).items() if not _hidden(below)}
         if not found:
             raise RecipeError(f"Recipe.data_inputs: {whole}: there is no such file")
         inputs.update(found)

@@ -1,39 +1,41 @@
 """Turns files of records into examples, split, with everything that is no record set aside."""
 
-import bz2
-import gzip
 import logging
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
 from branchline.components import quarantine
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.find_files import RecordFile
-from branchline.components.mixed_example_gen.parse_csv import parse_csv
+from branchline.components.mixed_example_gen.open_file import opened
+from branchline.components.mixed_example_gen.parse_csv import parse_csv, read_cell
 from branchline.components.mixed_example_gen.parse_json import parse_json, parse_jsonl
-from branchline.components.mixed_example_gen.read_record import NotARecord, Parsed, Record
+from branchline.components.mixed_example_gen.read_lines import Lines
+from branchline.components.mixed_example_gen.read_record import (
+    NotARecord,
+    Parsed,
+    Record,
+    read_record,
+)
+from branchline.components.mixed_example_gen.read_tables import TABLES, read_table
 from branchline.components.mixed_example_gen.split_records import choose_split
-from branchline.schemas import BranchlineError
 from branchline.schemas.errors import OFFSET, SOURCE
 
 _log = logging.getLogger(__name__)
 
 
 def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
-    """Makes an example of a record: text, int or float lists, and where it came from."""
+    """Makes an example of a record: bytes, int or float lists, and where it came from."""
     example = tf.train.Example()
     features = example.features.feature
     for key, values in record.items():
         first = values[0]
-        if isinstance(first, str):
-            features[key].bytes_list.value.extend(str(value).encode() for value in values)
+        if isinstance(first, str | bytes):
+            features[key].bytes_list.value.extend(map(_as_bytes, values))
         elif isinstance(first, int):
             features[key].int64_list.value.extend(values)
         else:
@@ -43,22 +45,58 @@ def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
     return example
 
 
-def read_lines(path: str) -> Iterator[bytes]:
-    """Reads a file line by line, whatever its line ends, and decompresses it by its name.
+def _as_bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()
+
+
+def read_records(file: RecordFile, declared: Declared) -> Iterator[Parsed]:
+    """Reads every record of a file, and one `Parsed` of "unreadable_rest" where it is damaged.
+
+    Records get the fields of the folders `name=value` they lie in, if they have none of the name.
+
+    Args:
+        file: Where it is, and how to read it.
+        declared: What is read of the records.
 
     Raises:
-        BranchlineError: The file cannot be read, or is cut off.
+        BranchlineError: The file cannot be opened, its storage fails, or its header is wrong.
     """
-    # Beam's own decompression takes a gzip file that is cut off for a shorter one.
-    decompress = next((fn for end, fn in _DECOMPRESS.items() if path.endswith(end)), None)
+    with opened(file.path) as content:
+        if file.format in TABLES:
+            parsed = read_table(content, file.path, file.format, declared)
+        else:
+            parsed = _parse_lines(Lines(content, file.path), file, declared)
+        yield from _with_partitions(parsed, file, declared) if file.partitions else parsed
+
+
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+
+
+def _parse_lines(lines: Lines, file: RecordFile, declared: Declared) -> Iterator[Parsed]:
+    if delimiter := _DELIMITERS.get(file.format):
+        yield from parse_csv(lines, file.path, declared, delimiter)
+    else:
+        yield from (parse_json if file.format == "json" else parse_jsonl)(lines, declared)
+    if lines.rest:
+        yield lines.rest
+
+
+def _with_partitions(
+    records: Iterator[Parsed], file: RecordFile, declared: Declared
+) -> Iterator[Parsed]:
     try:
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as content:
-            yield from iter((decompress(content) if decompress else content).readline, b"")
-    except (OSError, EOFError, zlib.error) as error:
-        raise BranchlineError(f"{path}: cannot be read: {error}") from error
-
-
-_DECOMPRESS = {".gz": gzip.open, ".bz2": bz2.open}
+        cells = {key: read_cell(key, cell, declared) for key, cell in file.partitions}
+        fields, problem = read_record(cells, declared), None
+    except NotARecord as error:
+        fields, problem = {}, error
+    for parsed in records:
+        if parsed.record is None:
+            yield parsed
+        elif problem:
+            where = f"the folder's field {problem.detail}"
+            yield parsed._replace(record=None, reason=problem.reason, detail=where)
+        else:
+            yield parsed._replace(record=fields | parsed.record)
 
 
 class ReadRecords(beam.DoFn):
@@ -73,7 +111,7 @@ class ReadRecords(beam.DoFn):
     def process(self, element: RecordFile) -> Iterator[TaggedOutput]:
         """Yields every record of one file."""
         counts: dict[tuple[str, str], int] = {}
-        for parsed in self._parse(element, read_lines(element.path)):
+        for parsed in read_records(element, self._declared):
             parsed, tag = self._choose_split(parsed)
             if parsed.record is None:
                 value = _line(parsed, element)
@@ -99,11 +137,6 @@ class ReadRecords(beam.DoFn):
         except NotARecord as problem:
             set_aside = parsed._replace(record=None, reason=problem.reason, detail=problem.detail)
             return set_aside, quarantine.LINES
-
-    def _parse(self, file: RecordFile, lines: Any) -> Iterator[Parsed]:
-        if file.format == "csv":
-            return parse_csv(lines, file.path, self._declared)
-        return (parse_json if file.format == "json" else parse_jsonl)(lines, self._declared)
 
 
 def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:

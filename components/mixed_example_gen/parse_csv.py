@@ -146,14 +146,15 @@ def _read_row(row: list[str], header: list[str], declared: Declared) -> Record:
     if len(row) != len(header):
         raise NotARecord("csv_row_length", f"got {len(row)} cells, expected {len(header)}")
     pairs = zip(header, row, strict=True)
-    cells = {key: _read_cell(key, cell, declared) for key, cell in pairs if key and cell}
+    cells = {key: read_cell(key, cell, declared) for key, cell in pairs if key and cell}
     for key, cell in cells.items():
         if isinstance(cell, str) and not_unicode(cell) and declared.reads(key):
             raise NotARecord("invalid_utf8", f"{key}: the cell holds bytes that are not UTF-8")
     return read_record(cells, declared)
 
 
-def _read_cell(key: str, cell: str, declared: Declared) -> Value | None:
+def read_cell(key: str, cell: str, declared: Declared) -> Value | None:
+    """Reads a cell as whoever reads its column needs it; None for an absent value."""
     if key in declared.texts:
         return cell
     if key in declared.numbers:

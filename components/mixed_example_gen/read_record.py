@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.schemas.errors import OFFSET, SOURCE
 
-Value = str | int | float
+Value = str | bytes | int | float
 Record = dict[str, list[Value]]
 _FLOAT32_MAX = 3.4028235e38
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -32,11 +32,11 @@ class Parsed(NamedTuple):
 
 
 class NotARecord(ValueError):
-    """Carries the reason and the detail of a `Parsed`."""
+    """Carries the reason and the detail of a `Parsed`, and the key at fault where it is known."""
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+    def __init__(self, reason: str, detail: str, key: str | None = None) -> None:
+        super().__init__(reason, detail, key)
+        self.reason, self.detail, self.key = reason, detail, key
 
 
 class Twice(NamedTuple):
@@ -101,7 +101,7 @@ def _values(key: str, value: Any, as_text: bool) -> list[Value]:
         raise NotARecord("reserved_key", f"{key}: this key is branchline's own")
     if not_unicode(key):
         raise NotARecord("invalid_utf8", f"{key!r}: the key is not Unicode")
-    if value is None or value == "":
+    if value is None or value in ("", b""):
         return []
     values = list(_flatten(key, value, as_text))
     types = {type(each) for each in values}
@@ -130,7 +130,7 @@ def _flatten(key: str, value: Any, as_text: bool) -> Iterator[Value]:
         raise NotARecord("number_too_large", f"{key}: got {value}, expected a float of 32 bits")
     elif isinstance(value, str) and not_unicode(value):
         raise NotARecord("invalid_utf8", f"{key}: the text is not Unicode")
-    elif isinstance(value, str | int | float):
+    elif isinstance(value, str | bytes | int | float):
         yield value
     else:
         raise NotARecord("wrong_type", f"{key}: got a {name_of(value)} in a list")

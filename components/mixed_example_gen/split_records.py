@@ -38,7 +38,7 @@ def choose_split(
     else:
         seen = ", ".join(sorted(record)[:_SHOWN]) or "none"
         raise NotARecord(NO_SPLIT_KEY, f"got no value under split_key={split_key!r}; keys: {seen}")
-    text = json.dumps(counted, sort_keys=True).encode()
+    text = json.dumps(counted, sort_keys=True, default=_as_text).encode()
     place = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
     place %= sum(splits.values())
     for split, parts in sorted(splits.items()):
@@ -46,3 +46,8 @@ def choose_split(
             return split
         place -= parts
     raise AssertionError("unreachable: the parts add up")
+
+
+def _as_text(value: bytes) -> str:
+    """Bytes that are a text are the same to the hash as that text."""
+    return value.decode(errors="backslashreplace")

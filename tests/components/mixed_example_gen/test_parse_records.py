@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.find_files import (
+    RecordFile,
     file_format,
     find_files,
     fingerprint,
@@ -374,6 +375,11 @@ def test_a_wrong_header_fails_with_the_file_and_what_is_expected(content, messag
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("content", [b"", b"a,b\n", b"a,b"], ids=["D3-no-bytes", "D3-header", "D3"])
+def test_a_csv_file_without_rows_holds_no_records(content):
+    assert read_csv(content) == []
+
+
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -470,6 +476,12 @@ def test_d17_a_new_column_changes_no_split():
         ("a.csv/readme", None),
         ("csv", None),
         ("x.gz", None),
+        ("x.tsv.zst", "tsv"),
+        ("x.snappy.parquet", "parquet"),
+        ("x.parquet.gz", None),
+        ("x.avro", "avro"),
+        ("x.tfrecord.gz", "tfrecord"),
+        ("x.tfrecords-00003-of-00010", "tfrecord"),
     ],
 )
 def test_a_files_name_tells_its_format(path, kind):
@@ -483,6 +495,58 @@ def test_files_are_found_in_folders_below_and_hidden_ones_passed_over(tmp_path):
     files, others = find_files([str(tmp_path), str(tmp_path / "b.jsonl"), f"{tmp_path}/deep/"])
     assert [file.path for file in files] == [f"{tmp_path}/b.jsonl", f"{tmp_path}/deep/er/a.csv"]
     assert others == [f"{tmp_path}/LICENSE", f"{tmp_path}/notes.txt"]
+
+
+MARKERS = (
+    "_SUCCESS",
+    "_metadata",
+    "_common_metadata",
+    "_delta_log/00.json",
+    ".a.csv.crc",
+    "a.csv.crc",
+)
+
+
+@pytest.mark.parametrize("named", ["", "/", "/*", "/**"], ids="D10-{}".format)
+def test_markers_beside_records_are_passed_over_in_silence(tmp_path, named):
+    for name in ("part.csv", *MARKERS):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a\n1\n")
+    files, others = find_files([f"{tmp_path}{named}"])
+    assert [file.path for file in files] == [f"{tmp_path}/part.csv"] and not others
+
+
+def test_a_marker_is_taken_where_it_is_named_itself(tmp_path):
+    path = tmp_path / "_run" / "_a.csv"
+    path.parent.mkdir()
+    path.write_text("a\n1\n")
+    assert [file.path for file in find_files([str(path)])[0]] == [str(path)]
+    with pytest.raises(BranchlineError, match="got no file of records"):
+        find_files([str(path.parent)])
+    (path.parent / "b.csv").write_text("a\n1\n")
+    assert [file.path for file in find_files([str(path.parent)])[0]] == [f"{path.parent}/b.csv"]
+
+
+@pytest.mark.parametrize(
+    ("named", "partitions"),
+    [
+        ("", (("day", "2024-01-01"), ("kind", "a/b"))),
+        ("/day=*/*", (("day", "2024-01-01"), ("kind", "a/b"))),
+        ("/day=2024-01-01", (("kind", "a/b"),)),
+        ("/day=2024-01-01/kind=a%2Fb/none=__HIVE_DEFAULT_PARTITION__/x=1.csv", ()),
+    ],
+    ids=["folder", "pattern", "folder-below", "file"],
+)
+def test_folders_below_the_named_path_tell_fields(tmp_path, named, partitions):
+    below = (
+        tmp_path / "of=all" / "day=2024-01-01" / "kind=a%2Fb" / "none=__HIVE_DEFAULT_PARTITION__"
+    )
+    below.mkdir(parents=True)
+    (below / "x=1.csv").write_text("a\n1\n")
+    root = f"{tmp_path}/of=all"
+    assert find_files([f"{root}{named}"])[0] == [RecordFile(f"{below}/x=1.csv", "csv", partitions)]
+    both, _ = find_files([f"{root}{named}", root])
+    assert [len(file.partitions) for file in both] == [2]
 
 
 def test_a_pattern_finds_what_matches_it(tmp_path):

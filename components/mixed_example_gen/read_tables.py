@@ -1,0 +1,182 @@
+"""Reads tables row by row: Parquet, Avro, and TFRecord files of tf.Example.
+
+A row becomes a record as a JSON object does: structs and maps become keys with dots, lists flat
+ones, null is absent. Dates, times and timestamps become texts in ISO 8601, decimals and UUIDs
+texts, durations seconds. Bytes stay bytes.
+"""
+
+import base64
+import datetime
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import fastavro
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import tensorflow as tf
+from apache_beam.io.tfrecordio import _TFRecordUtil
+from google.protobuf.message import DecodeError
+
+from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.open_file import unreadable_rest
+from branchline.components.mixed_example_gen.read_record import NotARecord, Parsed, read_record
+from branchline.schemas import BranchlineError
+
+_BATCH_BYTES, _BATCH_ROWS = 2**24, 1024
+_AS_THEY_ARE = (str, int, float, bool, bytes, type(None))
+# What was read of a row, and what was wrong with it.
+_Row = tuple[Any, NotARecord | None]
+
+
+def read_table(
+    file: io.BufferedReader, path: str, kind: str, declared: Declared
+) -> Iterator[Parsed]:
+    """Reads the rows of a table, from 1.
+
+    A `raw` is the row as JSON, with bytes that are not UTF-8 as {"base64": text}. Where the file
+    is damaged, the rows before are read (of Parquet, the batches before: about 16 MiB each), and
+    one further `Parsed` of the reason "unreadable_rest" stands for what follows.
+
+    Args:
+        file: As `opened` gives it; Parquet must be seekable.
+        path: Names the file in errors.
+        kind: One of `TABLES`.
+        declared: What is read of the records.
+
+    Raises:
+        BranchlineError: The storage fails, a column's name is there twice, or the codec that Avro's
+            blocks are packed with is not installed.
+    """
+    offset = 0
+    try:
+        if not file.peek(1):  # a file of no bytes holds no rows
+            return
+        rows = _OPEN[kind](file, path)
+        offset = 1
+        for values, problem in rows:
+            yield _parse(offset, values, problem, declared)
+            offset += 1
+    except BranchlineError:
+        raise
+    except Exception as error:  # noqa: BLE001 - of damaged files the libraries raise anything
+        if "you need to install" in str(error):  # as fastavro does for the codecs of others
+            raise BranchlineError(f"{path}: cannot be read here: {error}") from error
+        yield unreadable_rest(path, offset, error)
+
+
+def _parse(offset: int, values: Any, problem: NotARecord | None, declared: Declared) -> Parsed:
+    raw = ""
+    try:
+        plain = _plain(values)
+        raw = json.dumps(plain, ensure_ascii=False, default=_bytes_as_json)
+        raw = raw.encode(errors="backslashreplace").decode()
+        if problem and (problem.key is None or declared.reads(problem.key)):
+            raise problem
+        return Parsed(offset, raw, read_record(plain, declared))
+    except NotARecord as error:
+        return Parsed(offset, raw, None, error.reason, error.detail)
+    except RecursionError:
+        return Parsed(offset, raw, None, "wrong_type", "lists or structs are nested too deeply")
+
+
+def _bytes_as_json(value: bytes) -> Any:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+def _plain(value: Any) -> Any:
+    """A row's value as dicts, lists, texts, numbers and bytes.
+
+    >>> _plain({"a": [("k", datetime.date(2024, 2, 29))], "b": [None, b"x"]})
+    {'a': {'k': '2024-02-29'}, 'b': [None, b'x']}
+    """
+    if isinstance(value, _AS_THEY_ARE):
+        return value
+    if isinstance(value, list) and value and type(value[0]) is tuple:  # Arrow's maps
+        value = dict(value)
+    if isinstance(value, dict):
+        return {_as_key(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, np.generic):  # Arrow's floats of 16 bits
+        return value.item()
+    return str(value)  # of decimals and UUIDs
+
+
+def _as_key(key: Any) -> str:
+    return key.decode(errors="backslashreplace") if isinstance(key, bytes) else str(key)
+
+
+def _parquet_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
+    table = pyarrow.parquet.ParquetFile(file, buffer_size=2**20)
+    names = table.schema_arrow.names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BranchlineError(
+            f"{path}: got the column {', '.join(twice)} more than once, expected one of each name"
+        )
+    groups = [table.metadata.row_group(i) for i in range(table.num_row_groups)]
+    size = sum(group.total_byte_size for group in groups) or 1
+    num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * table.metadata.num_rows // size))
+    batches = table.iter_batches(num_rows, use_threads=False)
+    return (row for batch in batches for row in _rows_of(batch))
+
+
+def _rows_of(batch: pyarrow.RecordBatch) -> list[_Row]:
+    try:
+        return [(row, None) for row in batch.to_pylist()]
+    except (ValueError, OverflowError):  # Python cannot hold some cell
+        return [_cell_by_cell(batch, i) for i in range(batch.num_rows)]
+
+
+def _cell_by_cell(batch: pyarrow.RecordBatch, row: int) -> _Row:
+    values, problem = {}, None
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            values[name] = column[row].as_py()
+        except UnicodeDecodeError as error:
+            values[name] = error.object
+            told = f"{name}: byte {error.start + 1}: {error.reason}"
+            problem = NotARecord("invalid_utf8", told, name)
+        except (ValueError, OverflowError) as error:
+            problem = NotARecord("wrong_type", f"{name}: got a {column.type}: {error}", name)
+    return values, problem
+
+
+def _avro_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
+    # Bytes that are no text become halves of surrogate pairs, which `read_record` refuses.
+    rows = fastavro.reader(file, handle_unicode_errors="surrogateescape")
+    return ((row if isinstance(row, dict) else {"value": row}, None) for row in rows)
+
+
+def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
+    return map(_read_example, iter(lambda: _TFRecordUtil.read_record(file), None))
+
+
+def _read_example(serialized: bytes) -> _Row:
+    example = tf.train.Example()
+    try:
+        example.ParseFromString(serialized)
+    except DecodeError as error:
+        return serialized, NotARecord("malformed_example", f"{error}; expected a tf.Example")
+    features = sorted(example.features.feature.items(), key=lambda item: item[0])
+    # A feature of no kind is one of no values.
+    lists = {key: getattr(each, each.WhichOneof("kind") or "", None) for key, each in features}
+    return {key: list(each.value) for key, each in lists.items() if each}, None
+
+
+_OPEN: dict[str, Callable[[io.BufferedReader, str], Iterator[_Row]]] = {
+    "parquet": _parquet_rows,
+    "avro": _avro_rows,
+    "tfrecord": _tfrecord_rows,
+}
+TABLES = tuple(_OPEN)
