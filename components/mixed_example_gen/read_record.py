@@ -52,7 +52,7 @@ class Digits(str):
 def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
     """Reads a parsed object: nested objects become keys with dots, nested lists flat ones.
 
-    null, an empty text and an empty list all mean that there is no value. What an example cannot
+    null, an empty text, alone or in a list, and an empty list all mean that there is no value. What an example cannot
     hold under a key that nothing reads is left out.
 
     Args:
@@ -101,9 +101,11 @@ def _values(key: str, value: Any, as_text: bool) -> list[Value]:
         raise NotARecord("reserved_key", f"{key}: this key is branchline's own")
     if not_unicode(key):
         raise NotARecord("invalid_utf8", f"{key!r}: the key is not Unicode")
-    if value is None or value in ("", b""):
+    if value is None:
         return []
     values = list(_flatten(key, value, as_text))
+    if values in ([""], [b""]):  # an example tells no text from a list of one
+        return []
     types = {type(each) for each in values}
     if types == {int, float}:
         return [float(each) for each in values]
