@@ -52,8 +52,8 @@ class Digits(str):
 def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
     """Reads a parsed object: nested objects become keys with dots, nested lists flat ones.
 
-    null, an empty text, alone or in a list, and an empty list all mean that there is no value. What an example cannot
-    hold under a key that nothing reads is left out.
+    null, an empty text, alone or in a list, and an empty list all mean that there is no value. What
+    an example cannot hold under a key that nothing reads is left out.
 
     Args:
         value: The object.
