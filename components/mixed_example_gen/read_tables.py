@@ -71,8 +71,7 @@ def _parse(offset: int, values: Any, problem: NotARecord | None, declared: Decla
     raw = ""
     try:
         plain = _plain(values)
-        raw = json.dumps(plain, ensure_ascii=False, default=_bytes_as_json)
-        raw = raw.encode(errors="backslashreplace").decode()
+        raw = _as_json(plain).encode(errors="backslashreplace").decode()
         if problem and (problem.key is None or declared.reads(problem.key)):
             raise problem
         return Parsed(offset, raw, read_record(plain, declared))
@@ -87,6 +86,9 @@ def _bytes_as_json(value: bytes) -> Any:
         return value.decode()
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(value).decode()}
+
+
+_as_json = json.JSONEncoder(ensure_ascii=False, default=_bytes_as_json).encode
 
 
 def _plain(value: Any) -> Any:

@@ -1,9 +1,12 @@
 """DataFingerprint, the paths it shares with MixedExampleGen, and records in an object store."""
 
+import io
 import json
 import time
 
 import builders as build
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from object_store import BUCKET, object_store, reach
 from tfx.orchestration.data_types import RuntimeParameter
@@ -13,7 +16,8 @@ from branchline.components import DataFingerprint, MixedExampleGen
 from branchline.components.artifacts import Quarantine
 from branchline.components.data_fingerprint.component import Executor
 from branchline.components.mixed_example_gen.component import Executor as ExampleGenExecutor
-from branchline.components.mixed_example_gen.find_files import find_files, read_paths
+from branchline.components.mixed_example_gen.find_files import RecordFile, find_files, read_paths
+from branchline.components.mixed_example_gen.ingest import read_records
 from branchline.schemas import BranchlineError, RecipeError
 
 
@@ -137,6 +141,25 @@ def test_files_in_a_bucket_are_found_as_on_disk(store):
     for path in (f"s3://{BUCKET}/nothing", f"s3://{BUCKET}/d/deep/c.csv"):
         with pytest.raises(BranchlineError, match=f"{path}: there is no such file or directory"):
             find_files([path])
+
+
+def test_markers_in_a_bucket_are_passed_over_and_folders_tell_fields(store):
+    for key in ("t/kind=a/p.parquet", "t/_SUCCESS", "t/_delta_log/0.json", "t/kind=a/.p.crc"):
+        store.put_object(Bucket=BUCKET, Key=key, Body=b"")
+    root = f"s3://{BUCKET}/t"
+    want = RecordFile(f"{root}/kind=a/p.parquet", "parquet", (("kind", "a"),))
+    assert find_files([root]) == ([want], [])
+
+
+@pytest.mark.parametrize("num_rows", [3, 0, None], ids=["rows", "D3-no-rows", "D3-no-bytes"])
+def test_a_table_in_a_bucket_is_read(store, num_rows):
+    content = io.BytesIO()
+    if num_rows is not None:
+        pq.write_table(pa.table({"id": range(num_rows)}), content)
+    store.put_object(Bucket=BUCKET, Key="t/a.parquet", Body=content.getvalue())
+    file = RecordFile(f"s3://{BUCKET}/t/a.parquet", "parquet")
+    records = [parsed.record for parsed in read_records(file, frozenset())]
+    assert records == [{"id": [i]} for i in range(num_rows or 0)]
 
 
 def test_the_fingerprint_of_a_bucket_changes_with_its_objects(store, fingerprint):

@@ -569,6 +569,14 @@ def test_a_file_whose_name_holds_a_patterns_signs_is_found(tmp_path):
     assert [file.path for file in find_files([str(folder)])[0]] == [f"{folder}/x.csv"]
 
 
+@pytest.mark.parametrize("name", ["in [v1]", "exp [lr=0.1] é", "(2)", "a*"], ids="D22-{}".format)
+def test_a_folder_that_exists_is_taken_literally(tmp_path, name):
+    (tmp_path / name / "kind=a").mkdir(parents=True)
+    (tmp_path / name / "kind=a" / "x [1].csv").write_text("a\n1\n")
+    want = [RecordFile(f"{tmp_path}/{name}/kind=a/x [1].csv", "csv", (("kind", "a"),))]
+    assert find_files([f"{tmp_path}/{name}"])[0] == want
+
+
 def test_a_path_without_records_fails_and_says_what_is_expected(tmp_path):
     with pytest.raises(BranchlineError, match="nowhere: there is no such file"):
         find_files([str(tmp_path / "nowhere")])
