@@ -267,6 +267,31 @@ def test_the_served_model_routes_as_the_documentation_says(loaded, records):
             assert np.isnan(outputs[route.name][row].numpy()).any() == (not usable)
 
 
+def test_whatever_comes_for_what_is_declared_disturbs_its_own_row_alone(loaded):
+    """A good record and the same with other values, in turn, of every kind of feature."""
+    serve = loaded.signatures["serving_default"]
+    good, rows = [], []
+    for record in map(as_lists, map(without_label, build.MIXED_RECORDS)):
+        for key in sorted(TABLE.keys):
+            for value in (1, 1.5, "a"):
+                for size in (0, 1, 2, 3, 1000):
+                    good.append(record)
+                    rows += [record, record | {key: [value] * size}]
+    outputs = serve(examples=tf.constant([build.example(record) for record in rows]))
+    alone = serve(examples=tf.constant([build.example(record) for record in good]))
+    assert outputs["route"][::2].numpy().tolist() == alone["route"].numpy().tolist()
+    for route in TABLE.routes:
+        predicted = outputs[route.name].numpy().reshape(len(rows), -1)
+        want = alone[route.name].numpy().reshape(len(good), -1)
+        np.testing.assert_allclose(predicted[::2], want, rtol=1e-5)
+        usable = [
+            expected_route(TABLE, record) == route.name
+            and problem_of(route, record, label=False) is None
+            for record in rows
+        ]
+        assert np.isnan(predicted).any(axis=1).tolist() == [not each for each in usable]
+
+
 def sizes(directory):
     """The numbers of functions and of operations in a SavedModel."""
     graph = saved_model_pb2.SavedModel()
