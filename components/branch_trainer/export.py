@@ -139,7 +139,8 @@ class ServedModel:
 
         Returns:
             The number of each row's route int32 [batch]: -1 for none and for bytes that are no
-            tf.Example, -2 - number where its features cannot be used; and Transform's output → features [batch, …].
+            tf.Example, -2 - number where its features cannot be used; and Transform's output →
+            features [batch, …].
         """
         entries, readable = parse_any(examples, self._table)
         index = route_index(self._table, entries)
