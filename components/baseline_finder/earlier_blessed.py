@@ -1,5 +1,7 @@
 """Finds the baseline on one machine, where a Resolver can ask the metadata for it."""
 
+from typing import Any
+
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import (
     LatestBlessedModelStrategy,
@@ -16,7 +18,7 @@ class EarlierBlessedModel(ResolverStrategy):
     """
 
     def resolve_artifacts(
-        self, store: object, input_dict: dict[str, list[Artifact]]
+        self, store: Any, input_dict: dict[str, list[Artifact]]
     ) -> dict[str, list[Artifact]]:
         """Chooses among all artifacts of `model`, `model_blessing`; `candidate` is passed on."""
         candidates = input_dict["candidate"]
