@@ -31,6 +31,7 @@ from branchline.components import (
     RouteValidator,
     RunReport,
 )
+from branchline.components.baseline_finder.earlier_blessed import EarlierBlessedModel
 from branchline.components.branch_evaluator.metric_configs import check_metrics
 from branchline.components.branch_evaluator.read_thresholds import plain_thresholds
 from branchline.components.transform.preprocessing import route_preprocessing
@@ -219,9 +220,16 @@ def create_components(
     model = trainer.outputs["model"]
     if cluster and cluster.backend == "kfp":
         baseline = BaselineFinder(cluster.pipeline_name).with_id("Baseline")
-    else:
+    elif cluster:  # whose compiler knows no strategy but TFX's own
         baseline = Resolver(
             strategy_class=LatestBlessedModelStrategy,
+            model=Channel(type=standard_artifacts.Model),
+            model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+        ).with_id("Baseline")
+    else:
+        baseline = Resolver(
+            strategy_class=EarlierBlessedModel,
+            candidate=model,
             model=Channel(type=standard_artifacts.Model),
             model_blessing=Channel(type=standard_artifacts.ModelBlessing),
         ).with_id("Baseline")

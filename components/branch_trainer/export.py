@@ -20,7 +20,7 @@ from branchline.components.branch_trainer.inputs import Input, densify, input_sp
 from branchline.components.branch_trainer.losses import like_rows
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.read_rows import Scale
-from branchline.components.routing.parse_batch import parse
+from branchline.components.routing.parse_any import parse_any
 from branchline.components.routing.read_fields import read_table_fields
 from branchline.components.routing.routing_fn import route_index
 from branchline.schemas import BranchlineError, Route, RoutingTable, Target
@@ -138,12 +138,14 @@ class ServedModel:
         """Parses, routes, reads and transforms.
 
         Returns:
-            The number of each row's route int32 [batch]: -1 for none, -2 - number where its
-            features cannot be used; and Transform's output → features [batch, …].
+            The number of each row's route int32 [batch]: -1 for none and for bytes that are no
+            tf.Example, -2 - number where its features cannot be used; and Transform's output →
+            features [batch, …].
         """
-        entries = parse(examples, self._table)
+        entries, readable = parse_any(examples, self._table)
         index = route_index(self._table, entries)
         index = tf.where(forced >= 0, tf.fill(tf.shape(index), forced), index)
+        index = tf.where(readable, index, -1)
         read = read_table_fields(self._table, entries, index, label=False)
         usable = (index >= 0) & (read.problem < 0)
         raw = {name: self._as_declared(name, values) for name, values in read.columns.items()}

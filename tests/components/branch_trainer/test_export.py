@@ -138,6 +138,10 @@ def answers(saved, tmp_path_factory):
         "none": ("serving_default", []),
         "one": ("serving_default", [build.example(without_label(build.MIXED_RECORDS[4]))]),
         "stray": ("serving_default", [build.example({"other": 1})] * 2),
+        "broken": (
+            "serving_default",
+            [b"\xff", build.example(without_label(build.MIXED_RECORDS[4]))],
+        ),
     }
     batches["forced"] = ("meter-1", [build.example(record) for record in FORCED])
     for route in TABLE.names:
@@ -203,6 +207,12 @@ def test_one_row_is_predicted_as_among_others(answers):
     np.testing.assert_allclose(answers["one"]["meter-1"], want, rtol=1e-5)
 
 
+def test_where_nothing_but_tensorflow_is_a_broken_row_leaves_the_others_too(answers):
+    assert answers["broken"]["route"].tolist() == [b"", b"meter-1"]
+    want = expected_predictions()["meter-1"][:1]
+    np.testing.assert_allclose(answers["broken"]["meter-1"], [np.nan, *want], rtol=1e-5)
+
+
 def test_a_batch_that_no_route_takes_gives_no_prediction(answers):
     assert answers["stray"]["route"].tolist() == [b"", b""]
     assert all(np.isnan(answers["stray"][name]).all() for name in TABLE.names)
@@ -265,6 +275,75 @@ def test_the_served_model_routes_as_the_documentation_says(loaded, records):
             labelled = record | {route.label: [1]}
             usable = name == route.name and problem_of(route, labelled) is None
             assert np.isnan(outputs[route.name][row].numpy()).any() == (not usable)
+
+
+def test_whatever_comes_for_what_is_declared_disturbs_its_own_row_alone(loaded):
+    """A good record and the same with other values, in turn, of every kind of feature."""
+    serve = loaded.signatures["serving_default"]
+    good, rows = [], []
+    for record in map(as_lists, map(without_label, build.MIXED_RECORDS)):
+        for key in sorted(TABLE.keys):
+            for value in (1, 1.5, "a"):
+                for size in (0, 1, 2, 3, 1000):
+                    good.append(record)
+                    rows += [record, record | {key: [value] * size}]
+    outputs = serve(examples=tf.constant([build.example(record) for record in rows]))
+    alone = serve(examples=tf.constant([build.example(record) for record in good]))
+    assert outputs["route"][::2].numpy().tolist() == alone["route"].numpy().tolist()
+    for route in TABLE.routes:
+        predicted = outputs[route.name].numpy().reshape(len(rows), -1)
+        want = alone[route.name].numpy().reshape(len(good), -1)
+        np.testing.assert_allclose(predicted[::2], want, rtol=1e-5)
+        usable = [
+            expected_route(TABLE, record) == route.name
+            and problem_of(route, record, label=False) is None
+            for record in rows
+        ]
+        assert np.isnan(predicted).any(axis=1).tolist() == [not each for each in usable]
+
+
+WHOLE = build.example(without_label(build.MIXED_RECORDS[4]))
+NO_EXAMPLES = {
+    "random": b"\xff\xff\xff",
+    "text": b"hello world",
+    "json": b'{"x": 1}',
+    "cut-off": WHOLE[:-1],
+    "half": WHOLE[: len(WHOLE) // 2],
+    "bad-features": b"\x0a\x02\xff\xff",
+    "bad-entry": b"\x0a\x04\x0a\x02\xff\xff",
+    "bad-value": WHOLE.replace(b"value\x12", b"value\x11"),
+}
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "meter-1"])
+def test_what_is_no_example_has_no_route_and_disturbs_no_other_row(loaded, signature):
+    serve = loaded.signatures[signature]
+    good = [build.example(without_label(record)) for record in build.MIXED_RECORDS]
+    good = (good * 2)[: len(NO_EXAMPLES) + 1]
+    want = serve(examples=tf.constant(good))
+    bad = list(NO_EXAMPLES.values())
+    mixed = [row for pair in zip(good, [*bad, b""], strict=True) for row in pair]
+    found = serve(examples=tf.constant(mixed))
+    alone = serve(examples=tf.constant(bad))
+    for key, values in found.items():
+        np.testing.assert_array_equal(values[::2], want[key])
+        for rows in (values[1::2], alone[key]):
+            rows = rows.numpy()
+            assert (rows == b"").all() if key == "route" else np.isnan(rows).all()
+
+
+@given(st.lists(st.binary(max_size=30) | st.integers(0, len(WHOLE)), min_size=1, max_size=8))
+@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+def test_any_bytes_get_an_answer(loaded, some):
+    """Random ones, and an example with one bit turned over."""
+    rows = [each if isinstance(each, bytes) else turned(each) for each in some]
+    outputs = loaded.signatures["serving_default"](examples=tf.constant([*rows, WHOLE]))
+    assert outputs["route"].numpy()[-1] == b"meter-1"
+    assert np.isfinite(outputs["meter-1"].numpy()[-1])
+
+
+def turned(place):
+    return bytes(byte ^ (16 * (place == number)) for number, byte in enumerate(WHOLE))
 
 
 def sizes(directory):

@@ -24,6 +24,7 @@ from branchline.schemas import (
     Numeric,
     Route,
     RoutingTable,
+    Target,
     Text,
     when,
 )
@@ -296,6 +297,59 @@ def test_a_bad_row_does_not_disturb_its_neighbours(router):
     assert [row for row, _ in routed.aside] == list(range(1, len(both), 2))
     alone = build.read_example(router([build.example(GOOD_M)]).examples["m"][0])
     assert [build.read_example(e) for e in routed.examples["m"]] == [alone] * len(rows)
+
+
+# Every declared type with whatever may come, see the test below.
+KINDS = [Numeric(), Numeric((3,)), Ids(9), Ids(9, 3), Categorical(), Categorical(3), Text()]
+TARGETS = [Target(task, shape=shape) for task in ("binary", "regression") for shape in ((), (3,))]
+CAME = [[value] * size for value in (1, 1.0, 1.5, "a") for size in (0, 1, 2, 3, 1000)]
+
+
+def every_declaration():
+    """A route for each kind of feature and label, and for each a record of its own."""
+    routes, records = [], []
+    for number, (kind, target) in enumerate((k, t) for k in KINDS for t in TARGETS):
+        is_mine = when.equals("k", number)
+        routes.append(Route(f"r{number}", is_mine, features={"x": kind}, targets={"y": target}))
+        x, y = [1] * (kind.num_values or 1), [1] * math.prod(target.shape)
+        records.append({"k": [number], "x": x, "y": y})
+    return RoutingTable(*routes), records
+
+
+def test_whatever_comes_for_what_is_declared_is_judged_in_its_own_row_alone():
+    table, records = every_declaration()
+    router = BatchRouter(table)
+    mixed = [
+        record
+        for good in records
+        for key in ("x", "y")
+        for came in CAME
+        for record in (good, good | {key: came})
+    ]
+    serialized = [build.example(record) for record in mixed]
+    want = [fate(table, record) for record in mixed]
+
+    def check(rows):
+        routed = router([serialized[row] for row in rows])
+        found = {rows[place]: problem.reason for place, problem in routed.aside}
+        assert found == {row: want[row][1] for row in rows if want[row][1]}
+        for name in table.names:
+            taken = sum(want[row] == (name, None) for row in rows)
+            assert len(routed.examples.get(name, [])) == taken
+
+    check(range(len(mixed)))
+    for first in range(0, len(mixed), 2):
+        check([first, first + 1])
+    assert {problem for _, problem in want} >= {None, "wrong_type", "wrong_shape", "label_missing"}
+
+
+def test_a_route_of_its_own_sets_texts_for_a_number_aside():
+    table = RoutingTable(Route("x", when.present("x"), features={"x": Numeric()}, **LABEL_BINARY))
+    good, bad = {"x": 1.5, "y": 1}, {"x": ["a", "b", "c"], "y": 0}
+    routed = BatchRouter(table)([build.example(record) for record in (good, bad)])
+    assert len(routed.examples["x"]) == 1
+    ((row, problem),) = routed.aside
+    assert (row, problem.reason) == (1, "wrong_type")
 
 
 def test_undeclared_fields_pass_byte_for_byte(router):
