@@ -50,21 +50,25 @@ def read_table(
         BranchlineError: The storage fails, a column's name is there twice, or the codec that Avro's
             blocks are packed with is not installed.
     """
-    offset = 0
-    try:
-        if not file.peek(1):  # a file of no bytes holds no rows
+    offset, rows = 0, None
+    while True:
+        try:
+            if rows is None:
+                if not file.peek(1):  # a file of no bytes holds no rows
+                    return
+                rows, offset = _OPEN[kind](file, path), 1
+            row = next(rows, None)
+        except BranchlineError:
+            raise
+        except Exception as error:  # noqa: BLE001 - of damaged files the libraries raise anything
+            if "you need to install" in str(error):  # as fastavro does for the codecs of others
+                raise BranchlineError(f"{path}: cannot be read here: {error}") from error
+            yield unreadable_rest(path, offset, error)
             return
-        rows = _OPEN[kind](file, path)
-        offset = 1
-        for values, problem in rows:
-            yield _parse(offset, values, problem, declared)
-            offset += 1
-    except BranchlineError:
-        raise
-    except Exception as error:  # noqa: BLE001 - of damaged files the libraries raise anything
-        if "you need to install" in str(error):  # as fastavro does for the codecs of others
-            raise BranchlineError(f"{path}: cannot be read here: {error}") from error
-        yield unreadable_rest(path, offset, error)
+        if row is None:
+            return
+        yield _parse(offset, *row, declared)
+        offset += 1
 
 
 def _parse(offset: int, values: Any, problem: NotARecord | None, declared: Declared) -> Parsed:

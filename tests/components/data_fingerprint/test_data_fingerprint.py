@@ -16,6 +16,7 @@ from branchline.components import DataFingerprint, MixedExampleGen
 from branchline.components.artifacts import Quarantine
 from branchline.components.data_fingerprint.component import Executor
 from branchline.components.mixed_example_gen.component import Executor as ExampleGenExecutor
+from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.find_files import RecordFile, find_files, read_paths
 from branchline.components.mixed_example_gen.ingest import read_records
 from branchline.schemas import BranchlineError, RecipeError
@@ -158,7 +159,7 @@ def test_a_table_in_a_bucket_is_read(store, num_rows):
         pq.write_table(pa.table({"id": range(num_rows)}), content)
     store.put_object(Bucket=BUCKET, Key="t/a.parquet", Body=content.getvalue())
     file = RecordFile(f"s3://{BUCKET}/t/a.parquet", "parquet")
-    records = [parsed.record for parsed in read_records(file, frozenset())]
+    records = [parsed.record for parsed in read_records(file, Declared())]
     assert records == [{"id": [i]} for i in range(num_rows or 0)]
 
 
