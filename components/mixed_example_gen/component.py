@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
+import tensorflow as tf
 from tfx import types
 from tfx.components.example_gen.utils import SPAN_PROPERTY_NAME
 from tfx.components.util import examples_utils
@@ -35,12 +36,11 @@ from branchline.components.mixed_example_gen.find_files import (
     fingerprint_of,
     read_paths,
 )
-from branchline.components.mixed_example_gen.ingest import ingest
-from branchline.components.mixed_example_gen.split_records import NO_SPLIT_KEY
+from branchline.components.mixed_example_gen.ingest import WITH_SPLIT_KEY, ingest
 from branchline.components.mixed_example_gen.write_records import own_records
 from branchline.components.user_code import recipe_hash as hash_of
 from branchline.schemas import BranchlineError, RoutingTable
-from branchline.schemas.errors import check_int, check_name, check_share, reject
+from branchline.schemas.errors import OFFSET, SOURCE, check_int, check_name, check_share, reject
 
 _progress = logging.getLogger("branchline.progress")
 
@@ -113,9 +113,21 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         quarantine.log_counts("MixedExampleGen", counts)
         if not counts["in"]:
             raise BranchlineError(f"{', '.join(paths)}: the files hold no record")
-        if counts["quarantined"].get(NO_SPLIT_KEY, 0) == counts["in"]:
-            raise BranchlineError(counts["samples"][NO_SPLIT_KEY][0]["detail"])
+        if counts.get(WITH_SPLIT_KEY) == 0 and counts["out"]:
+            raise BranchlineError(
+                f"MixedExampleGen.split_key: got {exec_properties['split_key']!r}, which no record "
+                f"has; expected one of {', '.join(_first_keys(examples.uri))}"
+            )
         quarantine.check_limit([counts], counts["in"], exec_properties["quarantine_limit"])
+
+
+def _first_keys(uri: str) -> list[str]:
+    """The keys of some example, as a user knows them."""
+    files = tf.io.gfile.glob(f"{uri}/Split-*/*.gz")
+    for row in tf.data.TFRecordDataset(files, "GZIP").take(1):
+        example = tf.train.Example.FromString(row.numpy())
+        return sorted(set(example.features.feature) - {SOURCE, OFFSET})
+    return []
 
 
 class MixedExampleGenSpec(ComponentSpec):
@@ -160,7 +172,7 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
         recipe_hash: Of that file, where it is not on this machine; None computes it.
         splits: Split → its parts of the records, by a stable hash.
         split_key: Records with equal values under this key fall into the same split; a record
-            without it is quarantined.
+            without it is hashed as a whole, and if none has it that is an error.
         routing: The table that is to read the records: what it does not read may hold anything, and
             what it does is read as it needs it. None reads everything.
         quarantine_limit: Share of the records in [0, 1]; above it the component fails.

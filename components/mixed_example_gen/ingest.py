@@ -26,6 +26,7 @@ from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas.errors import OFFSET, SOURCE
 
 _log = logging.getLogger(__name__)
+WITH_SPLIT_KEY = "with_split_key"
 
 
 def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
@@ -111,12 +112,15 @@ class ReadRecords(beam.DoFn):
     def process(self, element: RecordFile) -> Iterator[TaggedOutput]:
         """Yields every record of one file."""
         counts: dict[tuple[str, str], int] = {}
+        with_split_key = 0
         for parsed in read_records(element, self._declared):
-            parsed, tag = self._choose_split(parsed)
             if parsed.record is None:
-                value = _line(parsed, element)
+                tag, value = quarantine.LINES, _line(parsed, element)
                 key = ("quarantined", parsed.reason)
             else:
+                keys = self._declared.keys
+                tag = choose_split(parsed.record, self._splits, self._split_key, keys)
+                with_split_key += self._split_key in parsed.record
                 example = to_example(parsed.record, element.path, parsed.offset)
                 value, key = example.SerializeToString(deterministic=True), ("out", tag)
             counts[key] = counts.get(key, 0) + 1
@@ -125,18 +129,11 @@ class ReadRecords(beam.DoFn):
         for key, number in counts.items():
             yield TaggedOutput(quarantine.COUNTS, quarantine.count(*key, number=number))
         yield TaggedOutput(quarantine.COUNTS, quarantine.count("in", number=total))
+        if self._split_key:
+            told = quarantine.count(WITH_SPLIT_KEY, number=with_split_key)
+            yield TaggedOutput(quarantine.COUNTS, told)
         aside = sum(number for (what, _), number in counts.items() if what == "quarantined")
         _log.info("read %s: %d records, %d quarantined", element.path, total, aside)
-
-    def _choose_split(self, parsed: Parsed) -> tuple[Parsed, str]:
-        if parsed.record is None:
-            return parsed, quarantine.LINES
-        try:
-            keys = self._declared.keys
-            return parsed, choose_split(parsed.record, self._splits, self._split_key, keys)
-        except NotARecord as problem:
-            set_aside = parsed._replace(record=None, reason=problem.reason, detail=problem.detail)
-            return set_aside, quarantine.LINES
 
 
 def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:

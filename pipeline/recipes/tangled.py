@@ -93,6 +93,7 @@ def _route(name: str, encoding: str, operation: str) -> Route:
 
 recipe = Recipe(
     name="tangled",
+    split_key="number",
     routing=RoutingTable(*(_route(name, *choices) for name, choices in PATHS.items())),
     training=Training(steps=1600, batch_size=64, learning_rate=0.003, schedule=Alternate()),
     thresholds={

@@ -79,6 +79,7 @@ FLOATS = when.dtype("value", "float")
 
 recipe = Recipe(
     name="typed",
+    split_key="record",
     routing=RoutingTable(
         _route("second", when.all(FLOATS, when.equals("instrument", "second")), Numeric((10,))),
         _route("vector", FLOATS, Numeric((10,))),

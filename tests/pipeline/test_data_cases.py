@@ -50,7 +50,7 @@ def write_all(folder: Path) -> int:
     (folder / "day=7").mkdir(parents=True)
     junk = [{"deep": [{"er": None}]}, None, "x"]  # D5, which nothing reads
     lines = [json.dumps(row | {"junk": junk, "_source": {"a": 1}}) for row in meters(0)]
-    lines += ['{"kind": 1, "id": 5, "id": 6}', "{", '{"kind": 1}']  # D8, no JSON, no split key
+    lines += ['{"kind": 1, "id": 5, "id": 6}', "{", '{"kind": 1}']  # D8, no JSON, no label
     (folder / "a.jsonl").write_text("\n".join(lines))
     (folder / "b.json").write_text(json.dumps(meters(100), indent=1))  # D9
     text = [{**row, "id": str(row["id"])} for row in meters(200)]
@@ -104,9 +104,9 @@ def run(tmp_path_factory):
 def test_every_record_of_every_format_comes_out_or_is_set_aside_with_its_reason(run):
     number, records, counts = run
     assert records["in"] == number
-    reasons = {"duplicate_key": 1, "malformed_json": 1, "no_split_key": 1, "malformed_csv": 1}
+    reasons = {"duplicate_key": 1, "malformed_json": 1, "malformed_csv": 1, "label_missing": 1}
     assert records["quarantined"] == reasons
-    assert counts["in"] == number - 4
+    assert counts["in"] == number - 3
 
 
 def test_the_same_condition_holds_whatever_the_format(run):

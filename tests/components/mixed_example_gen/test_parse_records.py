@@ -15,7 +15,6 @@ from branchline.components.mixed_example_gen.find_files import (
 )
 from branchline.components.mixed_example_gen.parse_csv import MISSING, parse_csv
 from branchline.components.mixed_example_gen.parse_json import parse_json, parse_jsonl
-from branchline.components.mixed_example_gen.read_record import NotARecord
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas import BranchlineError
 
@@ -448,12 +447,12 @@ def test_the_splits_get_about_their_shares():
     assert abs(counts["eval"] - 1000) < 5 * (5000 * 0.2 * 0.8) ** 0.5
 
 
-def test_records_of_one_split_key_stay_together_and_one_without_is_told():
+def test_records_of_one_split_key_stay_together_and_others_go_by_their_content():
     splits = {"train": 1, "eval": 1}
     chosen = {choose_split({"user": ["u"], "i": [i]}, splits, "user") for i in range(50)}
     assert len(chosen) == 1
-    with pytest.raises(NotARecord, match="split_key='user'; keys: id, x"):
-        choose_split({"x": [1], "id": [2]}, splits, "user")
+    without = {choose_split({"i": [i]}, splits, "user") for i in range(50)}
+    assert without == {"train", "eval"}
 
 
 def test_d17_a_new_column_changes_no_split():
