@@ -18,6 +18,7 @@ from branchline.schemas import Weighted, when
 
 recipe = Recipe(
     name="targets",
+    split_key="id",
     routing=RoutingTable(
         Route("nested", when.present("vector"), features={"vector": Numeric((4,))}, targets={
             "labels.category_1": Target("multiclass", num_classes=4),
