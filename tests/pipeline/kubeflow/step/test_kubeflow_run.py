@@ -235,7 +235,8 @@ def test_other_records_under_the_same_name_are_read_anew(kubeflow, compile_recip
     spec, key = compile_recipe("typed"), "records/a.jsonl"
 
     def put(*values) -> None:
-        lines = "\n".join(json.dumps({"value": value, "label": 0.0}) for value in values)
+        records = [{"record": i, "value": value, "label": 0.0} for i, value in enumerate(values)]
+        lines = "\n".join(map(json.dumps, records))
         server.store.client.put_object(Bucket=server.bucket, Key=key, Body=lines.encode())
 
     def ingest() -> set[str]:
