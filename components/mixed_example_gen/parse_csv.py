@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from branchline.components.mixed_example_gen.declared import Declared
-from branchline.components.mixed_example_gen.parse_json import BYTE_ORDER_MARK
+from branchline.components.mixed_example_gen.parse_json import BYTE_ORDER_MARK, INT_CHARACTERS
 from branchline.components.mixed_example_gen.read_record import (
     NotARecord,
     Parsed,
@@ -25,7 +25,6 @@ _FLOAT = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _PLAIN_INT = re.compile(r"[+-]?[0-9]+")
 _PLAIN_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLEANS = {"true": 1, "false": 0}
-_INT_CHARACTERS = 4000  # Python refuses to read an int of more digits than 4300
 _LONGEST_ROW = 64 << 20  # characters of a row over several lines: a quote is not closed
 
 MISSING = frozenset({"NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None"})
@@ -159,7 +158,7 @@ def read_cell(key: str, cell: str, declared: Declared) -> Value | None:
         return cell
     if key in declared.numbers:
         return _read_number(cell)
-    if _INT.fullmatch(cell) and len(cell) <= _INT_CHARACTERS:
+    if _INT.fullmatch(cell) and len(cell) <= INT_CHARACTERS:
         return int(cell)
     return float(cell) if _FLOAT.fullmatch(cell) else cell
 
@@ -171,6 +170,6 @@ def _read_number(cell: str) -> Value | None:
         return None
     if stripped.lower() in _BOOLEANS:
         return _BOOLEANS[stripped.lower()]
-    if _PLAIN_INT.fullmatch(stripped) and len(stripped) <= _INT_CHARACTERS:
+    if _PLAIN_INT.fullmatch(stripped) and len(stripped) <= INT_CHARACTERS:
         return int(stripped)
     return float(stripped) if _PLAIN_FLOAT.fullmatch(stripped) else cell

@@ -17,7 +17,7 @@ from branchline.components.mixed_example_gen.read_record import (
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _OBJECT = "one JSON object in a line"
 _SPACE = " \t\r\n"
-_INT_CHARACTERS = 4000  # Python refuses to read an int of more digits than 4300
+INT_CHARACTERS = 4000  # Python refuses to read an int of more digits than 4300
 _PIECE = 1 << 20  # characters read at a time of what is not written line by line
 _LONGEST = 256 << 20  # characters that one object may have
 
@@ -165,7 +165,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _int(text: str) -> int | Digits:
-    return int(text) if len(text) <= _INT_CHARACTERS else Digits(text)
+    return int(text) if len(text) <= INT_CHARACTERS else Digits(text)
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
