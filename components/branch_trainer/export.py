@@ -6,7 +6,7 @@ to the features, and branches that compute alike one from there on.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -15,10 +15,10 @@ from tensorflow_transform.saved import saved_transform_io_v2
 
 from branchline.components.branch_trainer.alike import Alike, path_likeness, share_traces
 from branchline.components.branch_trainer.check_heads import head_of
-from branchline.components.branch_trainer.dispatch import call_with
 from branchline.components.branch_trainer.inputs import Input, densify, input_specs
 from branchline.components.branch_trainer.losses import like_rows
 from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.packed_weights import PackedWeights
 from branchline.components.branch_trainer.read_rows import Scale
 from branchline.components.routing.parse_any import parse_any
 from branchline.components.routing.read_fields import read_table_fields
@@ -36,19 +36,19 @@ def start_from(model: BranchedModel, directory: str) -> None:
         BranchlineError: It is no such SavedModel, or its weights have other shapes.
     """
     path = os.path.join(directory, "variables", "variables")
+    weights = PackedWeights(model.variables)
     try:
-        shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+        saved = tf.train.load_checkpoint(path)
+        layout = saved.get_tensor("weights/layout/.ATTRIBUTES/VARIABLE_VALUE")
     except (tf.errors.OpError, ValueError) as error:
         raise BranchlineError(f"{directory}: has no weights to start from: {error}") from error
-    weights = [variable.value for variable in model.variables]
-    found = [shapes.get(f"weights/{i}/.ATTRIBUTES/VARIABLE_VALUE") for i in range(len(weights) + 1)]
-    want = [variable.shape.as_list() for variable in weights]
-    if found != [*want, None]:
+    if layout != weights.layout.numpy():
         raise BranchlineError(
             f"{directory}: its weights are not those of this model; training can only start from a "
             "model of the same routes, features and vocabularies"
         )
     tf.train.Checkpoint(weights=weights).read(path).expect_partial()
+    weights.unpack_into(model.variables)
 
 
 class ServedModel:
@@ -71,7 +71,7 @@ class ServedModel:
         transform: tft.TFTransformOutput,
     ) -> None:
         self._table, self._inputs, self._scales = table, inputs, scales
-        self._model = model
+        self._model, self._weights = model, PackedWeights(model.variables)
         self._transform = saved_transform_io_v2.SavedModelLoader(transform.transform_savedmodel_dir)
         self._raw_specs = transform.raw_feature_spec()
         self._prepare = tf.function(
@@ -82,6 +82,7 @@ class ServedModel:
         alike = [self._alike(route) for route in table.routes]
         self._stand_ins: dict[int, Any] = {}
         self._forward = share_traces(alike, lambda i: self._trace(table.routes[i]))
+        self._weights.keep(model.variables, [each for _, of in self._forward for each in of])
 
     def save(self, directory: str) -> None:
         """Writes a SavedModel with `serving_default` and a signature for every route."""
@@ -89,7 +90,7 @@ class ServedModel:
         signatures |= {route.name: self._signature(route) for route in self._table.routes}
         saved: Any = tf.Module()
         # Not the model: to write down its layers takes Keras longer than all that is done here.
-        saved.weights = [variable.value for variable in self._model.variables]
+        saved.weights = self._weights
         # As TFT's own Keras layer holds it, without the seconds that Keras 2 takes to save a layer.
         saved.transform_resources = vars(self._transform)
         tf.saved_model.save(saved, directory, signatures=signatures)
@@ -104,18 +105,26 @@ class ServedModel:
             index, features = self._prepared(
                 tf.concat([examples, [""]], axis=0), tf.constant(forced)
             )
+            small = [values.read_value() for values in self._weights.small.values()]
             outputs: dict[str, tf.Tensor] = {}
             if route is None:
                 taken = tf.where(index < -1, -2 - index, index)  # also of a row that is unusable
                 outputs["route"] = tf.gather(tf.constant(["", *self._table.names]), taken + 1)
-                for number, each in enumerate(routes):
-                    outputs |= self._predict_own(number, each, index, features)
+                own = tf.where(index < 0, len(routes), index)
+                parts = tf.dynamic_partition(tf.range(tf.size(own)), own, len(routes) + 1)
+                for number, (each, rows) in enumerate(zip(routes, parts, strict=False)):
+                    outputs |= self._predict(number, each, rows, small, features)
             else:
-                outputs = self._predict_all(forced, route, index, features)
+                everywhere = tf.range(tf.size(index))
+                outputs = self._predict(forced, route, everywhere, small, features)
+                usable = tf.equal(index, forced)
+                outputs = {
+                    name: tf.where(like_rows(usable, values.shape.rank), values, _NAN)
+                    for name, values in outputs.items()
+                }
             return {name: rows[:-1] for name, rows in outputs.items()}
 
-        spec = tf.TensorSpec([None], tf.string, name="examples")
-        return tf.function(serve, input_signature=[spec], autograph=False).get_concrete_function()
+        return _as_it_is(serve)
 
     def _prepared(self, examples: tf.Tensor, forced: tf.Tensor) -> tuple:
         """Calls what `_prepare_some` is traced to.
@@ -166,67 +175,59 @@ class ServedModel:
         dense = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape))
         return tf.reshape(dense, [-1, *tf.TensorShape(spec.shape).as_list()])
 
-    def _predict_all(
-        self, number: int, route: Route, index: tf.Tensor, features: Mapping[str, tf.Tensor]
+    def _predict(
+        self,
+        number: int,
+        route: Route,
+        rows: tf.Tensor,
+        small: list[tf.Tensor],
+        features: Mapping[str, tf.Tensor],
     ) -> dict[str, tf.Tensor]:
-        """Predicts all rows as a route's; those that cannot be used are NaN."""
-        if route.name not in self._scales:
-            return _nothing(route, index)
-        everywhere = tf.range(tf.size(index))
-        predicted = self._predict_rows(number, route, everywhere, features)
-        usable = tf.equal(index, number)
-        return {
-            route.output(key): tf.where(like_rows(usable, values.shape.rank), values, _NAN)
-            for key, values in predicted.items()
-        }
+        """Predicts some rows as a route's; all others are NaN, as of a route without a scale.
 
-    def _predict_own(
-        self, number: int, route: Route, index: tf.Tensor, features: Mapping[str, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
-        """Predicts a route's own rows; all others are NaN."""
-        outputs = _nothing(route, index)
+        Args:
+            number: Of the route.
+            route: The same.
+            rows: int32 [n].
+            small: The packed weights.
+            features: Transform's output → values [batch, …].
+        """
+        batch_size = tf.shape(next(iter(features.values())))[0]
         if route.name not in self._scales:
-            return outputs
-        rows = tf.where(tf.equal(index, number))
-        graph, arguments = self._call(number, route, tf.cast(rows[:, 0], tf.int32), features)
+            return dict(
+                zip(map(route.output, route.labels), _nothing(route, batch_size), strict=True)
+            )
+        graph, captured = self._forward[number]
+        inputs = self._inputs[route.name]
+        given = (
+            rows,
+            batch_size,
+            self._weights.places(self._model.state_of(route.name)),
+            small,
+            [tf.constant(self._scales[route.name][key]) for key in route.labels],
+            {key: features[spec.output] for key, spec in inputs.items()},
+        )
         # Some kernels fail without a row: oneDNN's fused convolution. Not `tf.cond`, which would
         # write two graphs for each route, where two serve all of a kind.
         predicted = tf.raw_ops.If(
-            cond=tf.size(rows) > 0,
-            input=arguments,
+            cond=rows,  # whether there are any
+            input=[*tf.nest.flatten(given), *captured],
             Tout=graph.output_dtypes,
             then_branch=graph,
             else_branch=self._without_rows(graph, route),
             output_shapes=graph.output_shapes,
         )
-        for key, values in zip(route.labels, predicted, strict=True):
-            name = route.output(key)
-            outputs[name] = tf.tensor_scatter_nd_update(outputs[name], rows, values)
-        return outputs
-
-    def _predict_rows(
-        self, number: int, route: Route, rows: tf.Tensor, features: Mapping[str, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
-        graph, arguments = self._call(number, route, rows, features)
-        return dict(zip(route.labels, call_with(graph, arguments), strict=True))
-
-    def _call(
-        self, number: int, route: Route, rows: tf.Tensor, features: Mapping[str, tf.Tensor]
-    ) -> tuple[Any, list[tf.Tensor]]:
-        """Gives the graph of a route's path, and what to call it with; see `_trace`."""
-        graph, captured = self._forward[number]
-        inputs = self._inputs[route.name]
-        own = tf.nest.flatten({key: features[spec.output] for key, spec in inputs.items()})
-        scales = [tf.constant(self._scales[route.name][key]) for key in route.labels]
-        return graph, [rows, *scales, *own, *captured]
+        return dict(zip(map(route.output, route.labels), predicted, strict=True))
 
     def _without_rows(self, graph: Any, route: Route) -> Any:
         """Gives what stands for the graph of a path where there is no row."""
         if id(graph) not in self._stand_ins:
-            shapes = [[0, *target.prediction_shape] for target in route.labels.values()]
-            specs = [tf.TensorSpec(each.shape, each.dtype) for each in graph.inputs]
+            specs = [
+                tf.TensorSpec(each.shape, each.dtype, name=f"given_{i}")
+                for i, each in enumerate(graph.inputs)
+            ]
             stand_in = tf.function(
-                lambda *_: [tf.zeros(shape) for shape in shapes],
+                lambda rows, batch_size, *_: _nothing(route, batch_size),
                 input_signature=specs,
                 autograph=False,
             )
@@ -243,23 +244,73 @@ class ServedModel:
         return Alike(kind and (kind, *map(names.index, heads), *targets), handles)
 
     def _trace(self, route: Route) -> tf.types.experimental.ConcreteFunction:
-        """Traces a route's path: rows, a scale per label, flat features → predictions."""
+        """Traces a route's path to what takes the tensors that `_predict` gives."""
         specs = input_specs(self._inputs[route.name])
-        num_labels = len(route.labels)
+        weights = self._model.state_of(route.name)
 
-        def forward(rows: tf.Tensor, *given: tf.Tensor) -> list[tf.Tensor]:
-            own = [tf.gather(values, rows) for values in given[num_labels:]]
-            features = tf.nest.pack_sequence_as(specs, own)
-            outputs = self._model(features, path=route.name, training=False)
-            return [
+        def forward(
+            rows: tf.Tensor,
+            batch_size: tf.Tensor,
+            places: tf.Tensor,
+            small: list[tf.Tensor],
+            scales: list[tf.Tensor],
+            features: dict[str, tf.Tensor],
+        ) -> list[tf.Tensor]:
+            own = {key: tf.gather(values, rows) for key, values in features.items()}
+            with self._weights.unpacked(weights, places, small):
+                outputs = self._model(own, path=route.name, training=False)
+            predicted = [
                 _prediction(target, outputs[head_of(self._model, route, key).name], scale)
-                for (key, target), scale in zip(route.labels.items(), given, strict=False)
+                for (key, target), scale in zip(route.labels.items(), scales, strict=True)
+            ]
+            return [
+                tf.tensor_scatter_nd_update(nothing, rows[:, None], values)
+                for nothing, values in zip(_nothing(route, batch_size), predicted, strict=True)
             ]
 
-        signature = [tf.TensorSpec([None], tf.int32), *[tf.TensorSpec([2])] * num_labels]
-        signature += tf.nest.flatten(specs)
+        signature = [
+            tf.TensorSpec([None], tf.int32, name="rows"),
+            tf.TensorSpec([], tf.int32, name="batch_size"),
+            tf.TensorSpec([None], tf.int32, name="places"),
+            [
+                tf.TensorSpec([None], each.dtype, name=f"small_{i}")
+                for i, each in enumerate(self._weights.small.values())
+            ],
+            [tf.TensorSpec([2], name=f"scale_{i}") for i in range(len(route.labels))],
+            specs,
+        ]
         traced = tf.function(forward, input_signature=signature, autograph=False)
         return traced.get_concrete_function()
+
+
+def _as_it_is(
+    serve_fn: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+) -> tf.types.experimental.ConcreteFunction:
+    """Traces what TensorFlow is to run without rewriting its graph first.
+
+    To rewrite it takes as long as hundreds of calls, and they do not become faster.
+    """
+    how = tf.compat.v1.ConfigProto()
+    how.graph_options.rewrite_options.disable_meta_optimizer = True
+    spec = [tf.TensorSpec([None], tf.string, name="examples")]
+    whole = {"_noinline": True}
+    graph: Any = tf.function(
+        serve_fn, input_signature=spec, autograph=False, experimental_attributes=whole
+    ).get_concrete_function()
+    specs = tf.nest.flatten(graph.structured_outputs)
+
+    def call(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = tf.raw_ops.StatefulPartitionedCall(
+            args=[examples, *graph.captured_inputs],
+            Tout=[each.dtype for each in specs],
+            f=graph,
+            config_proto=how.SerializeToString(),
+        )
+        for output, each in zip(outputs, specs, strict=True):
+            output.set_shape(each.shape)
+        return tf.nest.pack_sequence_as(graph.structured_outputs, outputs)
+
+    return tf.function(call, input_signature=spec, autograph=False).get_concrete_function()
 
 
 def _prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
@@ -278,8 +329,7 @@ def _prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tenso
     return output * scale[1] + scale[0]
 
 
-def _nothing(route: Route, index: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {
-        route.output(key): tf.fill([tf.size(index), *target.prediction_shape], _NAN)
-        for key, target in route.labels.items()
-    }
+def _nothing(route: Route, batch_size: tf.Tensor) -> list[tf.Tensor]:
+    """Gives of each label what stands for no prediction, NaN [batch, …]."""
+    targets = route.labels.values()
+    return [tf.fill([batch_size, *target.prediction_shape], _NAN) for target in targets]

@@ -1,5 +1,6 @@
 """Makes the streams that a route is trained and watched on of its rows."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -44,23 +45,56 @@ def shuffled_batches(
     if rows.features is None:
         return _from_disk(rows, skip, batch_size, seed, labels_fn, cache_file)
     columns = (rows.features, labels_fn(rows.labels))
-    ragged = any(isinstance(each, tf.RaggedTensor) for each in tf.nest.flatten(columns))
+    flat = tf.nest.flatten(columns)
+    ragged = any(isinstance(each, tf.RaggedTensor) for each in flat)
     size = batch_size if ragged else batch_size * _BLOCK
-    count, first = tf.constant(rows.count - skip, tf.int64), tf.constant(seed, tf.int64)
+    gather = _gather_fn(size, tuple(_any_rows(i, column) for i, column in enumerate(flat)))
+    held = [tf.constant(number, tf.int64) for number in (skip, rows.count - skip, seed)]
 
     @_as_it_is
     def block(number: tf.Tensor) -> tuple:
+        return tf.nest.pack_sequence_as(columns, gather(number, *held, *flat))
+
+    blocks = tf.data.Dataset.range(tf.int64.max).map(block)
+    return blocks if ragged else blocks.rebatch(batch_size, drop_remainder=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _gather_fn(size: int, specs: tuple[tf.TypeSpec, ...]) -> Callable[..., list[tf.Tensor]]:
+    """Gives what takes a block of rows out of columns; one trace serves all routes of the same.
+
+    Args:
+        size: Rows in a block.
+        specs: Of the columns.
+
+    Returns:
+        A function of the block's number, how many rows at the beginning are left out, how many
+        there are after them, the seed, and the columns.
+    """
+
+    def gather(
+        number: tf.Tensor, skip: tf.Tensor, count: tf.Tensor, seed: tf.Tensor, *columns: Any
+    ) -> list[tf.Tensor]:
         place = number * size + tf.range(size, dtype=tf.int64)  # in all epochs one after the other
         epoch = place // count
         # `index_shuffle` pads more than one seed wrongly (TensorFlow 2.16 to 2.21).
-        seeds = tf.stack([tf.zeros_like(epoch), tf.fill([size], first), epoch], axis=1)
+        seeds = tf.stack([tf.zeros_like(epoch), tf.fill([size], seed), epoch], axis=1)
         chosen = skip + tf.raw_ops.RandomIndexShuffle(
             index=place % count, seed=seeds, max_index=count - 1
         )
-        return tf.nest.map_structure(lambda column: padded(tf.gather(column, chosen)), columns)
+        return [padded(tf.gather(column, chosen)) for column in columns]
 
-    blocks = tf.data.Dataset.counter().map(block)
-    return blocks if ragged else blocks.rebatch(batch_size, drop_remainder=True)
+    numbers = [tf.TensorSpec([], tf.int64, name=f"number_{i}") for i in range(4)]
+    return tf.function(gather, input_signature=[*numbers, *specs], autograph=False)
+
+
+def _any_rows(number: int, column: tf.Tensor | tf.RaggedTensor) -> tf.TypeSpec:
+    """Gives the spec of the column of this number, whatever the number of its rows."""
+    if isinstance(column, tf.RaggedTensor):
+        spec: Any = tf.type_spec_from_value(column)
+        shape = [None, *spec.shape[1:]]
+        return tf.RaggedTensorSpec(shape, spec.dtype, spec.ragged_rank, spec.row_splits_dtype)
+    return tf.TensorSpec([None, *column.shape[1:]], column.dtype, name=f"column_{number}")
 
 
 def _from_disk(

@@ -69,7 +69,10 @@ class TensorBoard:
             writer.flush()
 
     def _write(self, path: str, step: int, values: Mapping[str, float]) -> None:
-        with self.writers[path].as_default(step=step):
-            for name, value in values.items():
-                # Not `tf.summary.scalar`, which needs the tensorboard package, as this does not.
-                tf.summary.write(name, tf.constant(value, tf.float32), metadata=_SCALAR)
+        # Not `tf.summary.scalar`, which needs the tensorboard package, as this does not.
+        event = tf.compat.v1.Summary()
+        for name, value in values.items():
+            tensor = tf.make_tensor_proto(value, tf.float32)
+            event.value.add(tag=name, tensor=tensor, metadata=_SCALAR)
+        with self.writers[path].as_default():
+            tf.summary.experimental.write_raw_pb(event.SerializeToString(), step=step)

@@ -32,6 +32,7 @@ from branchline.components.branch_trainer.tensorboard import TensorBoard
 from branchline.schemas.schedules import Alternate, Situation, as_schedule
 
 _NOT_FINITE = "loss or gradient not finite"
+_WORTH_KEEPING = 10  # seconds of training, unless it is said how often to write checkpoints
 
 
 class Trainer:
@@ -58,7 +59,8 @@ class Trainer:
         checkpoint_dir: where to keep checkpoints: weights, statistics, optimizer slots and clocks,
             places in the streams, early-stop state. A place of this training alone.
         checkpoint_every: steps between them; None: about a tenth of `steps`, or more where
-            writing them would take more than a twentieth of the time. There is one at the end too.
+            writing them would take more than a twentieth of the time, and none in the first ten
+            seconds. There is one at the end too.
         resume: whether to go on from the newest checkpoint in `checkpoint_dir` where there is one;
             if not, older ones are removed.
         on_progress: called once per loop, before a checkpoint, so that what it sets in the model,
@@ -109,7 +111,7 @@ class Trainer:
         self.seed = seed
         self.validate_every = at_least_one(validate_every=validate_every or steps)
         self._save_rest = 0 if checkpoint_every else 19  # times what writing one took
-        self._save_from = 0.0
+        self._save_from = 0.0 if checkpoint_every else time.monotonic() + _WORTH_KEEPING
         loops = 1 + steps // 10 // steps_per_loop
         self.checkpoint_every = at_least_one(
             checkpoint_every=checkpoint_every or loops * steps_per_loop

@@ -38,9 +38,13 @@ def parse_any(serialized: tf.Tensor, table: RoutingTable) -> Parsed:
     num_rows = tf.size(serialized, tf.int64)
     structure: Any = None
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def parse_some(texts: tf.Tensor) -> Entries:
+        return parse(texts, table)
+
     def all_of(texts: tf.Tensor, readable: tf.Tensor) -> tuple[tf.Tensor, ...]:
         nonlocal structure
-        structure = Parsed(parse(texts, table), readable)
+        structure = Parsed(parse_some(texts), readable)
         return tuple(tf.nest.flatten(structure, expand_composites=True))
 
     def only(rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -50,7 +54,7 @@ def parse_any(serialized: tf.Tensor, table: RoutingTable) -> Parsed:
     datasets = tf.data.Dataset
     whole = datasets.from_tensors(serialized)
     whole = whole.map(lambda texts: all_of(texts, tf.ones_like(texts, tf.bool)))
-    good = datasets.range(num_rows).filter(lambda row: _is_read(serialized[row], table))
+    good = datasets.range(num_rows).filter(lambda row: _is_read(parse_some(serialized[row][None])))
     none = datasets.from_tensors(tf.zeros([0], tf.int64))
     good = good.ignore_errors().batch(tf.maximum(num_rows, 1)).concatenate(none).take(1)
     either = whole.ignore_errors().concatenate(good.map(only)).take(1)
@@ -58,9 +62,9 @@ def parse_any(serialized: tf.Tensor, table: RoutingTable) -> Parsed:
     return tf.nest.pack_sequence_as(structure, flat, expand_composites=True)
 
 
-def _is_read(text: tf.Tensor, table: RoutingTable) -> tf.Tensor:
+def _is_read(entries: Entries) -> tf.Tensor:
     """Gives true, or the error of `parse`; depends on all it gives, or that would not be run."""
-    parts = tf.nest.flatten(parse(text[None], table), expand_composites=True)
+    parts = tf.nest.flatten(entries, expand_composites=True)
     return tf.add_n([tf.size(part) for part in parts]) >= 0
 
 

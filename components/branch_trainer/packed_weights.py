@@ -1,0 +1,96 @@
+"""Keeps the weights of a SavedModel: the small ones of all branches in one variable.
+
+A variable costs some milliseconds to save, to load and to hand over to a graph, whatever its size,
+and a model of many branches has thousands of small ones. A large one stays as it is, because its
+values would be copied whenever they are used.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_SMALL = 16_384  # values
+
+
+class PackedWeights(tf.Module):
+    """What a SavedModel holds of a model's variables.
+
+    Args:
+        variables: All of a model's, in the order in which it makes them.
+
+    Attributes:
+        large: The variables of more values.
+        small: Dtype → a variable [values] of all others, one after the other.
+        direct: Those of the others that some layer reads otherwise than by Keras's `value`.
+        layout: The dtypes and shapes of all, as JSON; equal for models that fit each other.
+    """
+
+    def __init__(self, variables: Sequence[keras.Variable]) -> None:
+        super().__init__()
+        self.direct: list[tf.Variable] = []
+        self.large = [v.value for v in variables if not _is_small(v)]
+        values: dict[str, list[np.ndarray]] = {}
+        self._places: dict[int, int] = {}
+        for variable in filter(_is_small, variables):
+            of_dtype = values.setdefault(variable.dtype, [])
+            self._places[id(variable)] = sum(map(len, of_dtype))
+            of_dtype.append(np.ravel(variable.numpy()))
+        self.small = {name: tf.Variable(tf.concat(values[name], axis=0)) for name in sorted(values)}
+        with tf.device("CPU:0"):
+            layout = json.dumps([[v.dtype, list(v.shape)] for v in variables])
+            self.layout = tf.Variable(tf.constant(layout))
+
+    def unpack_into(self, variables: Sequence[keras.Variable]) -> None:
+        """Gives the variables of an equal model the values that are held here."""
+        for variable in filter(_is_small, variables):
+            place = self._places[id(variable)]
+            values = self.small[variable.dtype][place : place + _size(variable)]
+            variable.assign(tf.reshape(values, variable.shape))
+
+    def places(self, variables: Sequence[keras.Variable]) -> tf.Tensor:
+        """Returns int32 [variables]: where the small ones of `variables` begin."""
+        places = [self._places[id(v)] for v in variables if _is_small(v)]
+        return tf.constant(places, tf.int32, [len(places)])
+
+    def keep(self, variables: Sequence[keras.Variable], captured: Sequence[tf.Tensor]) -> None:
+        """Keeps those of the variables as they are that layers read in a way of their own.
+
+        Args:
+            variables: All of the model's.
+            captured: What the graphs that are to be saved hold.
+        """
+        ids = {id(tensor) for tensor in captured}
+        self.direct = [v.value for v in variables if _is_small(v) and id(v.value.handle) in ids]
+
+    @contextmanager
+    def unpacked(
+        self, variables: Sequence[keras.Variable], places: tf.Tensor, small: Sequence[tf.Tensor]
+    ) -> Iterator[None]:
+        """Lets Keras find the values of variables in what is packed.
+
+        Args:
+            variables: Those that are used.
+            places: int32 [small ones of `variables`], where each begins.
+            small: The values [values] of `self.small`, in its order.
+        """
+        held = dict(zip(self.small, small, strict=True))
+        packed = list(filter(_is_small, variables))
+        values: list[Any] = [
+            tf.reshape(tf.slice(held[v.dtype], places[i : i + 1], [_size(v)]), v.shape)
+            for i, v in enumerate(packed)
+        ]
+        with keras.StatelessScope(state_mapping=list(zip(packed, values, strict=True))):
+            yield
+
+
+def _is_small(variable: keras.Variable) -> bool:
+    return _size(variable) <= _SMALL
+
+
+def _size(variable: keras.Variable) -> int:
+    return int(np.prod(variable.shape))
