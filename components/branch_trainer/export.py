@@ -27,6 +27,7 @@ from branchline.schemas import BranchlineError, Route, RoutingTable, Target
 
 _BY_TABLE = -1
 _NAN = float("nan")
+_EXAMPLES = [tf.TensorSpec([None], tf.string, name="examples")]
 
 
 def start_from(model: BranchedModel, directory: str) -> None:
@@ -124,7 +125,11 @@ class ServedModel:
                 }
             return {name: rows[:-1] for name, rows in outputs.items()}
 
-        return _as_it_is(serve)
+        if route is None:
+            return _as_it_is(serve)
+        return tf.function(
+            serve, input_signature=_EXAMPLES, autograph=False
+        ).get_concrete_function()
 
     def _prepared(self, examples: tf.Tensor, forced: tf.Tensor) -> tuple:
         """Calls what `_prepare_some` is traced to.
@@ -288,14 +293,14 @@ def _as_it_is(
 ) -> tf.types.experimental.ConcreteFunction:
     """Traces what TensorFlow is to run without rewriting its graph first.
 
-    To rewrite it takes as long as hundreds of calls, and they do not become faster.
+    To rewrite it takes as long as hundreds of calls, and they do not become faster. A graph more
+    for each signature would hold all graphs that it calls once more, in memory and in time.
     """
     how = tf.compat.v1.ConfigProto()
     how.graph_options.rewrite_options.disable_meta_optimizer = True
-    spec = [tf.TensorSpec([None], tf.string, name="examples")]
     whole = {"_noinline": True}
     graph: Any = tf.function(
-        serve_fn, input_signature=spec, autograph=False, experimental_attributes=whole
+        serve_fn, input_signature=_EXAMPLES, autograph=False, experimental_attributes=whole
     ).get_concrete_function()
     specs = tf.nest.flatten(graph.structured_outputs)
 
@@ -310,7 +315,7 @@ def _as_it_is(
             output.set_shape(each.shape)
         return tf.nest.pack_sequence_as(graph.structured_outputs, outputs)
 
-    return tf.function(call, input_signature=spec, autograph=False).get_concrete_function()
+    return tf.function(call, input_signature=_EXAMPLES, autograph=False).get_concrete_function()
 
 
 def _prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
