@@ -1,6 +1,7 @@
 """BranchTrainer: the TFX shell around `train` and `export`."""
 
 import dataclasses
+import gc
 import hashlib
 import json
 import logging
@@ -74,10 +75,12 @@ class Executor(base_executor.BaseExecutor):
                 options["resume"] = True
             build_model = getattr(module, "build_model", default_model.build_model)
             model, summary = train(recipe, build_model, rows, inputs, scales, **options)
+        del rows, reader, options  # and with them the graphs of the training, before those to serve
+        gc.collect()
         served = ServedModel(recipe.routing, model, inputs, scales, transform)
         model_artifact = artifact_utils.get_single_instance(output_dict["model"])
         served.save(path_utils.serving_model_dir(model_artifact.uri))
-        untrained = [name for name in recipe.routing.names if name not in rows]
+        untrained = [name for name in recipe.routing.names if name not in scales]
         if untrained:
             model_artifact.set_string_custom_property(UNTRAINED, json.dumps(untrained))
         write_bytes(os.path.join(model_run, "history.json"), json.dumps(summary).encode())

@@ -80,7 +80,7 @@ class RowReader:
         parse_fn = functools.partial(self.parse, route)
         features: list[Columns] | None = []
         labels: list[Columns] = []
-        for serialized in serialized_rows(files).batch(BATCH):
+        for serialized in _batches(tf.constant(sorted(files), tf.string)):
             parsed, of_batch = parse_fn(serialized)
             labels.append(of_batch)
             if features is not None:
@@ -131,6 +131,12 @@ class RowReader:
 def serialized_rows(files: list[str]) -> tf.data.Dataset:
     """Streams the records of TFRecord files, gzip, in order."""
     return tf.data.TFRecordDataset(sorted(files), compression_type="GZIP")
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+def _batches(files: tf.Tensor) -> tf.data.Dataset:
+    """Streams what is in files, `BATCH` records at a time; one trace serves all routes."""
+    return tf.data.TFRecordDataset(files, compression_type="GZIP").batch(BATCH)
 
 
 def num_bytes(columns: Columns) -> int:
