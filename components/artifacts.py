@@ -11,11 +11,14 @@ UNTRAINED = "untrained"
 
 
 class Quarantine(Artifact):
-    """Records that were set aside: `records-*.jsonl.gz` and `counts.json`.
+    """Records that were set aside: `records-*.parquet` and `counts.json`.
 
-    A line of the records is {"record", "reason", "detail", "source", "offset"}; the counts are
+    A row of the records has: `record` (bytes, as it came; of a table's row JSON), `reason` (a word
+    to count by), `detail`, `source` (the file), `offset` (its line or row, from 1), `byte` (how
+    many come before it; null in tables) and `component`; what is not known is null. The counts are
     {"in": n, "quarantined": {reason: n}, "samples": {reason: [line, …]}, and for a step that
-    passes examples on also "out": {split: n}}, or {split: {route: n}} where it routes them.
+    passes examples on also "out": {split: n}}, or {split: {route: n}} where it routes them, and
+    "written": what was found in the files, {"examples": {split: n}, "quarantine": n}.
     """
 
     TYPE_NAME = "branchline.Quarantine"

@@ -1,6 +1,7 @@
 """Writes what a Beam step set aside, and counts what went in and what came out.
 
-Every step of branchline conserves records: in = out + quarantined. The counts say so.
+Every step of branchline conserves records: in = out + quarantined. The counts say so, and beside
+them what is in the written files is counted once more; a step whose numbers differ fails.
 """
 
 import json
@@ -9,16 +10,30 @@ from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
+import pyarrow
 from apache_beam.pvalue import AsSingleton
 
 from branchline.components.files import storage
+from branchline.components.files.count_records import count_examples, count_rows
 from branchline.schemas import BranchlineError
 
 _progress = logging.getLogger("branchline.progress")
+_TEXTS = ("reason", "detail", "source")
 # Tags of a step's side outputs; no split or route can have such a name.
 LINES, COUNTS = ".lines", ".counts"
 NUM_SAMPLES = 5
-_SAMPLE_CHARACTERS = 300
+_SAMPLE_BYTES = 300
+SCHEMA = pyarrow.schema(
+    [
+        ("record", pyarrow.binary()),
+        ("reason", pyarrow.string()),
+        ("detail", pyarrow.string()),
+        ("source", pyarrow.string()),
+        ("offset", pyarrow.int64()),
+        ("byte", pyarrow.int64()),
+        ("component", pyarrow.string()),
+    ]
+)
 
 
 def count(what: str, *names: str, number: int = 1) -> tuple[str, int]:
@@ -36,37 +51,64 @@ def count(what: str, *names: str, number: int = 1) -> tuple[str, int]:
 
 
 class WriteQuarantine(beam.PTransform):
-    """Writes `records-*.jsonl.gz` and `counts.json` (see `artifacts.Quarantine`) into `folder`.
+    """Writes `records-*.parquet` and `counts.json` (see `artifacts.Quarantine`) into `folder`.
 
-    Takes a dict of two collections: "lines", dicts of record, reason, detail, source and offset,
-    and "counts", made by `count`.
+    Takes a dict of three collections: "lines", dicts of the columns of `SCHEMA` but for the
+    component, "counts", made by `count`, and "files", (split, path) of each file of examples.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, component: str) -> None:
         super().__init__()
-        self._folder = folder
+        self._folder, self._component = folder, component
 
     def expand(self, input_or_inputs: dict[str, beam.PCollection]) -> Any:
         """Adds the writes to the pipeline."""
-        lines, counts = input_or_inputs["lines"], input_or_inputs["counts"]
-        _ = (
-            lines
-            | "ToJson" >> beam.Map(json.dumps, sort_keys=True)
+        rows = input_or_inputs["lines"] | "ToRow" >> beam.Map(_to_row, self._component)
+        written = (
+            rows
             | "WriteRecords"
-            >> beam.io.WriteToText(f"{self._folder}/records", file_name_suffix=".jsonl.gz")
+            >> beam.io.WriteToParquet(
+                f"{self._folder}/records", SCHEMA, codec="zstd", file_name_suffix=".parquet"
+            )
+            | "CountRows" >> beam.Map(_count_rows)
         )
+        counted = input_or_inputs["files"] | "CountExamples" >> beam.MapTuple(_count_examples)
         samples: Any = (
-            lines
+            rows
             | "ByReason" >> beam.Map(lambda line: (line["reason"], line))
             | "Sample" >> beam.combiners.Top.SmallestPerKey(NUM_SAMPLES, key=_place)
             | "SamplesAsOne" >> beam.combiners.ToDict()
         )
         return (
-            counts
+            [input_or_inputs["counts"], written, counted]
+            | "AllCounts" >> beam.Flatten()
             | "Sum" >> beam.CombinePerKey(sum)  # pyright: ignore[reportArgumentType]
             | "CountsAsOne" >> beam.combiners.ToDict()
             | "WriteCounts" >> beam.Map(_write_counts, AsSingleton(samples), self._folder)
         )
+
+
+def _count_rows(path: str) -> tuple[str, int]:
+    return count("written", "quarantine", number=count_rows(path))
+
+
+def _count_examples(split: str, path: str) -> tuple[str, int]:
+    return count("written", "examples", split, number=count_examples(path))
+
+
+def _to_row(line: dict[str, Any], component: str) -> dict[str, Any]:
+    unicode = {key: value and as_text(value) for key, value in line.items() if key in _TEXTS}
+    return line | unicode | {"component": component}
+
+
+def as_text(value: bytes | str) -> str:
+    r"""A text that any program can show: bytes that are not UTF-8 as `\xNN`.
+
+    >>> as_text(b"caf\xe9")
+    'caf\\xe9'
+    """
+    value = value.encode(errors="backslashreplace") if isinstance(value, str) else value
+    return value.decode(errors="backslashreplace")
 
 
 def _place(line: dict[str, Any]) -> tuple[str, int]:
@@ -82,7 +124,7 @@ def _write_counts(counts: dict[str, int], samples: dict[str, list], folder: str)
             place = place.setdefault(name, {})
         place[last] = number
     for reason, lines in sorted(samples.items()):
-        short = [line | {"record": line["record"][:_SAMPLE_CHARACTERS]} for line in lines]
+        short = [line | {"record": as_text(line["record"][:_SAMPLE_BYTES])} for line in lines]
         written["samples"][reason] = short
     storage.write_bytes(f"{folder}/counts.json", json.dumps(written, indent=1).encode())
 
@@ -99,6 +141,37 @@ def number_out(out: int | dict[str, Any]) -> int:
     6
     """
     return sum(map(number_out, out.values())) if isinstance(out, dict) else out
+
+
+def check_conserved(component: str, counts: dict[str, Any], before: int | None = None) -> None:
+    """Checks that nothing was lost, and nothing came twice, by the counts and by the files.
+
+    Args:
+        component: Names the step in the error.
+        counts: Of the step.
+        before: How many examples the step before put out; None if that is not known.
+
+    Raises:
+        BranchlineError: Numbers do not add up; says which.
+    """
+    out, aside = number_out(counts["out"]), sum(counts["quarantined"].values())
+    written, wrong = counts.get("written", {}), []
+    if out + aside != counts["in"]:
+        wrong.append(f"{counts['in']} records came in, {out} went out, {aside} were quarantined")
+    for split, of_split in counts["out"].items():
+        found = written.get("examples", {}).get(split, 0)
+        if found != number_out(of_split):
+            told = f"hold {found} examples, not {number_out(of_split)}"
+            wrong.append(f"the files of the split {split!r} {told}")
+    if written.get("quarantine", 0) != aside:
+        wrong.append(f"the quarantine's files hold {written.get('quarantine', 0)}, not {aside}")
+    if before is not None and before != counts["in"]:
+        wrong.append(f"the step before put out {before} examples, {counts['in']} came in")
+    if wrong:
+        raise BranchlineError(
+            f"{component}: records were lost or came twice: {'; '.join(wrong)}. Run it again; if "
+            "it happens again, the disk or branchline is at fault"
+        )
 
 
 def log_counts(component: str, counts: dict[str, Any]) -> None:

@@ -37,6 +37,7 @@ from branchline.components.mixed_example_gen.find_files import (
     read_paths,
 )
 from branchline.components.mixed_example_gen.ingest import WITH_SPLIT_KEY, ingest
+from branchline.components.mixed_example_gen.raw_records import write_read_files
 from branchline.components.mixed_example_gen.write_records import own_records
 from branchline.components.user_code import recipe_hash as hash_of
 from branchline.schemas import BranchlineError, RoutingTable
@@ -109,8 +110,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 {split: os.path.join(examples.uri, f"Split-{split}") for split in sorted(splits)},
                 quarantine_uri,
             )
+        write_read_files(quarantine_uri, exec_properties["declared"], files)
         counts = quarantine.read_counts(quarantine_uri)
         quarantine.log_counts("MixedExampleGen", counts)
+        quarantine.check_conserved("MixedExampleGen", counts)
         if not counts["in"]:
             raise BranchlineError(f"{', '.join(paths)}: the files hold no record")
         if counts.get(WITH_SPLIT_KEY) == 0 and counts["out"]:

@@ -21,7 +21,7 @@ from branchline.components.mixed_example_gen.read_record import (
     Record,
     read_record,
 )
-from branchline.components.mixed_example_gen.read_tables import TABLES, read_table
+from branchline.components.mixed_example_gen.read_tables import TABLES, raw_bytes, read_table
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas.errors import OFFSET, SOURCE
 
@@ -138,11 +138,12 @@ class ReadRecords(beam.DoFn):
 
 def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:
     return {
-        "record": parsed.raw,
+        "record": raw_bytes(parsed.raw),
         "reason": parsed.reason,
         "detail": parsed.detail,
         "source": file.path,
         "offset": parsed.offset,
+        "byte": parsed.byte,
     }
 
 
@@ -165,11 +166,15 @@ def ingest(
             *splits, quarantine.LINES, quarantine.COUNTS
         )
     )
-    for split, uri in split_uris.items():
-        _ = read[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(
-            f"{uri}/data_tfrecord", file_name_suffix=".gz"
-        )
+    files = [
+        read[split]
+        | f"Write[{split}]"
+        >> beam.io.WriteToTFRecord(f"{uri}/data_tfrecord", file_name_suffix=".gz")
+        | f"Written[{split}]" >> beam.Map(lambda path, split=split: (split, path))
+        for split, uri in split_uris.items()
+    ]
     _ = {
         "lines": read[quarantine.LINES],
         "counts": read[quarantine.COUNTS],
-    } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri)
+        "files": files | "Written" >> beam.Flatten(),
+    } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri, "MixedExampleGen")

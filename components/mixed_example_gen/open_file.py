@@ -50,7 +50,7 @@ def unreadable_rest(path: str, offset: int, error: Exception) -> Parsed:
     told = " ".join(f"{type(error).__name__}: {error}".split())[:_DETAIL_CHARACTERS]
     name = path.rpartition("/")[2]
     what = "the rest of " if offset else ""
-    return Parsed(offset, "", None, "unreadable_rest", f"{what}{name} cannot be read: {told}")
+    return Parsed(offset, b"", None, "unreadable_rest", f"{what}{name} cannot be read: {told}")
 
 
 class _Storage(io.RawIOBase):

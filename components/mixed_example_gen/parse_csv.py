@@ -65,7 +65,7 @@ def parse_csv(
             if not row:
                 continue
             record = _read_row(row, header, declared)
-            yield Parsed(begin, kept.raw(), record)
+            yield Parsed(begin, kept.raw(), record, byte=kept.byte)
         except (csv.Error, NotARecord) as problem:
             found = problem if isinstance(problem, NotARecord) else None
             if not found or found.reason == "csv_row_length":
@@ -76,35 +76,40 @@ def parse_csv(
             detail = found.detail if found else str(problem)
             if several:
                 detail = f"a row over several lines is none, is a quote not closed? {detail}"
-            yield Parsed(begin, kept.raw(), None, reason, detail)
+            yield Parsed(begin, kept.raw(), None, reason, detail, kept.byte)
 
 
 class _Lines:
     """Hands out lines, remembers those of the current row, and takes them back."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
-        self._lines, self._again = iter(lines), deque[str]()
-        self._first, self._size = True, 0
-        self._seen: list[str] = []
+        self._lines, self._again = iter(lines), deque[tuple[str, int]]()
+        self._after, self._size = 0, 0
+        self._seen: list[tuple[str, int]] = []  # with how many bytes come before each
         self.line = 1  # of the next row
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        line = self._again.popleft() if self._again else self._read()
-        self._seen.append(line)
+        line, byte = self._again.popleft() if self._again else self._read()
+        self._seen.append((line, byte))
         self.line += 1
         self._size += len(line)
         if len(self._seen) > 1 and self._size > _LONGEST_ROW:
             raise csv.Error(f"got more than {_LONGEST_ROW} characters")
         return line
 
-    def _read(self) -> str:
-        line = next(self._lines)
-        if self._first:
-            line, self._first = line.removeprefix(BYTE_ORDER_MARK), False
-        return line.decode(errors="surrogateescape")
+    def _read(self) -> tuple[str, int]:
+        line, byte = next(self._lines), self._after
+        self._after += len(line)
+        line = line if byte else line.removeprefix(BYTE_ORDER_MARK)
+        return line.decode(errors="surrogateescape"), byte
+
+    @property
+    def byte(self) -> int:
+        """How many bytes come before the row."""
+        return self._seen[0][1]
 
     def row(self, delimiter: str) -> list[str] | None:
         """Reads a row; None at the end."""
@@ -118,10 +123,10 @@ class _Lines:
         self._seen, self.line = [first], self.line - len(rest)
         return bool(rest)
 
-    def raw(self) -> str:
-        """The row's text."""
-        raw = "".join(self._seen).rstrip("\r\n").encode("utf-8", errors="surrogateescape")
-        return raw.decode(errors="backslashreplace")
+    def raw(self) -> bytes:
+        """The row's text as it came."""
+        text = "".join(line for line, _ in self._seen)
+        return text.rstrip("\r\n").encode(errors="surrogateescape")
 
 
 def _read_header(lines: _Lines, source: str, delimiter: str) -> list[str]:

@@ -24,24 +24,25 @@ _LONGEST = 256 << 20  # characters that one object may have
 
 def parse_jsonl(lines: Iterable[bytes], declared: Declared) -> Iterator[Parsed]:
     """Parses one JSON object a line; blank lines are no records."""
+    after = 0
     for offset, line in enumerate(lines, 1):
+        byte, after = after, after + len(line)
         line = line.removeprefix(BYTE_ORDER_MARK) if offset == 1 else line
         line = line.rstrip(b"\r\n")
         if not line.strip():
             continue
-        yield _parse_line(offset, line, declared)
+        yield _parse_line(offset, byte, line, declared)
 
 
-def _parse_line(offset: int, line: bytes, declared: Declared) -> Parsed:
+def _parse_line(offset: int, byte: int, line: bytes, declared: Declared) -> Parsed:
     try:
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
             raise NotARecord("invalid_utf8", f"byte {error.start + 1}: {error.reason}") from None
-        return Parsed(offset, text, _read_object(text, declared))
+        return Parsed(offset, line, _read_object(text, declared), byte=byte)
     except NotARecord as problem:
-        raw = line.decode(errors="backslashreplace")
-        return Parsed(offset, raw, None, problem.reason, problem.detail)
+        return Parsed(offset, line, None, problem.reason, problem.detail, byte)
 
 
 def parse_json(lines: Iterable[bytes], declared: Declared) -> Iterator[Parsed]:
@@ -52,18 +53,20 @@ def parse_json(lines: Iterable[bytes], declared: Declared) -> Iterator[Parsed]:
     """
     lines = iter(lines)
     first = b""
-    skipped = 0
+    skipped = skipped_bytes = 0
     for line in lines:
         first = line.removeprefix(BYTE_ORDER_MARK) if not skipped else line
         if first.strip():
             break
-        skipped += 1
+        skipped, skipped_bytes = skipped + 1, skipped_bytes + len(line)
     whole_line = first.lstrip()[:1] == b"{" and _is_json(first)
     if whole_line or first.lstrip()[:1] not in (b"{", b"["):
         for parsed in parse_jsonl(_chain(first, lines), declared):
-            yield parsed._replace(offset=parsed.offset + skipped)
+            byte = (parsed.byte or 0) + skipped_bytes
+            yield parsed._replace(offset=parsed.offset + skipped, byte=byte)
         return
-    yield from _parse_stream(_chain(first, lines), skipped + 1, declared)
+    text = _Text(_chain(first, lines), skipped + 1, skipped_bytes)
+    yield from _parse_stream(text, declared)
 
 
 def _chain(first: bytes, lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -82,8 +85,8 @@ def _is_json(line: bytes) -> bool:
 class _Text:
     """The rest of a file, of which as much is read as is needed."""
 
-    def __init__(self, lines: Iterator[bytes], line: int) -> None:
-        self._lines, self.line = lines, line
+    def __init__(self, lines: Iterator[bytes], line: int, byte: int) -> None:
+        self._lines, self.line, self.byte = lines, line, byte
         self.rest, self.ended = "", False
 
     def more(self) -> bool:
@@ -100,6 +103,7 @@ class _Text:
         """Takes `end` characters off the beginning."""
         taken, self.rest = self.rest[:end], self.rest[end:]
         self.line += taken.count("\n")
+        self.byte += len(_as_bytes(taken))
         return taken
 
     def skip(self, signs: str) -> str:
@@ -110,8 +114,7 @@ class _Text:
                 return self.rest[:1]
 
 
-def _parse_stream(lines: Iterator[bytes], line: int, declared: Declared) -> Iterator[Parsed]:
-    text = _Text(lines, line)
+def _parse_stream(text: _Text, declared: Declared) -> Iterator[Parsed]:
     listed = text.skip(_SPACE) == "["
     if listed:
         text.take(1)
@@ -122,20 +125,21 @@ def _parse_stream(lines: Iterator[bytes], line: int, declared: Declared) -> Iter
                 return
             listed = False
             continue
-        begin = text.line
+        begin, byte = text.line, text.byte
         end, problem = _end_of_value(text)
         if problem:
             while text.more():
                 pass
-            raw = _readable(text.take(len(text.rest)))
+            raw = _as_bytes(text.take(len(text.rest)))
             detail = f"{problem}; the rest of the file is not read"
-            yield Parsed(begin, raw[:_PIECE], None, "malformed_json", detail)
+            yield Parsed(begin, raw[:_PIECE], None, "malformed_json", detail, byte)
             return
-        raw = text.take(end)
+        taken = text.take(end)
+        raw = _as_bytes(taken)
         try:
-            yield Parsed(begin, _readable(raw), _read_object(raw, declared))
+            yield Parsed(begin, raw, _read_object(taken, declared), byte=byte)
         except NotARecord as found:
-            yield Parsed(begin, _readable(raw), None, found.reason, found.detail)
+            yield Parsed(begin, raw, None, found.reason, found.detail, byte)
 
 
 def _end_of_value(text: _Text) -> tuple[int, str]:
@@ -151,8 +155,8 @@ def _end_of_value(text: _Text) -> tuple[int, str]:
                 return 0, str(error)
 
 
-def _readable(text: str) -> str:
-    return text.encode("utf-8", errors="surrogateescape").decode(errors="backslashreplace")
+def _as_bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

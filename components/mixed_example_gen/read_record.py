@@ -14,21 +14,24 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Parsed(NamedTuple):
-    r"""A record, or what was wrong with it.
+    """A record, or what was wrong with it.
 
     Attributes:
-        offset: The line in its file on which it begins, from 1.
-        raw: Its text; bytes that are not UTF-8 as `\xNN`.
+        offset: The line in its file on which it begins, or its row, from 1.
+        raw: As it came: the bytes of its text without the end of its line, or a table's row, of
+            which `raw_bytes` gives the text.
         record: Key → its values, all of one type; None if there is a `reason`.
         reason: A word to count by; "" when all is well.
         detail: What came and what was expected.
+        byte: How many bytes of the file, decompressed, come before it; None in a table.
     """
 
     offset: int
-    raw: str
+    raw: Any
     record: Record | None
     reason: str = ""
     detail: str = ""
+    byte: int | None = None
 
 
 class NotARecord(ValueError):

@@ -36,9 +36,8 @@ def read_table(
 ) -> Iterator[Parsed]:
     """Reads the rows of a table, from 1.
 
-    A `raw` is the row as JSON, with bytes that are not UTF-8 as {"base64": text}. Where the file
-    is damaged, the rows before are read (of Parquet, the batches before: about 16 MiB each), and
-    one further `Parsed` of the reason "unreadable_rest" stands for what follows.
+    Where the file is damaged, the rows before are read (of Parquet, the batches before: about
+    16 MiB each), and one further `Parsed` of the reason "unreadable_rest" stands for what follows.
 
     Args:
         file: As `opened` gives it; Parquet must be seekable.
@@ -72,17 +71,31 @@ def read_table(
 
 
 def _parse(offset: int, values: Any, problem: NotARecord | None, declared: Declared) -> Parsed:
-    raw = ""
+    plain: Any = None
     try:
         plain = _plain(values)
-        raw = _as_json(plain).encode(errors="backslashreplace").decode()
         if problem and (problem.key is None or declared.reads(problem.key)):
             raise problem
-        return Parsed(offset, raw, read_record(plain, declared))
+        return Parsed(offset, plain, read_record(plain, declared))
     except NotARecord as error:
-        return Parsed(offset, raw, None, error.reason, error.detail)
+        return Parsed(offset, plain, None, error.reason, error.detail)
     except RecursionError:
-        return Parsed(offset, raw, None, "wrong_type", "lists or structs are nested too deeply")
+        detail = "lists or structs are nested too deeply"
+        return Parsed(offset, plain, None, "wrong_type", detail)
+
+
+def raw_bytes(raw: Any) -> bytes:
+    """Gives the text of a `Parsed.raw`: of a table's row JSON.
+
+    In it, bytes that are not UTF-8 are {"base64": text}. A row that is nested too deeply to be
+    written has none.
+    """
+    if isinstance(raw, bytes):
+        return raw
+    try:
+        return b"" if raw is None else _as_json(raw).encode(errors="backslashreplace")
+    except RecursionError:
+        return b""
 
 
 def _bytes_as_json(value: bytes) -> Any:

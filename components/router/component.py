@@ -15,6 +15,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from branchline.components import quarantine
 from branchline.components.artifacts import Quarantine
 from branchline.components.code_version import code_version
+from branchline.components.mixed_example_gen.raw_records import read_read_files
 from branchline.components.router.read_examples import check_format, find_sources
 from branchline.components.router.route_batch import batch_router
 from branchline.components.router.route_examples import route_examples
@@ -48,16 +49,25 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         sources = find_sources(examples)
         _describe(routed, examples, list(sources))
         label = exec_properties["labels"] == "required"
+        before_uris = [artifact.uri for artifact in input_dict.get("example_quarantine", [])]
+        read_files = read_read_files(before_uris)
         with self._make_beam_pipeline() as pipeline:
-            route_examples(pipeline, table, sources, routed.uri, quarantine_uri, label=label)
+            route_examples(
+                pipeline,
+                table,
+                sources,
+                routed.uri,
+                quarantine_uri,
+                label=label,
+                read_files=read_files,
+            )
         batch_router.cache_clear()  # TensorFlow functions do not survive the interpreter's end
         counts = quarantine.read_counts(quarantine_uri)
         finish(routed.uri, counts["out"])
         quarantine.log_counts("Router", counts)
-        before = [
-            quarantine.read_counts(artifact.uri)
-            for artifact in input_dict.get("example_quarantine", [])
-        ]
+        before = list(map(quarantine.read_counts, before_uris))
+        put_out = sum(quarantine.number_out(each["out"]) for each in before)
+        quarantine.check_conserved("Router", counts, put_out or None)
         records = sum(each["in"] for each in before or [counts])
         limit = exec_properties["quarantine_limit"]
         quarantine.check_limit([*before, counts], records, limit)
@@ -123,7 +133,8 @@ class Router(base_beam_component.BaseBeamComponent):
         examples: Examples of serialized tf.train.Example, of any splits; of several artifacts, such
             as a rolling window of spans, all are read.
         routing: The routing table.
-        example_quarantine: What the step before set aside; counts towards the limit.
+        example_quarantine: What MixedExampleGen set aside; counts towards the limit, and tells from
+            which files the records came, so that what is set aside here is written as it came.
         quarantine_limit: Share of the records in [0, 1]; above it the component fails.
         labels: "required", or "absent" for what is only to be predicted: labels are not read then.
         least_rows: How many examples every route needs in each split; 0 for no such check.

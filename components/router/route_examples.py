@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from branchline.components import quarantine
+from branchline.components.mixed_example_gen.raw_records import AsItCame, ReadFiles
 from branchline.components.router.read_examples import ReadExamples, Source
 from branchline.components.router.route_batch import batch_router, describe_record
 from branchline.components.router.write_routes import RoutedExamples, WriteRoutes
@@ -19,7 +20,7 @@ _BYTES_OF_ONE = 16 * 1024
 class RouteBatches(beam.DoFn):
     """Routes batches of serialized examples of one split.
 
-    The main output is (route, some of its examples); tags: LINES and COUNTS.
+    The main output is (route, some of its examples); tags: LINES, with the example, and COUNTS.
     """
 
     def __init__(self, table: RoutingTable, split: str, *, label: bool) -> None:
@@ -40,9 +41,10 @@ class RouteBatches(beam.DoFn):
             yield TaggedOutput(quarantine.COUNTS, out)
         for row, problem in routed.aside:
             record, source, offset = describe_record(element[row])
-            text = json.dumps(record, sort_keys=True)
-            line = {"record": text, "source": source, "offset": offset} | problem._asdict()
-            yield TaggedOutput(quarantine.LINES, line)
+            text = json.dumps(record, sort_keys=True).encode()
+            line = {"record": text, "source": source, "offset": offset, "byte": None}
+            line |= problem._asdict()
+            yield TaggedOutput(quarantine.LINES, (line, element[row]))
             yield TaggedOutput(quarantine.COUNTS, quarantine.count("quarantined", problem.reason))
 
 
@@ -59,6 +61,7 @@ def route_examples(
     quarantine_uri: str,
     *,
     label: bool,
+    read_files: list[ReadFiles] | None = None,
 ) -> None:
     """Adds to `pipeline` all that it takes to route the examples of every split.
 
@@ -69,6 +72,8 @@ def route_examples(
         output_uri: Where the splits are written; `write_routes.finish` completes them.
         quarantine_uri: Where what no route takes is written.
         label: Whether an example has to have its route's labels.
+        read_files: Those that the examples come from, where they are known: what is set aside is
+            then written as it came.
     """
     none = [quarantine.count("in", number=0)]
     none += [
@@ -76,7 +81,7 @@ def route_examples(
         for split in sources
         for route in table.names
     ]
-    lines, counts = [], [pipeline | "NoneYet" >> beam.Create(none)]
+    lines, files, counts = [], [], [pipeline | "NoneYet" >> beam.Create(none)]
     for split, where in sources.items():
         routed = (
             pipeline
@@ -87,10 +92,15 @@ def route_examples(
                 quarantine.LINES, quarantine.COUNTS, main="routed"
             )
         )
-        _ = routed["routed"] | f"Write[{split}]" >> WriteRoutes(output_uri, split)
+        files.append(
+            routed["routed"]
+            | f"Write[{split}]" >> WriteRoutes(output_uri, split)
+            | f"Written[{split}]" >> beam.Map(lambda path, split=split: (split, path))
+        )
         lines.append(routed[quarantine.LINES])
         counts.append(routed[quarantine.COUNTS])
     _ = {
-        "lines": lines | "AllLines" >> beam.Flatten(),
+        "lines": lines | "AllLines" >> beam.Flatten() | "Raw" >> AsItCame(read_files or []),
         "counts": counts | "AllCounts" >> beam.Flatten(),
-    } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri)
+        "files": files | "AllFiles" >> beam.Flatten(),
+    } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri, "Router")

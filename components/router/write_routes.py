@@ -22,7 +22,7 @@ _NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gz")
 
 
 class WriteRoutes(beam.PTransform):
-    """Writes (route, some of its examples) into the folder of a split.
+    """Writes (route, some of its examples) into the folder of a split; gives the files' paths.
 
     One sink for all routes: a bundle opens a file for each route that it meets, and these files
     get their names when all are written.
@@ -38,14 +38,20 @@ class WriteRoutes(beam.PTransform):
 
     def expand(self, input_or_inputs: beam.PCollection) -> Any:
         """Adds the write to the pipeline."""
-        return input_or_inputs | "Write" >> fileio.WriteToFiles(
-            path=split_dir(self._uri, self._split),
-            destination=_route,
-            sink=_TFRecordSink,
-            file_naming=_name,
-            shards=1,
-            temp_directory=StaticValueProvider(str, f"{_temporary(self._uri)}/{self._split}"),
-            max_writers_per_bundle=_MOST_FILES,
+        folder = split_dir(self._uri, self._split)
+        return (
+            input_or_inputs
+            | "Write"
+            >> fileio.WriteToFiles(
+                path=folder,
+                destination=_route,
+                sink=_TFRecordSink,
+                file_naming=_name,
+                shards=1,
+                temp_directory=StaticValueProvider(str, f"{_temporary(self._uri)}/{self._split}"),
+                max_writers_per_bundle=_MOST_FILES,
+            )
+            | "Path" >> beam.Map(lambda result: f"{folder}/{result.file_name}")
         )
 
 

@@ -1,7 +1,6 @@
 """Builds raw examples on the wire, files of records, and the artifacts of the steps before."""
 
 import functools
-import gzip
 import json
 import tempfile
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import pyarrow.parquet
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
@@ -115,8 +115,8 @@ def quarantine_artifact(root, counts):
 def read_quarantine(root):
     """The lines and the counts of a Quarantine artifact's directory."""
     lines = []
-    for path in sorted(root.glob("records-*.jsonl.gz")):
-        lines += [json.loads(line) for line in gzip.open(path, "rt")]
+    for path in sorted(root.glob("records-*.parquet")):
+        lines += pyarrow.parquet.read_table(path).to_pylist()
     return lines, json.loads((root / "counts.json").read_text())
 
 

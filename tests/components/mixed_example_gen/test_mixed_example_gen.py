@@ -3,6 +3,7 @@ import gzip
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import builders as build
@@ -93,14 +94,17 @@ def test_a_folder_of_mixed_files_becomes_examples_and_quarantine(folder, tmp_pat
         ("b.jsonl", 3): "invalid_utf8",
         ("c.csv", 3): "csv_row_length",
     }
-    assert aside["c.csv", 3]["record"] == "8,x"
-    assert aside["b.jsonl", 3]["record"] == r'{"id": "\xff"}'
+    assert aside["c.csv", 3]["record"] == b"8,x"
+    assert aside["b.jsonl", 3]["record"] == b'{"id": "\xff"}'
     assert counts["in"] == len(rows) + len(lines) == 49
     assert counts["quarantined"] == {"malformed_json": 1, "invalid_utf8": 1, "csv_row_length": 1}
     assert counts["out"] == {
         split: sum(found == split for found, _ in rows.values()) for split in SPLITS
     }
-    assert counts["samples"]["csv_row_length"] == [aside["c.csv", 3]]
+    assert counts["samples"]["csv_row_length"] == [aside["c.csv", 3] | {"record": "8,x"}]
+    for line in lines:  # the place is that of the very bytes
+        content = Path(line["source"]).read_bytes()[line["byte"] :]
+        assert content.startswith(line["record"]) and line["component"] == "MixedExampleGen"
 
 
 def test_above_the_limit_the_run_fails_with_reasons_and_examples(folder, tmp_path):

@@ -126,9 +126,10 @@ def test_inside_the_splits_that_came_every_route_has_its_files(tmp_path):
     assert counts["quarantined"] == {"label_out_of_range": 1, "no_route": 1}
     bad, stray = sorted(lines, key=lambda line: line["source"])
     assert (bad["source"], bad["offset"], bad["reason"]) == ("f.jsonl", 4, "label_out_of_range")
-    assert bad["record"] == '{"good": 7, "note": ["p", "q"], "text": "c"}'
-    assert (stray["source"], stray["offset"], stray["record"]) == ("g.csv", 2, '{"z": 1}')
-    assert counts["samples"]["no_route"] == [stray]
+    assert bad["record"] == b'{"good": 7, "note": ["p", "q"], "text": "c"}'
+    assert (stray["source"], stray["offset"], stray["record"]) == ("g.csv", 2, b'{"z": 1}')
+    assert counts["samples"]["no_route"] == [stray | {"record": '{"z": 1}'}]
+    assert {line["component"] for line in lines} == {"Router"}
 
 
 def test_above_the_limit_the_run_fails_with_reasons_and_examples(tmp_path):
