@@ -6,7 +6,7 @@ them what is in the written files is counted once more; a step whose numbers dif
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -187,16 +187,22 @@ def log_counts(component: str, counts: dict[str, Any]) -> None:
     )
 
 
-def check_limit(all_counts: Iterable[dict[str, Any]], records: int, limit: float | None) -> None:
+def check_limit(
+    all_counts: Iterable[dict[str, Any]],
+    records: int,
+    limit: float,
+    reason_limits: Mapping[str, float],
+) -> None:
     """Fails when too large a share of the records was set aside.
 
     Args:
         all_counts: The counts of the steps up to here.
         records: How many came into the first of these steps.
-        limit: Greatest share of them; None for no limit.
+        limit: Greatest share of them.
+        reason_limits: Reason → greatest share for it alone.
 
     Raises:
-        BranchlineError: The share is above `limit`; gives each reason with an example.
+        BranchlineError: A share is above its limit; gives each reason with an example.
     """
     reasons: dict[str, int] = {}
     samples: dict[str, list] = {}
@@ -205,15 +211,23 @@ def check_limit(all_counts: Iterable[dict[str, Any]], records: int, limit: float
             reasons[reason] = reasons.get(reason, 0) + number
             samples.setdefault(reason, []).extend(counts["samples"].get(reason, []))
     total = sum(reasons.values())
-    if limit is None or total <= limit * records:
-        return
-    parts = [
-        f"{reason} ({number}, such as {describe(samples[reason][0])})"
+    parts = {
+        reason: f"{reason} ({number}, such as {describe(samples[reason][0])})"
         for reason, number in sorted(reasons.items(), key=lambda item: -item[1])
-    ]
+    }
+    for reason, share in reason_limits.items():
+        number = reasons.get(reason, 0)
+        if number > share * records:
+            raise BranchlineError(
+                f"{number} of {records} records were quarantined as {reason}, "
+                f"{number / records:.1%} against a limit of {share:.1%}: {parts[reason]}. Mend the "
+                "records or the routes, or raise reason_limits."
+            )
+    if total <= limit * records:
+        return
     raise BranchlineError(
         f"{total} of {records} records were quarantined, {total / records:.1%} against a limit of "
-        f"{limit:.1%}: {'; '.join(parts)}. Mend the records or the routes, or raise "
+        f"{limit:.1%}: {'; '.join(parts.values())}. Mend the records or the routes, or raise "
         "quarantine_limit."
     )
 

@@ -182,12 +182,14 @@ def create_components(
         split_key=recipe.split_key,
         routing=routing,
         quarantine_limit=recipe.quarantine_limit,
+        reason_limits=recipe.reason_limits,
     )
     router = Router(
         example_gen.outputs["examples"],
         routing,
         example_quarantine=example_gen.outputs["quarantine"],
         quarantine_limit=recipe.quarantine_limit,
+        reason_limits=recipe.reason_limits,
         least_rows=recipe.least_rows,
         scarce=recipe.scarce,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from branchline.schemas.errors import check_int, check_name, check_number, check_share, reject
 from branchline.schemas.metrics import Bound, bound
+from branchline.schemas.reasons import read_reason_limits
 from branchline.schemas.resources import Resources, read_resources
 from branchline.schemas.routes import RoutingTable
 from branchline.schemas.scarce import read_scarce
@@ -29,7 +30,10 @@ class Recipe:
         metrics: Route → names of further TFMA or Keras metrics to report.
         max_regression: How much worse than the last blessed model, as a share of its value, each
             metric with a threshold may be.
-        quarantine_limit: Share of the records in [0, 1]; above it the run fails.
+        quarantine_limit: Share of the records in [0, 1] that may be set aside; above it the run
+            fails.
+        reason_limits: Reason → the share that may be set aside for it, such as {"no_route": 0.0};
+            see `schemas.reasons`.
         splits: "train" and "eval" → how many parts of the records each gets, by a stable hash.
         least_rows: How many examples every route needs in each split; see `scarce`.
         scarce: Route, or "*" for all → what happens when it has fewer in some split: "fail", the
@@ -57,6 +61,7 @@ class Recipe:
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     max_regression: float = 0.05
     quarantine_limit: float = 0.05
+    reason_limits: Mapping[str, float] = field(default_factory=dict)
     splits: Mapping[str, int] = field(default_factory=lambda: {"train": 4, "eval": 1})
     least_rows: int = 1
     scarce: Mapping[str, str] = field(default_factory=dict)
@@ -84,6 +89,8 @@ class Recipe:
         object.__setattr__(self, "metrics", self._read_metrics())
         check_number("Recipe.max_regression", self.max_regression, least=0)
         check_share("Recipe.quarantine_limit", self.quarantine_limit)
+        reason_limits = read_reason_limits("Recipe.reason_limits", self.reason_limits)
+        object.__setattr__(self, "reason_limits", reason_limits)
         if not isinstance(self.splits, Mapping) or set(self.splits) != {"train", "eval"}:
             reject("Recipe.splits", self.splits, 'parts such as {"train": 4, "eval": 1}')
         for split, parts in self.splits.items():

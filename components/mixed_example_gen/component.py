@@ -42,6 +42,7 @@ from branchline.components.mixed_example_gen.write_records import own_records
 from branchline.components.user_code import recipe_hash as hash_of
 from branchline.schemas import BranchlineError, RoutingTable
 from branchline.schemas.errors import OFFSET, SOURCE, check_int, check_name, check_share, reject
+from branchline.schemas.reasons import read_reason_limits
 
 _progress = logging.getLogger("branchline.progress")
 
@@ -121,7 +122,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 f"MixedExampleGen.split_key: got {exec_properties['split_key']!r}, which no record "
                 f"has; expected one of {', '.join(_first_keys(examples.uri))}"
             )
-        quarantine.check_limit([counts], counts["in"], exec_properties["quarantine_limit"])
+        limit = exec_properties["quarantine_limit"]
+        of_reasons = json.loads(exec_properties["reason_limits"])
+        quarantine.check_limit([counts], counts["in"], limit, of_reasons)
 
 
 def _first_keys(uri: str) -> list[str]:
@@ -145,6 +148,7 @@ class MixedExampleGenSpec(ComponentSpec):
         "split_key": ExecutionParameter(type=str, optional=True),
         "declared": ExecutionParameter(type=str),
         "quarantine_limit": ExecutionParameter(type=float),
+        "reason_limits": ExecutionParameter(type=str),
         "code_version": ExecutionParameter(type=str),
     }
     INPUTS = {}
@@ -179,6 +183,8 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
         routing: The table that is to read the records: what it does not read may hold anything, and
             what it does is read as it needs it. None reads everything.
         quarantine_limit: Share of the records in [0, 1]; above it the component fails.
+        reason_limits: Reason → share of the records in [0, 1] for it alone, such as
+            {"no_route": 0.0}.
 
     Outputs: `examples` (Examples) and `quarantine` (Quarantine).
 
@@ -201,12 +207,14 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
         split_key: str | None = None,
         routing: RoutingTable | None = None,
         quarantine_limit: float = 1.0,
+        reason_limits: Mapping[str, float] | None = None,
     ) -> None:
         splits = splits or {"train": 4, "eval": 1}
         for split, parts in splits.items():
             check_name("MixedExampleGen.splits", split)
             check_int(f"MixedExampleGen.splits[{split!r}]", parts)
         check_share("MixedExampleGen.quarantine_limit", quarantine_limit)
+        of_reasons = read_reason_limits("MixedExampleGen.reason_limits", reason_limits or {})
         super().__init__(
             MixedExampleGenSpec(
                 input_base=as_parameter("MixedExampleGen.input_base", input_base),
@@ -217,6 +225,7 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
                 split_key=split_key,
                 declared=declared_by(routing, split_key),
                 quarantine_limit=float(quarantine_limit),
+                reason_limits=json.dumps(of_reasons),
                 code_version=code_version(__file__),
                 examples=types.Channel(type=standard_artifacts.Examples),
                 quarantine=types.Channel(type=Quarantine),

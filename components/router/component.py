@@ -22,6 +22,7 @@ from branchline.components.router.route_examples import route_examples
 from branchline.components.router.write_routes import finish
 from branchline.schemas import BranchlineError, RoutingTable, from_json, to_json
 from branchline.schemas.errors import check_int, check_share, reject
+from branchline.schemas.reasons import read_reason_limits
 from branchline.schemas.scarce import may_be_scarce, read_scarce, scarce_routes
 
 _progress = logging.getLogger("branchline.progress")
@@ -70,7 +71,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         quarantine.check_conserved("Router", counts, put_out or None)
         records = sum(each["in"] for each in before or [counts])
         limit = exec_properties["quarantine_limit"]
-        quarantine.check_limit([*before, counts], records, limit)
+        of_reasons = json.loads(exec_properties["reason_limits"])
+        quarantine.check_limit([*before, counts], records, limit, of_reasons)
         scarce = json.loads(exec_properties["scarce"])
         _check_rows(counts, exec_properties["least_rows"], scarce)
 
@@ -111,6 +113,7 @@ class RouterSpec(ComponentSpec):
     PARAMETERS = {
         "routing": ExecutionParameter(type=str),
         "quarantine_limit": ExecutionParameter(type=float),
+        "reason_limits": ExecutionParameter(type=str),
         "labels": ExecutionParameter(type=str),
         "least_rows": ExecutionParameter(type=int),
         "scarce": ExecutionParameter(type=str),
@@ -136,6 +139,8 @@ class Router(base_beam_component.BaseBeamComponent):
         example_quarantine: What MixedExampleGen set aside; counts towards the limit, and tells from
             which files the records came, so that what is set aside here is written as it came.
         quarantine_limit: Share of the records in [0, 1]; above it the component fails.
+        reason_limits: Reason → share of the records in [0, 1] for it alone, such as
+            {"no_route": 0.0}.
         labels: "required", or "absent" for what is only to be predicted: labels are not read then.
         least_rows: How many examples every route needs in each split; 0 for no such check.
         scarce: Route, or "*" for all → what happens when it has fewer: "fail", the default, or
@@ -161,6 +166,7 @@ class Router(base_beam_component.BaseBeamComponent):
         *,
         example_quarantine: types.BaseChannel | None = None,
         quarantine_limit: float = 1.0,
+        reason_limits: Mapping[str, float] | None = None,
         labels: str = "required",
         least_rows: int = 0,
         scarce: Mapping[str, str] | None = None,
@@ -168,6 +174,7 @@ class Router(base_beam_component.BaseBeamComponent):
         if not isinstance(routing, RoutingTable):
             reject("Router.routing", routing, "a RoutingTable")
         check_share("Router.quarantine_limit", quarantine_limit)
+        of_reasons = read_reason_limits("Router.reason_limits", reason_limits or {})
         if labels not in LABELS:
             reject("Router.labels", labels, f"one of {', '.join(LABELS)}")
         check_int("Router.least_rows", least_rows, least=0)
@@ -178,6 +185,7 @@ class Router(base_beam_component.BaseBeamComponent):
                 example_quarantine=example_quarantine,
                 routing=to_json(routing),
                 quarantine_limit=float(quarantine_limit),
+                reason_limits=json.dumps(of_reasons),
                 labels=labels,
                 least_rows=least_rows,
                 scarce=json.dumps(policies, sort_keys=True),

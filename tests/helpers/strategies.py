@@ -21,6 +21,7 @@ from branchline.schemas import (
     Weighted,
     when,
 )
+from branchline.schemas.reasons import REASONS
 from branchline.schemas.targets import LOSSES
 from branchline.schemas.training import DECAYS, OPTIMIZERS
 
@@ -162,6 +163,7 @@ def recipes(draw):
         metrics=draw(st.dictionaries(names, st.lists(st.sampled_from(["Recall", "MSE"])))),
         max_regression=draw(st.floats(0, 2)),
         quarantine_limit=draw(st.floats(0, 1)),
+        reason_limits=draw(st.dictionaries(st.sampled_from(sorted(REASONS)), st.floats(0, 1))),
         splits={"train": draw(small_ints), "eval": draw(small_ints)},
         least_rows=draw(small_ints),
         scarce=draw(st.dictionaries(names | st.just("*"), st.sampled_from(["fail", "skip"]))),

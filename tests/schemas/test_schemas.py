@@ -207,6 +207,18 @@ WRONG = {
         "'auc'",
         "a list of metric names",
     ),
+    "reason": (
+        lambda: recipe(reason_limits={"unrouted": 0}),
+        "Recipe.reason_limits",
+        "'unrouted'",
+        "no_route",
+    ),
+    "reason limit": (
+        lambda: recipe(reason_limits={"no_route": 2}),
+        "Recipe.reason_limits['no_route']",
+        "2",
+        "in [0, 1]",
+    ),
     "limit": (lambda: recipe(quarantine_limit=5), "Recipe.quarantine_limit", "5", "in [0, 1]"),
     "splits": (lambda: recipe(splits={"train": 1}), "Recipe.splits", "{'train': 1}", '"eval": 1'),
     "split-parts": (

@@ -37,6 +37,7 @@ def ingest(tmp_path, paths, *, limit=1.0, text_keys=(), splits=None, split_key=N
         "split_key": split_key,
         "declared": json.dumps({"texts": list(text_keys)}),
         "quarantine_limit": limit,
+        "reason_limits": "{}",
         "code_version": "",
     }
     Executor().Do({}, {"examples": [examples], "quarantine": [aside]}, properties)
@@ -295,10 +296,19 @@ def test_the_fingerprint_changes_with_the_files_and_only_with_them(tmp_path):
         ({"splits": {"train": 0}}, r"MixedExampleGen.splits\['train'\]: got 0"),
         ({"quarantine_limit": -1}, "MixedExampleGen.quarantine_limit: got -1"),
         ({"quarantine_limit": 5}, "MixedExampleGen.quarantine_limit: got 5"),
+        ({"reason_limits": {"typo": 0}}, "MixedExampleGen.reason_limits: got 'typo'"),
         ({"splits": {".lines": 1}}, "MixedExampleGen.splits: got '.lines'"),
         ({"splits": {"a b": 1}}, "MixedExampleGen.splits: got 'a b'"),
     ],
-    ids=["no-path", "no-parts", "negative", "no-share", "reserved-split", "split-name"],
+    ids=[
+        "no-path",
+        "no-parts",
+        "negative",
+        "no-share",
+        "no-reason",
+        "reserved-split",
+        "split-name",
+    ],
 )
 def test_a_wrong_argument_is_named(arguments, message):
     with pytest.raises(RecipeError, match=message):

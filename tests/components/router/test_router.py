@@ -143,6 +143,17 @@ def test_above_the_limit_the_run_fails_with_reasons_and_examples(tmp_path):
     assert "label_out_of_range (1, such as f.jsonl:4: good: " in message
 
 
+def test_a_reason_has_a_limit_of_its_own(tmp_path):
+    limits = {"wrong_type": 0.0, "no_route": 0.2, "label_out_of_range": 0.2}
+    run(tmp_path / "at", [("train", TRAIN)], reason_limits=limits)
+    with pytest.raises(BranchlineError) as error:
+        run(tmp_path / "over", [("train", TRAIN)], reason_limits=limits | {"no_route": 0.1})
+    told = (
+        "1 of 5 records were quarantined as no_route, 20.0% against a limit of 10.0%: no_route (1"
+    )
+    assert told in str(error.value) and "raise reason_limits" in str(error.value)
+
+
 def test_what_was_set_aside_before_counts_towards_the_limit(tmp_path):
     sample = {"record": "{", "reason": "malformed_json", "detail": "cut off"}
     before = {

@@ -1,0 +1,41 @@
+"""Why a record is set aside: the words to count by, and how many of each a run may have."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from branchline.schemas.errors import check_share, reject
+
+REASONS = {
+    "csv_row_length": "a CSV row has more or fewer cells than the header",
+    "duplicate_key": "an object has a key twice, also as a nested one",
+    "feature_missing": "a feature that the route needs is absent",
+    "invalid_utf8": "bytes of a text are not UTF-8",
+    "label_missing": "the label, or all labels, are absent",
+    "label_out_of_range": "a label is no class of its target",
+    "malformed_csv": "a CSV row cannot be read",
+    "malformed_example": "bytes are no tf.Example",
+    "malformed_json": "a line is no JSON object",
+    "no_route": "no route takes the record",
+    "not_finite": "a number is NaN or infinity",
+    "number_too_large": "a number needs more than 64 bits, or a float more than 32",
+    "out_of_range": "an id is none of its feature's",
+    "reserved_key": "a key is branchline's own",
+    "unreadable_rest": "a file is damaged from here on",
+    "wrong_shape": "a field has more or fewer values than declared",
+    "wrong_type": "a value is of another type than declared",
+}
+
+
+def read_reason_limits(where: str, value: Any) -> dict[str, float]:
+    """Checks a recipe's or a component's `reason_limits`: reason → greatest share of the records.
+
+    Raises:
+        RecipeError: There is no such reason, or it is no share.
+    """
+    if not isinstance(value, Mapping):
+        reject(where, value, 'a dict such as {"no_route": 0.0}')
+    for reason, share in value.items():
+        if reason not in REASONS:
+            reject(where, reason, f"one of the reasons {', '.join(REASONS)}")
+        check_share(f"{where}[{reason!r}]", share)
+    return {reason: float(value[reason]) for reason in sorted(value)}
