@@ -41,7 +41,7 @@ def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
             features[key].int64_list.value.extend(values)
         else:
             features[key].float_list.value.extend(values)
-    features[SOURCE].bytes_list.value.append(source.encode())
+    features[SOURCE].bytes_list.value.append(source.encode(errors="backslashreplace"))
     features[OFFSET].int64_list.value.append(offset)
     return example
 

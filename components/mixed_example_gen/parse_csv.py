@@ -3,11 +3,18 @@
 import csv
 import re
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
 from branchline.components.mixed_example_gen.declared import Declared
-from branchline.components.mixed_example_gen.parse_json import BYTE_ORDER_MARK, INT_CHARACTERS
+from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
+from branchline.components.mixed_example_gen.parse_json import INT_CHARACTERS
+from branchline.components.mixed_example_gen.read_lines import (
+    BYTE_ORDER_MARK,
+    CutLine,
+    too_large,
+    whole_lines,
+)
 from branchline.components.mixed_example_gen.read_record import (
     NotARecord,
     Parsed,
@@ -25,7 +32,6 @@ _FLOAT = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _PLAIN_INT = re.compile(r"[+-]?[0-9]+")
 _PLAIN_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLEANS = {"true": 1, "false": 0}
-_LONGEST_ROW = 64 << 20  # characters of a row over several lines: a quote is not closed
 
 MISSING = frozenset({"NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None"})
 
@@ -68,7 +74,7 @@ def parse_csv(
             yield Parsed(begin, kept.raw(), record)
         except (csv.Error, NotARecord) as problem:
             found = problem if isinstance(problem, NotARecord) else None
-            if not found or found.reason == "csv_row_length":
+            if not found or found.reason in ("csv_row_length", "record_too_large"):
                 several = kept.keep_first()
             else:
                 several = False
@@ -83,27 +89,28 @@ class _Lines:
     """Hands out lines, remembers those of the current row, and takes them back."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
-        self._lines, self._again = iter(lines), deque[str]()
-        self._first, self._size = True, 0
-        self._seen: list[str] = []
+        self._lines, self._again = whole_lines(lines), deque[bytes]()
+        self._size = 0
+        self._seen: list[bytes] = []
         self.line = 1  # of the next row
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        line = self._again.popleft() if self._again else self._read()
+        line = self._again.popleft() if self._again else next(self._lines)
+        begins = not self._seen
         self._seen.append(line)
         self.line += 1
         self._size += len(line)
-        if len(self._seen) > 1 and self._size > _LONGEST_ROW:
-            raise csv.Error(f"got more than {_LONGEST_ROW} characters")
-        return line
-
-    def _read(self) -> str:
-        line = next(self._lines)
-        if self._first:
-            line, self._first = line.removeprefix(BYTE_ORDER_MARK), False
+        if isinstance(line, CutLine):
+            raise too_large()
+        if not begins and self._size > LONGEST_RECORD:
+            raise csv.Error(f"got more than {LONGEST_RECORD} bytes")
+        if b"\0" in line:  # Python 3.10 refuses it, later ones do not
+            raise csv.Error("got a NUL byte; is this UTF-16 without a byte order mark?")
+        if begins:
+            line = line.removeprefix(BYTE_ORDER_MARK)
         return line.decode(errors="surrogateescape")
 
     def row(self, delimiter: str) -> list[str] | None:
@@ -120,7 +127,7 @@ class _Lines:
 
     def raw(self) -> str:
         """The row's text."""
-        raw = "".join(self._seen).rstrip("\r\n").encode("utf-8", errors="surrogateescape")
+        raw = b"".join(self._seen).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
         return raw.decode(errors="backslashreplace")
 
 
@@ -128,13 +135,14 @@ def _read_header(lines: _Lines, source: str, delimiter: str) -> list[str]:
     """Reads the names of the columns, "" for those without; [] if there is no row at all."""
     try:
         header = lines.row(delimiter)
-    except csv.Error as error:
-        raise BranchlineError(f"{source}:1: the CSV header cannot be read: {error}") from error
+    except (csv.Error, NotARecord) as error:
+        told = error.detail if isinstance(error, NotARecord) else str(error)
+        raise BranchlineError(f"{source}:1: the CSV header cannot be read: {told}") from error
     if header is None:
         return []
     if any(map(not_unicode, header)):
         raise BranchlineError(f"{source}:1: the CSV header holds bytes that are not UTF-8")
-    twice = sorted({name for name in header if name and header.count(name) > 1})
+    twice = sorted(name for name, number in Counter(header).items() if name and number > 1)
     if twice or not any(header):
         got = f"{', '.join(twice)} more than once" if twice else f"{header}"
         raise BranchlineError(f"{source}:1: got {got}, expected a header that names each column")

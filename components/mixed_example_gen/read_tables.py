@@ -9,6 +9,7 @@ import base64
 import datetime
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,8 +22,15 @@ from apache_beam.io.tfrecordio import _TFRecordUtil
 from google.protobuf.message import DecodeError
 
 from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.limits import KEPT_OF_LONGER, LONGEST_RECORD
 from branchline.components.mixed_example_gen.open_file import unreadable_rest
-from branchline.components.mixed_example_gen.read_record import NotARecord, Parsed, read_record
+from branchline.components.mixed_example_gen.read_lines import too_large
+from branchline.components.mixed_example_gen.read_record import (
+    NotARecord,
+    Parsed,
+    nested_too_deeply,
+    read_record,
+)
 from branchline.schemas import BranchlineError
 
 _BATCH_BYTES, _BATCH_ROWS = 2**24, 1024
@@ -76,13 +84,17 @@ def _parse(offset: int, values: Any, problem: NotARecord | None, declared: Decla
     try:
         plain = _plain(values)
         raw = _as_json(plain).encode(errors="backslashreplace").decode()
+        if len(raw) > LONGEST_RECORD:
+            raw = raw[:KEPT_OF_LONGER]
+            raise too_large()
         if problem and (problem.key is None or declared.reads(problem.key)):
             raise problem
         return Parsed(offset, raw, read_record(plain, declared))
     except NotARecord as error:
         return Parsed(offset, raw, None, error.reason, error.detail)
     except RecursionError:
-        return Parsed(offset, raw, None, "wrong_type", "lists or structs are nested too deeply")
+        problem = nested_too_deeply()
+        return Parsed(offset, raw, None, problem.reason, problem.detail)
 
 
 def _bytes_as_json(value: bytes) -> Any:
@@ -125,7 +137,7 @@ def _as_key(key: Any) -> str:
 def _parquet_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
     table = pyarrow.parquet.ParquetFile(file, buffer_size=2**20)
     names = table.schema_arrow.names
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, number in Counter(names).items() if number > 1)
     if twice:
         raise BranchlineError(
             f"{path}: got the column {', '.join(twice)} more than once, expected one of each name"
@@ -165,7 +177,34 @@ def _avro_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
 
 
 def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
-    return map(_read_example, iter(lambda: _TFRecordUtil.read_record(file), None))
+    limited = _Limited(file)
+    while True:
+        limited.skipped = b""
+        try:
+            row = _TFRecordUtil.read_record(limited)
+        except NotARecord as problem:
+            yield limited.skipped, problem
+            continue
+        if row is None:
+            return
+        yield _read_example(row)
+
+
+class _Limited:
+    """Reads from a file of TFRecords, but skips what is too long for a record."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file, self.skipped = file, b""
+
+    def read(self, size: int) -> bytes:
+        if size <= LONGEST_RECORD + 4:  # with its checksum
+            return self._file.read(size)
+        self.skipped = piece = self._file.read(KEPT_OF_LONGER)
+        while piece and (size := size - len(piece)):
+            piece = self._file.read(min(size, KEPT_OF_LONGER))
+        if size:
+            raise ValueError("the file ends within a record")
+        raise too_large()
 
 
 def _read_example(serialized: bytes) -> _Row:
