@@ -69,7 +69,8 @@ def parse_json(lines: Iterable[bytes], declared: Declared) -> Iterator[Parsed]:
         if first.strip():
             break
         skipped += 1
-    whole_line = first.lstrip()[:1] == b"{" and _is_json(first)
+    is_object = first.lstrip()[:1] == b"{"
+    whole_line = is_object and (len(first) > LONGEST_RECORD or _is_json(first))
     if whole_line or first.lstrip()[:1] not in (b"{", b"["):
         for parsed in parse_jsonl(_chain(first, lines), declared):
             yield parsed._replace(offset=parsed.offset + skipped)

@@ -1,5 +1,6 @@
 """Records and files can run no code, lead nowhere else, and take no memory beyond stated limits."""
 
+import ast
 import gzip
 import json
 import logging
@@ -7,6 +8,7 @@ import os
 import pickle
 import struct
 import tracemalloc
+from pathlib import Path
 
 import fastavro
 import pyarrow
@@ -29,7 +31,16 @@ from branchline.components.mixed_example_gen.limits import (
     MOST_KEYS,
     MOST_NESTED,
 )
-from branchline.schemas import BranchlineError, from_json
+from branchline.schemas import (
+    BranchlineError,
+    Numeric,
+    Recipe,
+    RecipeError,
+    Route,
+    RoutingTable,
+    from_json,
+    when,
+)
 
 X_ONLY = Declared(frozenset(["x"]))
 GOOD = {"jsonl": b'{"x": 1}\n', "csv": b"1\n"}
@@ -79,6 +90,22 @@ def test_a_json_object_without_an_end_is_set_aside_in_bounded_memory(tmp_path):
     assert good.record == {"x": [1]} and bomb.reason in ("malformed_json", "record_too_large")
     assert len(bomb.raw) <= KEPT_OF_LONGER
     assert peak.bytes < 8 * LONGEST_RECORD
+
+
+def test_a_first_line_that_is_too_long_does_not_hide_the_lines_of_a_json_file(tmp_path):
+    path = tmp_path / "f.json"
+    path.write_bytes(b'{"y": "' + b"y" * LONGEST_RECORD + b'"}\n{"x": 1}\n')
+    bomb, good = read(path, "json")
+    assert (bomb.reason, bomb.offset) == ("record_too_large", 1)
+    assert (good.record, good.offset) == ({"x": [1]}, 2)
+
+
+def test_a_list_of_json_objects_in_one_line_may_be_longer_than_a_record(tmp_path):
+    path = tmp_path / "f.json"
+    text = "x" * (LONGEST_RECORD // 4)
+    path.write_text(json.dumps([{"x": i, "text": text} for i in range(5)], indent=None))
+    assert path.stat().st_size > LONGEST_RECORD
+    assert [each.record["x"] for each in read(path, "json", X_ONLY)] == [[i] for i in range(5)]
 
 
 def test_a_tfrecord_that_is_too_long_is_skipped(tmp_path):
@@ -243,3 +270,34 @@ def test_no_file_name_is_taken_for_anything_else(tmp_path, name):
     assert example.features.feature["branchline.source"].bytes_list.value[0].decode()
     assert isinstance(tf.train.Example.FromString(example.SerializeToString()), tf.train.Example)
     assert fingerprint_of(str(tmp_path))
+
+
+OUT_OF_FOLDERS = ["..", "../x", "/etc/x", "a/b", "a\\b", "a\0b", "", "~", "a\n"]
+
+
+@pytest.mark.parametrize("name", OUT_OF_FOLDERS, ids=ascii)
+def test_no_name_that_becomes_a_file_leads_out_of_its_folder(name):
+    def route(name):
+        return Route(name, when.present("x"), features={"x": Numeric()}, label="y", task="binary")
+
+    with pytest.raises(RecipeError):
+        route(name)
+    with pytest.raises(RecipeError):
+        Recipe(name, RoutingTable(route("r")))
+
+
+ROOT = Path(__file__).parents[3]
+RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "eval", "exec"}
+
+
+def test_no_component_reads_a_format_that_can_hold_code():
+    files = [
+        path for folder in ("components", "schemas") for path in ROOT.glob(f"{folder}/**/*.py")
+    ]
+    assert len(files) > 90
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = {getattr(node, "id", None), getattr(node, "module", None)}
+            names |= {each.name for each in getattr(node, "names", []) if hasattr(each, "name")}
+            assert not names & RUNS_CODE, f"{path}:{getattr(node, 'lineno', 0)}"
+            assert getattr(node, "arg", None) != "allow_pickle", path
