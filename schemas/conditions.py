@@ -8,10 +8,11 @@ import builtins
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from branchline.schemas.errors import check_key, check_number, reject
+from branchline.schemas.errors import RecipeError, check_key, check_number, reject
 
 Scalar = str | int | float | bool
 DTYPES = ("float", "int", "string")
+MOST_NESTED = 100  # conditions within one another; each level is operations of the graph
 _DTYPE_ALIASES = {"str": "string", "bytes": "string", "bool": "int", "integer": "int"}
 
 
@@ -159,6 +160,26 @@ class Not(Condition):
     def parts(self) -> tuple[Condition, ...]:
         """Those of the condition."""
         return self.condition.parts
+
+
+def check_nesting(where: str, condition: Condition) -> None:
+    """Rejects a condition of more than `MOST_NESTED` levels, without following it by recursion."""
+    level, depth = [condition], 0
+    while level:
+        depth += 1
+        inner = [each for outer in level for each in _inner(outer)]
+        level = list({id(each): each for each in inner}.values())
+    if depth > MOST_NESTED:
+        raise RecipeError(
+            f"{where}: got conditions nested {depth} deep, expected at most {MOST_NESTED}; "
+            "`when.all`, `when.any` and `when.isin` take many at one level"
+        )
+
+
+def _inner(condition: Condition) -> tuple[Condition, ...]:
+    if isinstance(condition, _Combined):
+        return condition.conditions
+    return (condition.condition,) if isinstance(condition, Not) else ()
 
 
 def equals(key: str, value: Scalar) -> Condition:

@@ -58,7 +58,7 @@ def from_json(text: str) -> Any:
     """
     try:
         return decode(json.loads(text))
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
+    except (json.JSONDecodeError, TypeError, KeyError, RecursionError) as error:
         raise errors.RecipeError(f"not the JSON of a recipe: {error}") from error
 
 

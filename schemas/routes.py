@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from branchline.schemas.check_conditions import why_never
-from branchline.schemas.conditions import Condition, DType
+from branchline.schemas.check_conditions import EarlierRoutes, why_never
+from branchline.schemas.conditions import Condition, DType, check_nesting
 from branchline.schemas.errors import RecipeError, check_key, check_name, reject
 from branchline.schemas.features import Feature, Ids
 from branchline.schemas.fields import Field
@@ -55,6 +55,7 @@ class Route:
             reject("Route.name", self.name, f"a name other than {', '.join(_TAKEN_NAMES)}")
         if not isinstance(self.condition, Condition):
             reject(f"{where}.condition", self.condition, "a condition from `when`")
+        check_nesting(f"{where}.condition", self.condition)
         if not isinstance(self.features, Mapping) or not self.features:
             reject(f"{where}.features", self.features, "a dict of at least one key to its kind")
         for key, kind in self.features.items():
@@ -164,9 +165,10 @@ class RoutingTable:
         Raises:
             RecipeError: There is one; names it and says why.
         """
-        for number, route in enumerate(self.routes):
-            before = [(earlier.name, earlier.condition) for earlier in self.routes[:number]]
-            why = why_never(route.condition, before)
+        earlier = EarlierRoutes()
+        for route in self.routes:
+            why = why_never(route.condition, earlier.like(route.condition))
+            earlier.add(route.name, route.condition)
             if why:
                 raise RecipeError(
                     f"Route({route.name!r}): no record can take it: {why}; change its condition "

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from branchline.components.mixed_example_gen.open_file import COMPRESSIONS
 from branchline.schemas import BranchlineError, RecipeError
 from branchline.schemas.errors import reject
 
+_progress = logging.getLogger("branchline.progress")
 OWN_RECORDS = "recipe"  # the fingerprint of what a recipe writes by itself, out of nothing
 FORMATS = {
     ".jsonl": "jsonl",
@@ -90,7 +92,9 @@ def find_files(paths: list[str]) -> tuple[list[RecordFile], list[str]]:
     """Lists the record files at `paths`, which may be files, directories or patterns.
 
     Markers and metadata below a path (names that begin with "_" or ".", `.crc`) are passed over;
-    a path named itself is taken whatever its name.
+    a path named itself is taken whatever its name. So is a path that is itself a symbolic link; a
+    link below a path is followed only to a file within the path, and passed over with a warning
+    where it leads out, as is a link to a folder.
 
     Returns:
         The files in order of their paths, and the paths in directories that are no such files.
@@ -163,7 +167,27 @@ def _match_paths(path: str) -> dict[str, str]:
     found = {each for each in found if not each.endswith("/")}  # stands for a directory in a bucket
     below = {each for each in found if each.startswith(f"{base}/")}
     named = base if there or below else _PATTERN_SIGNS.split(base)[0].rpartition("/")[0]
-    return {each: each[len(named) :] for each in sorted(below or found)}
+    files = below or found
+    if "://" not in named:
+        files = {each for each in files if _is_within(each, named or ".")}
+        for folder, inner, _ in os.walk(base):  # Beam follows no link to a folder
+            for link in (os.path.join(folder, name) for name in inner):
+                if os.path.islink(link):
+                    _progress.warning("%s is a link to a folder and was passed over", link)
+    return {each: each[len(named) :] for each in sorted(files)}
+
+
+def _is_within(path: str, folder: str) -> bool:
+    """Whether a path is an ordinary file that lies below `folder` once links are followed."""
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    if not os.path.isfile(real):  # a pipe would never end
+        told = "is no ordinary file"
+    elif real != root and os.path.commonpath([real, root]) != root:
+        told = f"is a link that leads out of {folder}"
+    else:
+        return True
+    _progress.warning("%s %s and was passed over", path, told)
+    return False
 
 
 def literal(path: str) -> str:
@@ -188,7 +212,9 @@ def fingerprint(paths: Iterable[str]) -> str:
         except Exception:  # noqa: BLE001 - what a file system cannot tell differs between them
             state = ""
         changed = found.last_updated_in_seconds
-        digest.update(f"{path}\0{found.size_in_bytes}\0{state}\0{changed}\0".encode())
+        digest.update(
+            f"{path}\0{found.size_in_bytes}\0{state}\0{changed}\0".encode(errors="backslashreplace")
+        )
     return digest.hexdigest()
 
 

@@ -21,7 +21,7 @@ from branchline.components.mixed_example_gen.read_record import (
     Record,
     read_record,
 )
-from branchline.components.mixed_example_gen.read_tables import TABLES, raw_bytes, read_table
+from branchline.components.mixed_example_gen.read_tables import TABLES, read_table
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas.errors import OFFSET, SOURCE
 
@@ -41,7 +41,7 @@ def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
             features[key].int64_list.value.extend(values)
         else:
             features[key].float_list.value.extend(values)
-    features[SOURCE].bytes_list.value.append(source.encode())
+    features[SOURCE].bytes_list.value.append(source.encode(errors="backslashreplace"))
     features[OFFSET].int64_list.value.append(offset)
     return example
 
@@ -138,7 +138,7 @@ class ReadRecords(beam.DoFn):
 
 def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:
     return {
-        "record": raw_bytes(parsed.raw),
+        "record": parsed.raw,
         "reason": parsed.reason,
         "detail": parsed.detail,
         "source": file.path,

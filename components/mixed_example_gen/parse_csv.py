@@ -3,11 +3,18 @@
 import csv
 import re
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
 from branchline.components.mixed_example_gen.declared import Declared
-from branchline.components.mixed_example_gen.parse_json import BYTE_ORDER_MARK, INT_CHARACTERS
+from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
+from branchline.components.mixed_example_gen.parse_json import INT_CHARACTERS
+from branchline.components.mixed_example_gen.read_lines import (
+    BYTE_ORDER_MARK,
+    CutLine,
+    too_large,
+    whole_lines,
+)
 from branchline.components.mixed_example_gen.read_record import (
     NotARecord,
     Parsed,
@@ -25,7 +32,6 @@ _FLOAT = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _PLAIN_INT = re.compile(r"[+-]?[0-9]+")
 _PLAIN_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLEANS = {"true": 1, "false": 0}
-_LONGEST_ROW = 64 << 20  # characters of a row over several lines: a quote is not closed
 
 MISSING = frozenset({"NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None"})
 
@@ -68,7 +74,7 @@ def parse_csv(
             yield Parsed(begin, kept.raw(), record, byte=kept.byte)
         except (csv.Error, NotARecord) as problem:
             found = problem if isinstance(problem, NotARecord) else None
-            if not found or found.reason == "csv_row_length":
+            if not found or found.reason in ("csv_row_length", "record_too_large"):
                 several = kept.keep_first()
             else:
                 several = False
@@ -83,33 +89,29 @@ class _Lines:
     """Hands out lines, remembers those of the current row, and takes them back."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
-        self._lines, self._again = iter(lines), deque[tuple[str, int]]()
-        self._after, self._size = 0, 0
-        self._seen: list[tuple[str, int]] = []  # with how many bytes come before each
+        self._lines, self._again = whole_lines(lines), deque[tuple[int, bytes]]()
+        self._size = 0
+        self._seen: list[tuple[int, bytes]] = []  # with how many bytes come before each
         self.line = 1  # of the next row
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        line, byte = self._again.popleft() if self._again else self._read()
-        self._seen.append((line, byte))
+        byte, line = self._again.popleft() if self._again else next(self._lines)
+        begins = not self._seen
+        self._seen.append((byte, line))
         self.line += 1
         self._size += len(line)
-        if len(self._seen) > 1 and self._size > _LONGEST_ROW:
-            raise csv.Error(f"got more than {_LONGEST_ROW} characters")
-        return line
-
-    def _read(self) -> tuple[str, int]:
-        line, byte = next(self._lines), self._after
-        self._after += len(line)
-        line = line if byte else line.removeprefix(BYTE_ORDER_MARK)
-        return line.decode(errors="surrogateescape"), byte
-
-    @property
-    def byte(self) -> int:
-        """How many bytes come before the row."""
-        return self._seen[0][1]
+        if isinstance(line, CutLine):
+            raise too_large()
+        if not begins and self._size > LONGEST_RECORD:
+            raise csv.Error(f"got more than {LONGEST_RECORD} bytes")
+        if b"\0" in line:  # Python 3.10 refuses it, later ones do not
+            raise csv.Error("got a NUL byte; is this UTF-16 without a byte order mark?")
+        if begins:
+            line = line.removeprefix(BYTE_ORDER_MARK)
+        return line.decode(errors="surrogateescape")
 
     def row(self, delimiter: str) -> list[str] | None:
         """Reads a row; None at the end."""
@@ -123,23 +125,29 @@ class _Lines:
         self._seen, self.line = [first], self.line - len(rest)
         return bool(rest)
 
+    @property
+    def byte(self) -> int:
+        """How many bytes come before the row."""
+        return self._seen[0][0]
+
     def raw(self) -> bytes:
         """The row's text as it came."""
-        text = "".join(line for line, _ in self._seen)
-        return text.rstrip("\r\n").encode(errors="surrogateescape")
+        text = b"".join(line for _, line in self._seen)
+        return text.removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
 
 
 def _read_header(lines: _Lines, source: str, delimiter: str) -> list[str]:
     """Reads the names of the columns, "" for those without; [] if there is no row at all."""
     try:
         header = lines.row(delimiter)
-    except csv.Error as error:
-        raise BranchlineError(f"{source}:1: the CSV header cannot be read: {error}") from error
+    except (csv.Error, NotARecord) as error:
+        told = error.detail if isinstance(error, NotARecord) else str(error)
+        raise BranchlineError(f"{source}:1: the CSV header cannot be read: {told}") from error
     if header is None:
         return []
     if any(map(not_unicode, header)):
         raise BranchlineError(f"{source}:1: the CSV header holds bytes that are not UTF-8")
-    twice = sorted({name for name in header if name and header.count(name) > 1})
+    twice = sorted(name for name, number in Counter(header).items() if name and number > 1)
     if twice or not any(header):
         got = f"{', '.join(twice)} more than once" if twice else f"{header}"
         raise BranchlineError(f"{source}:1: got {got}, expected a header that names each column")

@@ -1,48 +1,57 @@
 """Parses JSON: an object a line, a list of objects, or one object over many lines."""
 
+import codecs
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.limits import KEPT_OF_LONGER, LONGEST_RECORD
+from branchline.components.mixed_example_gen.read_lines import (
+    BYTE_ORDER_MARK,
+    CutLine,
+    too_large,
+    whole_lines,
+)
 from branchline.components.mixed_example_gen.read_record import (
     Digits,
     NotARecord,
     Parsed,
     Twice,
     name_of,
+    nested_too_deeply,
     read_record,
 )
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _OBJECT = "one JSON object in a line"
-_SPACE = " \t\r\n"
+# A byte order mark is where files were put behind one another.
+_SPACE = re.compile("[ \t\r\n\ufeff]*")
+_BETWEEN = re.compile("[ \t\r\n\ufeff,]*")
 INT_CHARACTERS = 4000  # Python refuses to read an int of more digits than 4300
 _PIECE = 1 << 20  # characters read at a time of what is not written line by line
-_LONGEST = 256 << 20  # characters that one object may have
 
 
 def parse_jsonl(lines: Iterable[bytes], declared: Declared) -> Iterator[Parsed]:
     """Parses one JSON object a line; blank lines are no records."""
-    after = 0
-    for offset, line in enumerate(lines, 1):
-        byte, after = after, after + len(line)
-        line = line.removeprefix(BYTE_ORDER_MARK) if offset == 1 else line
-        line = line.rstrip(b"\r\n")
-        if not line.strip():
-            continue
-        yield _parse_line(offset, byte, line, declared)
+    for offset, (byte, line) in enumerate(whole_lines(lines), 1):
+        is_cut = isinstance(line, CutLine)
+        line = line.removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
+        if line.strip() or is_cut:
+            yield _parse_line(line, declared, is_cut)._replace(offset=offset, byte=byte)
 
 
-def _parse_line(offset: int, byte: int, line: bytes, declared: Declared) -> Parsed:
+def _parse_line(line: bytes, declared: Declared, is_cut: bool) -> Parsed:
     try:
+        if is_cut:
+            raise too_large()
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
             raise NotARecord("invalid_utf8", f"byte {error.start + 1}: {error.reason}") from None
-        return Parsed(offset, line, _read_object(text, declared), byte=byte)
+        return Parsed(0, line, _read_object(text, declared))
     except NotARecord as problem:
-        return Parsed(offset, line, None, problem.reason, problem.detail, byte)
+        return Parsed(0, line, None, problem.reason, problem.detail)
 
 
 def parse_json(lines: Iterable[bytes], declared: Declared) -> Iterator[Parsed]:
@@ -55,11 +64,12 @@ def parse_json(lines: Iterable[bytes], declared: Declared) -> Iterator[Parsed]:
     first = b""
     skipped = skipped_bytes = 0
     for line in lines:
-        first = line.removeprefix(BYTE_ORDER_MARK) if not skipped else line
+        first = line.removeprefix(BYTE_ORDER_MARK)
         if first.strip():
             break
         skipped, skipped_bytes = skipped + 1, skipped_bytes + len(line)
-    whole_line = first.lstrip()[:1] == b"{" and _is_json(first)
+    is_object = first.lstrip()[:1] == b"{"
+    whole_line = is_object and (len(first) > LONGEST_RECORD or _is_json(first))
     if whole_line or first.lstrip()[:1] not in (b"{", b"["):
         for parsed in parse_jsonl(_chain(first, lines), declared):
             byte = (parsed.byte or 0) + skipped_bytes
@@ -83,56 +93,71 @@ def _is_json(line: bytes) -> bool:
 
 
 class _Text:
-    """The rest of a file, of which as much is read as is needed."""
+    """The rest of a file, from `at` in `text` on, of which as much is read as is needed."""
 
     def __init__(self, lines: Iterator[bytes], line: int, byte: int) -> None:
         self._lines, self.line, self.byte = lines, line, byte
-        self.rest, self.ended = "", False
+        self.text, self.at, self.ended = "", 0, False
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+
+    def __len__(self) -> int:
+        return len(self.text) - self.at
 
     def more(self) -> bool:
         """Reads on, twice as much each time; tells whether there was anything."""
-        want, parts = max(_PIECE, len(self.rest)), []
+        want, parts = max(_PIECE, len(self)), [self.text[self.at :]]
         while want > 0 and (line := next(self._lines, None)) is not None:
-            parts.append(line.decode(errors="surrogateescape"))
+            parts.append(self._decoder.decode(line))
             want -= len(parts[-1])
-        self.rest += "".join(parts)
-        self.ended = not parts
+        if len(parts) == 1:
+            parts.append(self._decoder.decode(b"", final=True))
+            self.ended = True
+        self.text, self.at = "".join(parts), 0
         return not self.ended
 
     def take(self, end: int) -> str:
-        """Takes `end` characters off the beginning."""
-        taken, self.rest = self.rest[:end], self.rest[end:]
+        """Takes what stands before `end`."""
+        taken, self.at = self.text[self.at : end], end
         self.line += taken.count("\n")
         self.byte += len(_as_bytes(taken))
         return taken
 
-    def skip(self, signs: str) -> str:
+    def skip(self, signs: re.Pattern[str]) -> str:
         """Takes these signs off the beginning, and gives the one after them; "" at the end."""
         while True:
-            self.take(len(self.rest) - len(self.rest.lstrip(signs)))
-            if self.rest or not self.more():
-                return self.rest[:1]
+            found = signs.match(self.text, self.at)
+            self.take(found.end() if found else self.at)
+            if len(self) or not self.more():
+                return self.text[self.at : self.at + 1]
+
+    def give_up(self) -> str:
+        """Reads to the end, and keeps only how the rest begins."""
+        kept = self.text[self.at : self.at + KEPT_OF_LONGER]
+        self.text, self.at = "", 0
+        while self.more():
+            kept = kept or self.text[:KEPT_OF_LONGER]
+            self.text = ""
+        return kept
 
 
 def _parse_stream(text: _Text, declared: Declared) -> Iterator[Parsed]:
     listed = text.skip(_SPACE) == "["
     if listed:
-        text.take(1)
-    while sign := text.skip(_SPACE + "," if listed else _SPACE):
+        text.take(text.at + 1)
+    while sign := text.skip(_BETWEEN if listed else _SPACE):
         if listed and sign == "]":
-            text.take(1)
+            text.take(text.at + 1)
             if not text.skip(_SPACE):
                 return
             listed = False
             continue
         begin, byte = text.line, text.byte
-        end, problem = _end_of_value(text)
-        if problem:
-            while text.more():
-                pass
-            raw = _as_bytes(text.take(len(text.rest)))
-            detail = f"{problem}; the rest of the file is not read"
-            yield Parsed(begin, raw[:_PIECE], None, "malformed_json", detail, byte)
+        try:
+            end = _end_of_value(text)
+        except NotARecord as problem:
+            raw = _as_bytes(text.give_up())
+            detail = f"{problem.detail}; the rest of the file is not read"
+            yield Parsed(begin, raw, None, problem.reason, detail, byte)
             return
         taken = text.take(end)
         raw = _as_bytes(taken)
@@ -142,17 +167,21 @@ def _parse_stream(text: _Text, declared: Declared) -> Iterator[Parsed]:
             yield Parsed(begin, raw, None, found.reason, found.detail, byte)
 
 
-def _end_of_value(text: _Text) -> tuple[int, str]:
-    """Finds where the value ends that the text begins with, or says what is wrong."""
+def _end_of_value(text: _Text) -> int:
+    """Finds where the value ends that the text begins with."""
     while True:
         try:
-            end = _DECODER.raw_decode(text.rest)[1]
+            end = _DECODER.raw_decode(text.text, text.at)[1]
             # A number may go on in what is not read yet.
-            if end < len(text.rest) or text.ended or not text.more():
-                return end, ""
-        except (json.JSONDecodeError, RecursionError) as error:
-            if len(text.rest) > _LONGEST or not text.more():
-                return 0, str(error)
+            if end < len(text.text) or text.ended or not text.more():
+                return end
+        except RecursionError:
+            raise nested_too_deeply() from None
+        except ValueError as error:
+            if len(text) > LONGEST_RECORD:
+                raise too_large() from None
+            if not text.more():
+                raise NotARecord("malformed_json", str(error)) from None
 
 
 def _as_bytes(text: str) -> bytes:
@@ -162,9 +191,10 @@ def _as_bytes(text: str) -> bytes:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        for name in {name for name in names if names.count(name) > 1}:
-            found[name] = Twice([value for each, value in pairs if each == name])
+        values: dict[str, list[Any]] = {}
+        for name, value in pairs:
+            values.setdefault(name, []).append(value)
+        found |= {name: Twice(each) for name, each in values.items() if len(each) > 1}
     return found
 
 
@@ -190,4 +220,4 @@ def _read_object(text: str, declared: Declared) -> dict[str, list]:
     except json.JSONDecodeError as error:
         raise NotARecord("malformed_json", f"{error}; expected {_OBJECT}") from None
     except RecursionError:
-        raise NotARecord("malformed_json", "lists or objects are nested too deeply") from None
+        raise nested_too_deeply() from None

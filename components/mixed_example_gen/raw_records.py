@@ -15,7 +15,6 @@ from branchline.components.files import storage
 from branchline.components.mixed_example_gen.declared import read_declared
 from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.ingest import read_records, to_example
-from branchline.components.mixed_example_gen.read_tables import raw_bytes
 from branchline.schemas import BranchlineError
 
 _log = logging.getLogger(__name__)
@@ -108,7 +107,7 @@ def _read_again(
             if parsed.offset in wanted and parsed.record is not None:
                 made = to_example(parsed.record, file.path, parsed.offset)
                 same = made.SerializeToString(deterministic=True)
-                came = {"record": raw_bytes(parsed.raw), "byte": parsed.byte}
+                came = {"record": parsed.raw, "byte": parsed.byte}
                 for line, example in wanted.pop(parsed.offset):
                     yield line | came if example == same else line
     except BranchlineError as error:

@@ -5,6 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.limits import (
+    LONGEST_DETAIL,
+    MOST_KEYS,
+    MOST_NESTED,
+)
 from branchline.schemas.errors import OFFSET, SOURCE
 
 Value = str | bytes | int | float
@@ -18,8 +23,8 @@ class Parsed(NamedTuple):
 
     Attributes:
         offset: The line in its file on which it begins, or its row, from 1.
-        raw: As it came: the bytes of its text without the end of its line, or a table's row, of
-            which `raw_bytes` gives the text.
+        raw: As it came: the bytes of its text, without the end of its line, or JSON of a table's
+            row.
         record: Key → its values, all of one type; None if there is a `reason`.
         reason: A word to count by; "" when all is well.
         detail: What came and what was expected.
@@ -27,7 +32,7 @@ class Parsed(NamedTuple):
     """
 
     offset: int
-    raw: Any
+    raw: bytes
     record: Record | None
     reason: str = ""
     detail: str = ""
@@ -38,8 +43,17 @@ class NotARecord(ValueError):
     """Carries the reason and the detail of a `Parsed`, and the key at fault where it is known."""
 
     def __init__(self, reason: str, detail: str, key: str | None = None) -> None:
+        if len(detail) > LONGEST_DETAIL:  # it may tell values
+            detail = f"{detail[:LONGEST_DETAIL]} …"
         super().__init__(reason, detail, key)
         self.reason, self.detail, self.key = reason, detail, key
+
+
+def nested_too_deeply(key: str = "") -> NotARecord:
+    """What is wrong with a record that `MOST_NESTED` forbids."""
+    where = f" under {key[:100]}" if key else ""
+    told = f"lists or objects are nested too deeply{where}, expected at most {MOST_NESTED} levels"
+    return NotARecord("nested_too_deeply", told)
 
 
 class Twice(NamedTuple):
@@ -66,11 +80,13 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
     Raises:
         NotARecord: A key that is read is there twice, also as a nested one, or is branchline's own;
             a list mixes types, a number is too large, or a text is not Unicode (half a surrogate
-            pair).
+            pair). Or it has more keys than `MOST_KEYS`.
     """
     record: Record = {}
     paths: dict[str, str] = {}
-    for path, each in _leaves(value, ()):
+    for number, (path, each) in enumerate(_leaves(value, ())):
+        if number == MOST_KEYS:
+            raise NotARecord("record_too_large", f"got more than {MOST_KEYS} keys, the most")
         key = ".".join(path)
         try:
             if key in paths:
@@ -89,7 +105,7 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
 
 def _leaves(value: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple, Any]]:
     for name, each in value.items():
-        if isinstance(each, dict):
+        if isinstance(each, dict) and len(path) < MOST_NESTED - 1:
             yield from _leaves(each, (*path, name))
         else:
             yield (*path, name), each
@@ -106,7 +122,7 @@ def _values(key: str, value: Any, as_text: bool) -> list[Value]:
         raise NotARecord("invalid_utf8", f"{key!r}: the key is not Unicode")
     if value is None:
         return []
-    values = list(_flatten(key, value, as_text))
+    values = list(_flatten(key, value, as_text, MOST_NESTED))
     if values in ([""], [b""]):  # an example tells no text from a list of one
         return []
     types = {type(each) for each in values}
@@ -117,12 +133,14 @@ def _values(key: str, value: Any, as_text: bool) -> list[Value]:
     return values
 
 
-def _flatten(key: str, value: Any, as_text: bool) -> Iterator[Value]:
+def _flatten(key: str, value: Any, as_text: bool, levels: int) -> Iterator[Value]:
+    if not levels or (isinstance(value, dict) and levels == MOST_NESTED):
+        raise nested_too_deeply(key)
     if isinstance(value, Twice):
         raise NotARecord("duplicate_key", f"{key}: got it twice in one object: {value.values}")
     if isinstance(value, list):
         for each in value:
-            yield from _flatten(key, each, as_text)
+            yield from _flatten(key, each, as_text, levels - 1)
     elif isinstance(value, bool):
         yield int(value)
     elif isinstance(value, Digits) or (isinstance(value, int) and not -(2**63) <= value < 2**63):

@@ -9,6 +9,7 @@ import base64
 import datetime
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,8 +22,15 @@ from apache_beam.io.tfrecordio import _TFRecordUtil
 from google.protobuf.message import DecodeError
 
 from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.limits import KEPT_OF_LONGER, LONGEST_RECORD
 from branchline.components.mixed_example_gen.open_file import unreadable_rest
-from branchline.components.mixed_example_gen.read_record import NotARecord, Parsed, read_record
+from branchline.components.mixed_example_gen.read_lines import too_large
+from branchline.components.mixed_example_gen.read_record import (
+    NotARecord,
+    Parsed,
+    nested_too_deeply,
+    read_record,
+)
 from branchline.schemas import BranchlineError
 
 _BATCH_BYTES, _BATCH_ROWS = 2**24, 1024
@@ -36,8 +44,9 @@ def read_table(
 ) -> Iterator[Parsed]:
     """Reads the rows of a table, from 1.
 
-    Where the file is damaged, the rows before are read (of Parquet, the batches before: about
-    16 MiB each), and one further `Parsed` of the reason "unreadable_rest" stands for what follows.
+    A `raw` is the row as JSON, with bytes that are not UTF-8 as {"base64": text}. Where the file
+    is damaged, the rows before are read (of Parquet, the batches before: about 16 MiB each), and
+    one further `Parsed` of the reason "unreadable_rest" stands for what follows.
 
     Args:
         file: As `opened` gives it; Parquet must be seekable.
@@ -71,31 +80,25 @@ def read_table(
 
 
 def _parse(offset: int, values: Any, problem: NotARecord | None, declared: Declared) -> Parsed:
-    plain: Any = None
+    raw = b""
     try:
         plain = _plain(values)
+        raw = _raw(plain)
+        if len(raw) > LONGEST_RECORD:
+            raw = raw[:KEPT_OF_LONGER]
+            raise too_large()
         if problem and (problem.key is None or declared.reads(problem.key)):
             raise problem
-        return Parsed(offset, plain, read_record(plain, declared))
+        return Parsed(offset, raw, read_record(plain, declared))
     except NotARecord as error:
-        return Parsed(offset, plain, None, error.reason, error.detail)
+        return Parsed(offset, raw, None, error.reason, error.detail)
     except RecursionError:
-        detail = "lists or structs are nested too deeply"
-        return Parsed(offset, plain, None, "wrong_type", detail)
+        problem = nested_too_deeply()
+        return Parsed(offset, raw, None, problem.reason, problem.detail)
 
 
-def raw_bytes(raw: Any) -> bytes:
-    """Gives the text of a `Parsed.raw`: of a table's row JSON.
-
-    In it, bytes that are not UTF-8 are {"base64": text}. A row that is nested too deeply to be
-    written has none.
-    """
-    if isinstance(raw, bytes):
-        return raw
-    try:
-        return b"" if raw is None else _as_json(raw).encode(errors="backslashreplace")
-    except RecursionError:
-        return b""
+def _raw(row: Any) -> bytes:
+    return row if isinstance(row, bytes) else _as_json(row).encode(errors="backslashreplace")
 
 
 def _bytes_as_json(value: bytes) -> Any:
@@ -138,7 +141,7 @@ def _as_key(key: Any) -> str:
 def _parquet_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
     table = pyarrow.parquet.ParquetFile(file, buffer_size=2**20)
     names = table.schema_arrow.names
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, number in Counter(names).items() if number > 1)
     if twice:
         raise BranchlineError(
             f"{path}: got the column {', '.join(twice)} more than once, expected one of each name"
@@ -178,7 +181,34 @@ def _avro_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
 
 
 def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
-    return map(_read_example, iter(lambda: _TFRecordUtil.read_record(file), None))
+    limited = _Limited(file)
+    while True:
+        limited.skipped = b""
+        try:
+            row = _TFRecordUtil.read_record(limited)
+        except NotARecord as problem:
+            yield limited.skipped, problem
+            continue
+        if row is None:
+            return
+        yield _read_example(row)
+
+
+class _Limited:
+    """Reads from a file of TFRecords, but skips what is too long for a record."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file, self.skipped = file, b""
+
+    def read(self, size: int) -> bytes:
+        if size <= LONGEST_RECORD + 4:  # with its checksum
+            return self._file.read(size)
+        self.skipped = piece = self._file.read(KEPT_OF_LONGER)
+        while piece and (size := size - len(piece)):
+            piece = self._file.read(min(size, KEPT_OF_LONGER))
+        if size:
+            raise ValueError("the file ends within a record")
+        raise too_large()
 
 
 def _read_example(serialized: bytes) -> _Row:

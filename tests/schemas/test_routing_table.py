@@ -3,8 +3,22 @@
 import re
 
 import pytest
+import strategies
+from hypothesis import given
+from hypothesis import strategies as st
 
-from branchline.schemas import Numeric, RecipeError, Route, RoutingTable, Target, when
+from branchline.schemas import (
+    Numeric,
+    RecipeError,
+    Route,
+    RoutingTable,
+    Target,
+    from_json,
+    to_json,
+    when,
+)
+from branchline.schemas.check_conditions import EarlierRoutes, why_never
+from branchline.schemas.conditions import MOST_NESTED
 from branchline.schemas.routes import MOST_ROUTES
 
 A, B = when.equals("kind", "a"), when.equals("kind", "b")
@@ -105,6 +119,60 @@ def test_a_thousand_routes_are_the_most():
     assert len(RoutingTable(*routes[:-1]).names) == MOST_ROUTES == 1000
     with pytest.raises(RecipeError, match="^RoutingTable: got '1001 routes', expected at most"):
         RoutingTable(*routes)
+
+
+THOUSAND = {
+    "one-value": lambda i: when.equals("kind", i),
+    "many-values": lambda i: when.isin("kind", [f"{i}/{j}" for j in range(100)]),
+    "with-others": lambda i: when.all(when.equals("tenant", "a"), when.equals("kind", i)),
+    "either": lambda i: when.any(when.equals("kind", i), when.equals("sort", i)),
+}
+
+
+@pytest.mark.parametrize("condition", THOUSAND.values(), ids=map("D28-{}".format, THOUSAND))
+def test_a_thousand_routes_are_not_compared_each_with_each(condition):
+    earlier = EarlierRoutes()
+    for i in range(1000):
+        assert len(earlier.like(condition(i))) <= 2
+        earlier.add(f"r{i}", condition(i))
+    assert "r7" in dict(earlier.like(condition(7)))
+
+
+@given(st.lists(strategies.conditions, min_size=1, max_size=8))
+def test_d28_leaving_out_routes_that_cannot_matter_changes_no_answer(conditions):
+    *before, last = conditions
+    routes = [(f"r{i}", each) for i, each in enumerate(before)]
+    earlier = EarlierRoutes()
+    for each in routes:
+        earlier.add(*each)
+    assert why_never(last, earlier.like(last)) == why_never(last, routes)
+
+
+def nested(depth):
+    """A condition of so many levels, of all kinds."""
+    condition = when.present("x")
+    wrap = [when.not_, lambda c: when.all(c, when.present("z")), lambda c: when.any(c, B)]
+    for number in range(depth - 1):
+        condition = wrap[number % 3](condition)
+    return condition
+
+
+@pytest.mark.parametrize("depth", [MOST_NESTED + 1, 200, 5000], ids="D28-{}".format)
+def test_a_condition_nested_too_deep_is_refused_with_the_limit(depth):
+    got = f"^Route.'r'.*: got conditions nested {depth} deep, expected at most {MOST_NESTED}"
+    with pytest.raises(RecipeError, match=got):
+        route("r", nested(depth))
+
+
+def test_d28_a_condition_as_deep_as_the_limit_works_and_is_written_and_read():
+    table = RoutingTable(route("r", nested(MOST_NESTED)), route("s", A))
+    table.check_reachable()
+    assert from_json(to_json(table)) == table
+
+
+def test_d28_json_nested_too_deep_is_no_recipe():
+    with pytest.raises(RecipeError, match="^not the JSON of a recipe"):
+        from_json('{"a":' * 100_000)
 
 
 def test_a_table_has_a_route_and_no_name_twice():

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import json
 import math
 import subprocess
@@ -275,6 +276,32 @@ def test_the_served_model_routes_as_the_documentation_says(loaded, records):
             labelled = record | {route.label: [1]}
             usable = name == route.name and problem_of(route, labelled) is None
             assert np.isnan(outputs[route.name][row].numpy()).any() == (not usable)
+
+
+def served_with_values(directory, count):
+    """The model of a table whose first route also takes so many values of `other`."""
+    first, *others = TABLE.routes
+    values = when.isin("other", [f"k{i}" for i in range(count)])
+    first = dataclasses.replace(first, condition=when.any(first.condition, values))
+    model, inputs = untrained()
+    table = RoutingTable(first, *others)
+    ServedModel(table, model, inputs, SCALES, build.mixed().output).save(str(directory))
+    return tf.saved_model.load(str(directory))
+
+
+def num_nodes(function):
+    """Of its graph and of all functions that it calls."""
+    graph = function.graph.as_graph_def()
+    return len(graph.node) + sum(len(each.node_def) for each in graph.library.function)
+
+
+def test_d28_the_served_model_looks_ten_thousand_values_up(tmp_path):
+    few, many = (served_with_values(tmp_path / str(count), count) for count in (2, 10_000))
+    few, many = few.signatures["serving_default"], many.signatures["serving_default"]
+    rows = tf.constant([build.example({"other": [f"k{i}"]}) for i in (0, 9_999, 10_000)])
+    names = [name.decode() for name in many(examples=rows)["route"].numpy()]
+    assert names == [TABLE.names[0], TABLE.names[0], ""]
+    assert num_nodes(few) == num_nodes(many) > 100
 
 
 def test_whatever_comes_for_what_is_declared_disturbs_its_own_row_alone(loaded):

@@ -82,8 +82,8 @@ def test_a_json_object_becomes_lists_of_one_type(line, record):
         (b'{"a": -1e400}', "number_too_large", "32 bits"),
         (b'{"a": ' + b"9" * 5000 + b"}", "number_too_large", "digits"),
         (b'{"branchline": {"offset": 1}}', "reserved_key", "branchline.offset: this key is"),
-        (b'{"a": ' + b"[" * 3000 + b"]" * 3000 + b"}", "malformed_json", "too deeply"),
-        (b'{"a":' * 3000 + b"1" + b"}" * 3000, "malformed_json", "too deeply"),
+        (b'{"a": ' + b"[" * 3000 + b"]" * 3000 + b"}", "nested_too_deeply", "at most 100"),
+        (b'{"a":' * 3000 + b"1" + b"}" * 3000, "nested_too_deeply", "at most 100"),
     ],
     ids=lambda value: str(value)[:24],
 )

@@ -19,7 +19,6 @@ from branchline.components.mixed_example_gen import open_file
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.find_files import find_files
 from branchline.components.mixed_example_gen.ingest import ReadRecords, read_records, to_example
-from branchline.components.mixed_example_gen.read_tables import raw_bytes
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas import BranchlineError
 
@@ -109,7 +108,7 @@ def test_the_same_records_give_the_same_examples_and_splits_in_every_format(tmp_
         assert [p.offset for p in parsed] == [1, 2, 3, 4, 5, 6]
         assert [p.record for p in parsed] == want
         for p, record, line in zip(parsed, want, RECORDS, strict=True):
-            assert json.loads(raw_bytes(p.raw)) == line
+            assert json.loads(p.raw) == line
             same = [
                 to_example(r, "f", 1).SerializeToString(deterministic=True)
                 for r in (p.record, record)
@@ -140,7 +139,7 @@ def test_what_is_no_example_is_set_aside_and_the_next_is_read(tmp_path):
         writer.write(tf.train.Example().SerializeToString() or b"")
     bad, empty = read(tmp_path / "a.tfrecord")
     assert (bad.offset, bad.reason) == (1, "malformed_example")
-    assert raw_bytes(bad.raw) == b"\xff\xff"
+    assert bad.raw == b"\xff\xff"
     assert empty.record == {}
 
 
@@ -169,7 +168,7 @@ CELLS = {
 def test_a_parquet_cell_becomes_text_number_or_bytes_or_says_why_not(tmp_path, cells, want):
     pq.write_table(pa.table({"id": [7], "a": cells}), tmp_path / "a.parquet", version="2.6")
     (parsed,) = read(tmp_path / "a.parquet")
-    assert json.loads(raw_bytes(parsed.raw))["id"] == 7
+    assert json.loads(parsed.raw)["id"] == 7
     if isinstance(want, str):
         assert (parsed.record, parsed.reason) == (None, want) and parsed.detail.startswith("a: ")
     else:

@@ -28,6 +28,7 @@ from branchline.schemas import (
     Text,
     when,
 )
+from branchline.schemas.conditions import MOST_NESTED
 
 
 def routes_of(table, records):
@@ -44,6 +45,53 @@ record_lists = st.lists(strategies.records, min_size=1, max_size=30)
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_first_route_whose_condition_holds_takes_the_record(table, records):
     assert routes_of(table, records) == [expected_route(table, record) for record in records]
+
+
+def num_operations(table):
+    signature = [tf.TensorSpec([None], tf.string)]
+    function = tf.function(lambda x: route_index(table, parse(x, table)), input_signature=signature)
+    return len(function.get_concrete_function().graph.get_operations())
+
+
+def kinds_table(*groups):
+    """A route for each group of values."""
+    return RoutingTable(
+        *(
+            Route(f"r{i}", when.isin("kind", group), features={"x": Numeric()}, label="y", **BINARY)
+            for i, group in enumerate(groups)
+        )
+    )
+
+
+BINARY = {"task": "binary"}
+TEN_THOUSAND = range(10_000)
+
+
+def test_d28_ten_thousand_values_are_looked_up_and_cost_no_operation_more_than_two():
+    texts, numbers = [f"k{i}" for i in TEN_THOUSAND], [i + 0.5 for i in TEN_THOUSAND]
+    table = kinds_table([*texts, *numbers], [*texts, "other"])
+    records = [{"kind": [value]} for value in ("k0", "k9999", 9999.5, "other", "k10000", 9999)]
+    assert routes_of(table, records) == ["r0", "r0", "r0", "r1", None, None]
+    assert num_operations(table) <= num_operations(kinds_table(["a", 0.5], ["a", "b"])) + 20
+
+
+def test_d28_a_thousand_routes_cost_no_operation_more_than_two():
+    table = kinds_table(*([f"k{i}"] for i in range(1000)))
+    records = [{"kind": [f"k{i}"]} for i in (0, 999, 1000)]
+    assert routes_of(table, records) == ["r0", "r999", None]
+    assert num_operations(table) <= num_operations(kinds_table(["k0"], ["k1"])) + 20
+
+
+def test_d28_a_condition_as_deep_as_the_limit_is_evaluated():
+    condition = when.present("x0")
+    for i in range(1, MOST_NESTED):  # either its key is there, or all that the ones before want
+        both = when.all if i % 2 else when.any
+        condition = both(condition, when.present(f"x{i}"))
+    table = RoutingTable(Route("r", condition, features={"x": Numeric()}, label="y", **BINARY))
+    odd = {f"x{i}": [1] for i in range(1, MOST_NESTED, 2)}
+    records = [odd | {"x0": [1]}, odd, {"x1": [1]}, {f"x{MOST_NESTED - 1}": [1]}]
+    assert routes_of(table, records) == ["r", None, None, None]
+    assert routes_of(table, [odd | {"x2": [1]}]) == ["r"]
 
 
 def tag_records(records):
