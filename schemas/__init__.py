@@ -14,6 +14,7 @@ from branchline.schemas.schedules import (
     Sequential,
     Weighted,
 )
+from branchline.schemas.splits import SplitByField, SplitByTime
 from branchline.schemas.targets import Target
 from branchline.schemas.training import EarlyStopping, PathTraining, Training
 
@@ -36,6 +37,8 @@ __all__ = [
     "Resources",
     "Route",
     "RoutingTable",
+    "SplitByField",
+    "SplitByTime",
     "Target",
     "Text",
     "Training",

@@ -19,6 +19,7 @@ from branchline.schemas import (
     resources,
     routes,
     schedules,
+    splits,
     targets,
     training,
 )
@@ -33,6 +34,7 @@ _CLASSES: dict[str, Any] = {
         resources,
         routes,
         schedules,
+        splits,
         targets,
         training,
     )
@@ -41,8 +43,13 @@ _CLASSES: dict[str, Any] = {
 }
 
 # Dicts that are written as pairs: sort_keys would lose the order of the first two, and a dict of a
-# route named "type" to a text would be taken for an object.
-_IN_PAIRS = {routes.Route: ("features", "targets"), recipe.Recipe: ("scarce",)}
+# name such as "type" to a text would be taken for an object.
+_IN_PAIRS = {
+    routes.Route: ("features", "targets"),
+    recipe.Recipe: ("scarce",),
+    splits.SplitByTime: ("before",),
+    splits.SplitByField: ("values",),
+}
 
 
 def to_json(value: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from branchline.schemas.errors import check_share, reject
 
 REASONS = {
+    "bad_split": "a time or a field tells no split",
     "csv_row_length": "a CSV row has more or fewer cells than the header",
     "duplicate_key": "an object has a key twice, also as a nested one",
     "feature_missing": "a feature that the route needs is absent",

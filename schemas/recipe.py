@@ -11,6 +11,7 @@ from branchline.schemas.reasons import read_reason_limits
 from branchline.schemas.resources import Resources, read_resources
 from branchline.schemas.routes import RoutingTable
 from branchline.schemas.scarce import read_scarce
+from branchline.schemas.splits import Splits, check_splits, split_names
 from branchline.schemas.training import Training
 
 _LONGEST_NAME = 63  # of a TFX pipeline, as of an Argo workflow
@@ -34,13 +35,14 @@ class Recipe:
             fails.
         reason_limits: Reason → the share that may be set aside for it, such as {"no_route": 0.0};
             see `schemas.reasons`.
-        splits: "train" and "eval" → how many parts of the records each gets, by a stable hash.
+        splits: Split → its parts of the records, by a stable hash; or SplitByTime(…) or
+            SplitByField(…). There must be a "train" and an "eval".
         least_rows: How many examples every route needs in each split; see `scarce`.
         scarce: Route, or "*" for all → what happens when it has fewer in some split: "fail", the
             default, ends the run in the Router; with "skip" it goes on, and the route is not
             trained if it has too few in "train", and is not blessed if it has too few in "eval".
-        split_key: Records with equal values under this key fall into the same split; None hashes
-            the whole record.
+        split_key: Records with equal values under this key get the same hash; None hashes the whole
+            record.
         schema: Path of a TFDV schema (.pbtxt), relative to the recipe file; None infers one.
         data: Where records come from when a run names no data: a path, or a function that writes
             them into the directory it is given.
@@ -62,7 +64,7 @@ class Recipe:
     max_regression: float = 0.05
     quarantine_limit: float = 0.05
     reason_limits: Mapping[str, float] = field(default_factory=dict)
-    splits: Mapping[str, int] = field(default_factory=lambda: {"train": 4, "eval": 1})
+    splits: Splits = field(default_factory=lambda: {"train": 4, "eval": 1})
     least_rows: int = 1
     scarce: Mapping[str, str] = field(default_factory=dict)
     split_key: str | None = None
@@ -91,16 +93,15 @@ class Recipe:
         check_share("Recipe.quarantine_limit", self.quarantine_limit)
         reason_limits = read_reason_limits("Recipe.reason_limits", self.reason_limits)
         object.__setattr__(self, "reason_limits", reason_limits)
-        if not isinstance(self.splits, Mapping) or set(self.splits) != {"train", "eval"}:
-            reject("Recipe.splits", self.splits, 'parts such as {"train": 4, "eval": 1}')
-        for split, parts in self.splits.items():
-            check_int(f"Recipe.splits[{split!r}]", parts)
+        check_splits("Recipe.splits", self.splits, self.split_key)
+        if not {"train", "eval"} <= {*split_names(self.splits)}:
+            expected = 'a "train" and an "eval" among them, as in {"train": 4, "eval": 1}'
+            reject("Recipe.splits", self.splits, expected)
         check_int("Recipe.least_rows", self.least_rows)
         scarce = read_scarce("Recipe.scarce", self.scarce, self.routing.names)
         object.__setattr__(self, "scarce", scarce)
-        for field_name in ("split_key", "schema"):
-            if not isinstance(getattr(self, field_name), str | None):
-                reject(f"Recipe.{field_name}", getattr(self, field_name), "a str or None")
+        if not isinstance(self.schema, str | None):
+            reject("Recipe.schema", self.schema, "a str or None")
         if isinstance(self.data, Path):
             object.__setattr__(self, "data", str(self.data))
         if not (self.data is None or isinstance(self.data, str) or callable(self.data)):

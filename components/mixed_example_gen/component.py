@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import tensorflow as tf
 from tfx import types
 from tfx.components.example_gen.utils import SPAN_PROPERTY_NAME
 from tfx.components.util import examples_utils
@@ -30,19 +29,21 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from branchline.components import quarantine
 from branchline.components.artifacts import Quarantine
 from branchline.components.code_version import code_version
+from branchline.components.mixed_example_gen.check_splits import check_filled
 from branchline.components.mixed_example_gen.declared import declared_by, read_declared
 from branchline.components.mixed_example_gen.find_files import (
     find_files,
     fingerprint_of,
     read_paths,
 )
-from branchline.components.mixed_example_gen.ingest import WITH_SPLIT_KEY, ingest
+from branchline.components.mixed_example_gen.ingest import ingest
 from branchline.components.mixed_example_gen.raw_records import write_read_files
 from branchline.components.mixed_example_gen.write_records import own_records
 from branchline.components.user_code import recipe_hash as hash_of
-from branchline.schemas import BranchlineError, RoutingTable
-from branchline.schemas.errors import OFFSET, SOURCE, check_int, check_name, check_share, reject
+from branchline.schemas import BranchlineError, RoutingTable, from_json, to_json
+from branchline.schemas.errors import check_share, reject
 from branchline.schemas.reasons import read_reason_limits
+from branchline.schemas.splits import Splits, check_splits, read_key, split_names
 
 _progress = logging.getLogger("branchline.progress")
 
@@ -89,10 +90,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         files, others = find_files(paths)
-        splits = json.loads(exec_properties["splits"])
+        splits: Splits = from_json(exec_properties["splits"])
+        split_key, names = exec_properties.get("split_key") or None, sorted(split_names(splits))
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         quarantine_uri = artifact_utils.get_single_uri(output_dict["quarantine"])
-        examples.split_names = artifact_utils.encode_split_names(sorted(splits))
+        examples.split_names = artifact_utils.encode_split_names(names)
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
         # As TFX's ExampleGen for files without {SPAN}: some of its resolvers ask for the property,
@@ -106,9 +108,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 pipeline,
                 files,
                 splits,
-                exec_properties.get("split_key") or None,
+                split_key,
                 read_declared(exec_properties["declared"]),
-                {split: os.path.join(examples.uri, f"Split-{split}") for split in sorted(splits)},
+                {split: os.path.join(examples.uri, f"Split-{split}") for split in names},
                 quarantine_uri,
             )
         write_read_files(quarantine_uri, exec_properties["declared"], files)
@@ -117,23 +119,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         quarantine.check_conserved("MixedExampleGen", counts)
         if not counts["in"]:
             raise BranchlineError(f"{', '.join(paths)}: the files hold no record")
-        if counts.get(WITH_SPLIT_KEY) == 0 and counts["out"]:
-            raise BranchlineError(
-                f"MixedExampleGen.split_key: got {exec_properties['split_key']!r}, which no record "
-                f"has; expected one of {', '.join(_first_keys(examples.uri))}"
-            )
+        check_filled(splits, split_key, counts, examples.uri)
         limit = exec_properties["quarantine_limit"]
         of_reasons = json.loads(exec_properties["reason_limits"])
         quarantine.check_limit([counts], counts["in"], limit, of_reasons)
-
-
-def _first_keys(uri: str) -> list[str]:
-    """The keys of some example, as a user knows them."""
-    files = tf.io.gfile.glob(f"{uri}/Split-*/*.gz")
-    for row in tf.data.TFRecordDataset(files, "GZIP").take(1):
-        example = tf.train.Example.FromString(row.numpy())
-        return sorted(set(example.features.feature) - {SOURCE, OFFSET})
-    return []
 
 
 class MixedExampleGenSpec(ComponentSpec):
@@ -177,9 +166,10 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
         recipe_file: The file of the recipe whose `data` function writes the records when there is
             no `input_base`, as `recipe_path` takes it; "" for none.
         recipe_hash: Of that file, where it is not on this machine; None computes it.
-        splits: Split → its parts of the records, by a stable hash.
-        split_key: Records with equal values under this key fall into the same split; a record
-            without it is hashed as a whole, and if none has it that is an error.
+        splits: Split → its parts of the records, by a stable hash; or SplitByTime(…) or
+            SplitByField(…). If none of their records is in a split, that is an error.
+        split_key: Records with equal values under this key get the same hash; a record without it
+            is hashed as a whole, and if none has it that is an error.
         routing: The table that is to read the records: what it does not read may hold anything, and
             what it does is read as it needs it. None reads everything.
         quarantine_limit: Share of the records in [0, 1]; above it the component fails.
@@ -203,16 +193,14 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
         input_fingerprint: str | Placeholder | None = None,
         recipe_file: str = "",
         recipe_hash: str | None = None,
-        splits: Mapping[str, int] | None = None,
+        splits: Splits | None = None,
         split_key: str | None = None,
         routing: RoutingTable | None = None,
         quarantine_limit: float = 1.0,
         reason_limits: Mapping[str, float] | None = None,
     ) -> None:
         splits = splits or {"train": 4, "eval": 1}
-        for split, parts in splits.items():
-            check_name("MixedExampleGen.splits", split)
-            check_int(f"MixedExampleGen.splits[{split!r}]", parts)
+        check_splits("MixedExampleGen.splits", splits, split_key)
         check_share("MixedExampleGen.quarantine_limit", quarantine_limit)
         of_reasons = read_reason_limits("MixedExampleGen.reason_limits", reason_limits or {})
         super().__init__(
@@ -221,9 +209,9 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
                 input_fingerprint=input_fingerprint,
                 recipe_file=recipe_file,
                 recipe_hash=hash_of(recipe_file) if recipe_hash is None else recipe_hash,
-                splits=json.dumps(dict(splits), sort_keys=True),
+                splits=to_json(splits),
                 split_key=split_key,
-                declared=declared_by(routing, split_key),
+                declared=declared_by(routing, read_key(splits, split_key)),
                 quarantine_limit=float(quarantine_limit),
                 reason_limits=json.dumps(of_reasons),
                 code_version=code_version(__file__),

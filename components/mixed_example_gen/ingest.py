@@ -24,6 +24,7 @@ from branchline.components.mixed_example_gen.read_record import (
 from branchline.components.mixed_example_gen.read_tables import TABLES, read_table
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas.errors import OFFSET, SOURCE
+from branchline.schemas.splits import Splits
 
 _log = logging.getLogger(__name__)
 WITH_SPLIT_KEY = "with_split_key"
@@ -103,23 +104,20 @@ def _with_partitions(
 class ReadRecords(beam.DoFn):
     """Reads whole files; tags: a split's name (serialized examples), LINES and COUNTS."""
 
-    def __init__(
-        self, splits: Mapping[str, int], split_key: str | None, declared: Declared
-    ) -> None:
+    def __init__(self, splits: Splits, split_key: str | None, declared: Declared) -> None:
         super().__init__()
-        self._splits, self._split_key, self._declared = dict(splits), split_key, declared
+        self._splits, self._split_key, self._declared = splits, split_key, declared
 
     def process(self, element: RecordFile) -> Iterator[TaggedOutput]:
         """Yields every record of one file."""
         counts: dict[tuple[str, str], int] = {}
         with_split_key = 0
         for parsed in read_records(element, self._declared):
+            tag, parsed = self._choose(parsed)
             if parsed.record is None:
-                tag, value = quarantine.LINES, _line(parsed, element)
+                value = _line(parsed, element)
                 key = ("quarantined", parsed.reason)
             else:
-                keys = self._declared.keys
-                tag = choose_split(parsed.record, self._splits, self._split_key, keys)
                 with_split_key += self._split_key in parsed.record
                 example = to_example(parsed.record, element.path, parsed.offset)
                 value, key = example.SerializeToString(deterministic=True), ("out", tag)
@@ -134,6 +132,16 @@ class ReadRecords(beam.DoFn):
             yield TaggedOutput(quarantine.COUNTS, told)
         aside = sum(number for (what, _), number in counts.items() if what == "quarantined")
         _log.info("read %s: %d records, %d quarantined", element.path, total, aside)
+
+    def _choose(self, parsed: Parsed) -> tuple[str, Parsed]:
+        if parsed.record is None:
+            return quarantine.LINES, parsed
+        keys = self._declared.keys
+        try:
+            return choose_split(parsed.record, self._splits, self._split_key, keys), parsed
+        except NotARecord as error:
+            aside = parsed._replace(record=None, reason=error.reason, detail=error.detail)
+            return quarantine.LINES, aside
 
 
 def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:
@@ -150,7 +158,7 @@ def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:
 def ingest(
     pipeline: beam.Pipeline,
     files: list[RecordFile],
-    splits: Mapping[str, int],
+    splits: Splits,
     split_key: str | None,
     declared: Declared,
     split_uris: Mapping[str, str],
@@ -163,7 +171,7 @@ def ingest(
         | "Spread" >> beam.Reshuffle()
         | "Read"
         >> beam.ParDo(ReadRecords(splits, split_key, declared)).with_outputs(
-            *splits, quarantine.LINES, quarantine.COUNTS
+            *split_uris, quarantine.LINES, quarantine.COUNTS
         )
     )
     files = [

@@ -1,15 +1,18 @@
-"""Sends a record to its split by a stable hash."""
+"""Sends a record to its split: by a stable hash, by its time, or by a field that says it."""
 
 import hashlib
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Container
 
-from branchline.components.mixed_example_gen.read_record import Record
+from branchline.components.mixed_example_gen.read_record import NotARecord, Record, Value
+from branchline.schemas.splits import SplitByField, SplitByTime, Splits
+
+_MOST_KEYS = 20  # that an error names
 
 
 def choose_split(
     record: Record,
-    splits: Mapping[str, int],
+    splits: Splits,
     split_key: str | None = None,
     keys: Container[str] | None = None,
 ) -> str:
@@ -17,14 +20,19 @@ def choose_split(
 
     Args:
         record: Equal records fall into the same split.
-        splits: Split → how many parts of the records it gets.
-        split_key: If the record has this key, only its values count.
-        keys: If given, only what the record has under these counts, so that a new column changes
+        splits: Split → its parts of the records, by their hash; or another way to split.
+        split_key: If the record has this key, only its values are hashed.
+        keys: If given, only what the record has under these is hashed, so that a new column changes
             nothing.
+
+    Raises:
+        NotARecord: What the split goes by is missing, or tells no split.
 
     >>> choose_split({"a": [1]}, {"train": 1})
     'train'
     """
+    if isinstance(splits, SplitByTime | SplitByField):
+        return _choose_by_field(record, splits)
     counted = record if keys is None else {k: v for k, v in record.items() if k in keys}
     if split_key in record:
         counted = record[split_key]
@@ -36,6 +44,24 @@ def choose_split(
             return split
         place -= parts
     raise AssertionError("unreachable: the parts add up")
+
+
+def _choose_by_field(record: Record, splits: SplitByTime | SplitByField) -> str:
+    key, values = splits.key, record.get(splits.key, [])
+    try:
+        if len(values) == 1:
+            return splits.choose(_plain(values[0]))
+        got = f"{len(values)} values"
+    except ValueError:
+        got = repr(values[0])
+    if not values:
+        seen = [each for each in sorted(record) if each != key][:_MOST_KEYS]
+        got = f"no such field in a record of {', '.join(seen)}"
+    raise NotARecord("bad_split", f"{key}: got {got}, expected {splits.expected}", key)
+
+
+def _plain(value: Value) -> str | int | float:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _as_text(value: bytes) -> str:

@@ -33,11 +33,11 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
 
     Returns:
         `recipe` (name or None), `blessed` (None without a blessing), `baseline`, `records` (`in`,
-        `train`, `eval`, `quarantined`), `samples` of quarantined records, `problems` (a sentence
-        each, such as counts that do not add up), `checks` (route, metric, bound, value, holds),
-        `anomalies` (split → route → examples, anomalies), `history`, `routes` (name → labels,
-        features, train, eval, examples, metrics, baseline, note), and `missing`: which of these the
-        report was not given.
+        `train`, `eval`, any further splits, `quarantined`), `samples` of quarantined records,
+        `problems` (a sentence each, such as counts that do not add up), `checks` (route, metric,
+        bound, value, holds), `anomalies` (split → route → examples, anomalies), `history`,
+        `routes` (name → labels, features, train, eval, examples, metrics, baseline, note), and
+        `missing`: which of these the report was not given.
     """
     evaluation = read_evaluation(sources.evaluation) if sources.evaluation else None
     examples = _read(sources.example_quarantine, "counts.json")
@@ -140,7 +140,7 @@ def _records(examples: Counts | None, router: Counts | None) -> dict[str, Any]:
     for counts in (examples, router):
         quarantined.update((counts or {}).get("quarantined", {}))
     out = last.get("out", {})
-    rows = {split: _total(out[split]) if split in out else None for split in ("train", "eval")}
+    rows = {"train": None, "eval": None} | {split: _total(each) for split, each in out.items()}
     return {"in": first.get("in")} | rows | {"quarantined": dict(sorted(quarantined.items()))}
 
 

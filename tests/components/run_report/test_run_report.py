@@ -498,3 +498,11 @@ def test_the_component_needs_nothing_but_takes_an_evaluation(artifacts, tmp_path
     inputs = {"evaluation": [evaluation], "blessing": [blessing]}
     RunReportExecutor().Do(inputs, {"report": [report]}, {"code_version": "0", "recipe": None})
     assert json.loads((tmp_path / "metrics.json").read_text())["recipe"] is None
+
+
+def test_records_of_a_further_split_are_counted(tmp_path):
+    counts = {"in": 10, "out": {"train": 6, "eval": 2, "test": 1}, "quarantined": {"bad_split": 1}}
+    (tmp_path / "counts.json").write_text(json.dumps(counts))
+    report = gather_report(Sources(example_quarantine=str(tmp_path)))
+    expected = {"in": 10, "train": 6, "eval": 2, "test": 1, "quarantined": {"bad_split": 1}}
+    assert report["problems"] == [] and to_metrics(report)["records"] == expected
