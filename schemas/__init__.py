@@ -16,6 +16,7 @@ from branchline.schemas.schedules import (
 )
 from branchline.schemas.targets import Target
 from branchline.schemas.training import EarlyStopping, PathTraining, Training
+from branchline.schemas.validation import Validation
 
 __all__ = [
     "Alternate",
@@ -39,6 +40,7 @@ __all__ = [
     "Target",
     "Text",
     "Training",
+    "Validation",
     "from_json",
     "to_json",
     "when",

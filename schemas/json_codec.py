@@ -21,6 +21,7 @@ from branchline.schemas import (
     schedules,
     targets,
     training,
+    validation,
 )
 
 _CLASSES: dict[str, Any] = {
@@ -35,6 +36,7 @@ _CLASSES: dict[str, Any] = {
         schedules,
         targets,
         training,
+        validation,
     )
     for cls in vars(module).values()
     if isinstance(cls, type) and dataclasses.is_dataclass(cls)

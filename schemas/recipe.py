@@ -11,6 +11,7 @@ from branchline.schemas.resources import Resources, read_resources
 from branchline.schemas.routes import RoutingTable
 from branchline.schemas.scarce import read_scarce
 from branchline.schemas.training import Training
+from branchline.schemas.validation import Validation
 
 _LONGEST_NAME = 63  # of a TFX pipeline, as of an Argo workflow
 
@@ -38,6 +39,7 @@ class Recipe:
         split_key: Records with equal values under this key fall into the same split; None hashes
             the whole record.
         schema: Path of a TFDV schema (.pbtxt), relative to the recipe file; None infers one.
+        validation: What RouteValidator compares, and which of its findings end the run.
         data: Where records come from when a run names no data: a path, or a function that writes
             them into the directory it is given.
         data_inputs: Files, directories and patterns, relative to the recipe file, that such a
@@ -62,6 +64,7 @@ class Recipe:
     scarce: Mapping[str, str] = field(default_factory=dict)
     split_key: str | None = None
     schema: str | None = None
+    validation: Validation = field(default_factory=Validation)
     data: str | Path | Callable[[Path], Any] | None = None
     data_inputs: tuple[str, ...] = ()
     materialize: bool = False
@@ -94,6 +97,8 @@ class Recipe:
         for field_name in ("split_key", "schema"):
             if not isinstance(getattr(self, field_name), str | None):
                 reject(f"Recipe.{field_name}", getattr(self, field_name), "a str or None")
+        if not isinstance(self.validation, Validation):
+            reject("Recipe.validation", self.validation, "Validation(…)")
         if isinstance(self.data, Path):
             object.__setattr__(self, "data", str(self.data))
         if not (self.data is None or isinstance(self.data, str) or callable(self.data)):
