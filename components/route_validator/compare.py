@@ -88,7 +88,9 @@ def _shared(
     return {
         column(feature): _TYPES[feature.type]
         for feature in rows.features
-        if column(feature) in declared and types.get(column(feature)) == feature.type
+        if column(feature) in declared
+        and feature.type in _TYPES
+        and types.get(column(feature)) == feature.type
     }
 
 

@@ -68,12 +68,14 @@ class Executor(base_executor.BaseExecutor):
         summary, sound, stopping = {}, {}, []
         for split, stats in current.items():
             by_kind = {"anomalies": validate_split(stats, schema, routing, split)}
-            others = {"drift": previous.get(split)}
-            others["skew"] = None if split == _TRAIN else current.get(_TRAIN)
-            for kind, known in others.items():
-                limit = getattr(validation, kind)
-                if limit is not None and known:
-                    by_kind[kind] = compare_split(kind, limit, stats, known, schema, routing, split)
+            if validation.drift is not None and split in previous:
+                by_kind["drift"] = compare_split(
+                    "drift", validation.drift, stats, previous[split], schema, routing, split
+                )
+            if validation.skew is not None and split != _TRAIN:
+                by_kind["skew"] = compare_split(
+                    "skew", validation.skew, stats, current[_TRAIN], schema, routing, split
+                )
             anomalies = merge(by_kind.values(), schema)
             folder = artifact_utils.get_split_uri([output], split)
             path = os.path.join(folder, example_validator.DEFAULT_FILE_NAME)
@@ -91,9 +93,11 @@ class Executor(base_executor.BaseExecutor):
         )
         text = json.dumps({"splits": summary}, indent=2, ensure_ascii=False) + "\n"
         _write(text, os.path.join(output.uri, "anomalies.json"))
-        inferred = tfdv.infer_schema(current.get(_TRAIN) or current[splits[0]], False)
-        text = text_format.MessageToString(inferred)
-        _write(text, os.path.join(output.uri, "inferred_schema.pbtxt"))
+        if splits:
+            stats = current[_TRAIN if _TRAIN in current else splits[0]]
+            inferred = tfdv.infer_schema(stats, infer_feature_shape=False)  # sparse, as declared
+            text = text_format.MessageToString(inferred)
+            _write(text, os.path.join(output.uri, "inferred_schema.pbtxt"))
         block(stopping)
 
 

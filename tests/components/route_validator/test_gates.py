@@ -127,6 +127,20 @@ def test_skew_is_told_of_the_eval_split(validate, tmp_path):
     assert of_up.skew_measurements[0].value == pytest.approx(0.5)
 
 
+def test_skew_without_a_split_to_compare_with_is_refused(tmp_path):
+    examples = examples_artifact(tmp_path / "examples", {"eval": both()})
+    statistics = run_route_statistics(examples, tmp_path / "statistics", TABLE)
+    schema, output = standard_artifacts.Schema(), standard_artifacts.ExampleAnomalies()
+    schema.uri, output.uri = str(tmp_path / "schema"), str(tmp_path / "anomalies")
+    (tmp_path / "schema").mkdir()
+    (tmp_path / "schema" / "schema.pbtxt").write_text("")
+    properties = {"routing": to_json(TABLE), "validation": to_json(Validation(skew=0.1))}
+    with pytest.raises(BranchlineError, match="the split 'train', and the .* splits eval; leave"):
+        Executor().Do(
+            {"statistics": [statistics], "schema": [schema]}, {"anomalies": [output]}, properties
+        )
+
+
 def test_a_comparator_of_the_schema_stands_for_its_feature(validate):
     schema = declared_schema(TABLE)
     [colour] = [feature for feature in schema.feature if feature.name == "colour"]
