@@ -32,6 +32,7 @@ from branchline.components import (
     RunReport,
 )
 from branchline.components.baseline_finder.earlier_blessed import EarlierBlessedModel
+from branchline.components.baseline_finder.earlier_statistics import EarlierStatistics
 from branchline.components.branch_evaluator.metric_configs import check_metrics
 from branchline.components.branch_evaluator.read_thresholds import plain_thresholds
 from branchline.components.transform.preprocessing import route_preprocessing
@@ -197,7 +198,22 @@ def create_components(
     statistics = RouteStatistics(routed, routing)
     schema_gen = ImportSchemaGen(schema_file=schema_file)
     schema = schema_gen.outputs["schema"]
-    validator = RouteValidator(statistics.outputs["statistics"], schema, routing)
+    earlier = None
+    if recipe.validation.drift is not None and not cluster:  # compilers know no strategy of ours
+        earlier = Resolver(
+            strategy_class=EarlierStatistics,
+            statistics=statistics.outputs["statistics"],
+            previous_statistics=Channel(type=standard_artifacts.ExampleStatistics),
+            model=Channel(type=standard_artifacts.Model),
+            model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+        ).with_id("EarlierStatistics")
+    validator = RouteValidator(
+        statistics.outputs["statistics"],
+        schema,
+        routing,
+        previous_statistics=earlier and earlier.outputs["previous_statistics"],
+        validation=recipe.validation,
+    )
     transform = Transform(
         examples=routed,
         schema=schema,
@@ -219,6 +235,8 @@ def create_components(
         steps=steps,
         checkpoint_dir=checkpoint_dir,
     )
+    if recipe.validation.block:
+        trainer.add_upstream_node(validator)
     model = trainer.outputs["model"]
     if cluster and cluster.backend == "kfp":
         baseline = BaselineFinder(cluster.pipeline_name).with_id("Baseline")
@@ -267,6 +285,7 @@ def create_components(
         router,
         statistics,
         schema_gen,
+        *([earlier] if earlier else []),
         validator,
         transform,
         trainer,

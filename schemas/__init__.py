@@ -17,6 +17,7 @@ from branchline.schemas.schedules import (
 from branchline.schemas.splits import SplitByField, SplitByTime
 from branchline.schemas.targets import Target
 from branchline.schemas.training import EarlyStopping, PathTraining, Training
+from branchline.schemas.validation import Validation
 
 __all__ = [
     "Alternate",
@@ -42,6 +43,7 @@ __all__ = [
     "Target",
     "Text",
     "Training",
+    "Validation",
     "from_json",
     "to_json",
     "when",

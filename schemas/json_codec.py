@@ -22,6 +22,7 @@ from branchline.schemas import (
     splits,
     targets,
     training,
+    validation,
 )
 
 _CLASSES: dict[str, Any] = {
@@ -37,6 +38,7 @@ _CLASSES: dict[str, Any] = {
         splits,
         targets,
         training,
+        validation,
     )
     for cls in vars(module).values()
     if isinstance(cls, type) and dataclasses.is_dataclass(cls)

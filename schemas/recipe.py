@@ -13,6 +13,7 @@ from branchline.schemas.routes import RoutingTable
 from branchline.schemas.scarce import read_scarce
 from branchline.schemas.splits import Splits, check_splits, split_names
 from branchline.schemas.training import Training
+from branchline.schemas.validation import Validation
 
 _LONGEST_NAME = 63  # of a TFX pipeline, as of an Argo workflow
 
@@ -44,6 +45,7 @@ class Recipe:
         split_key: Records with equal values under this key get the same hash; None hashes the whole
             record.
         schema: Path of a TFDV schema (.pbtxt), relative to the recipe file; None infers one.
+        validation: What RouteValidator compares, and which of its findings end the run.
         data: Where records come from when a run names no data: a path, or a function that writes
             them into the directory it is given.
         data_inputs: Files, directories and patterns, relative to the recipe file, that such a
@@ -69,6 +71,7 @@ class Recipe:
     scarce: Mapping[str, str] = field(default_factory=dict)
     split_key: str | None = None
     schema: str | None = None
+    validation: Validation = field(default_factory=Validation)
     data: str | Path | Callable[[Path], Any] | None = None
     data_inputs: tuple[str, ...] = ()
     materialize: bool = False
@@ -102,6 +105,8 @@ class Recipe:
         object.__setattr__(self, "scarce", scarce)
         if not isinstance(self.schema, str | None):
             reject("Recipe.schema", self.schema, "a str or None")
+        if not isinstance(self.validation, Validation):
+            reject("Recipe.validation", self.validation, "Validation(…)")
         if isinstance(self.data, Path):
             object.__setattr__(self, "data", str(self.data))
         if not (self.data is None or isinstance(self.data, str) or callable(self.data)):

@@ -1,5 +1,8 @@
 """Validates the statistics of a split against the schema, the rows of every route apart."""
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
@@ -7,7 +10,8 @@ from branchline.components.route_validator.route_schema import RouteSchemas
 from branchline.components.route_validator.slices import column, slices
 from branchline.schemas import RoutingTable
 
-Found = dict[str, tuple[int, anomalies_pb2.Anomalies]]
+_OfRoute = tuple[int, anomalies_pb2.Anomalies]
+Found = dict[str, _OfRoute]
 _NO_ROWS = anomalies_pb2.AnomalyInfo(
     severity=anomalies_pb2.AnomalyInfo.ERROR,
     short_description="No examples",
@@ -60,15 +64,25 @@ def describe(anomalies: anomalies_pb2.Anomalies) -> dict[str, str]:
     return found
 
 
-def merge(found: Found, schema: schema_pb2.Schema) -> anomalies_pb2.Anomalies:
-    """Puts the anomalies of all routes into one message, as TFDV's tools show them.
+def summarize(all_found: Iterable[Found]) -> dict[str, Any]:
+    """Route → its `examples`, and `anomalies`: feature → all that is wrong with it."""
+    summary: dict[str, Any] = {}
+    for route, (examples, anomalies) in _routes(all_found):
+        said = summary.setdefault(route, {"examples": examples, "anomalies": {}})["anomalies"]
+        for feature, what in describe(anomalies).items():
+            said[feature] = _join(said.get(feature, ""), what)
+    return summary
+
+
+def merge(all_found: Iterable[Found], schema: schema_pb2.Schema) -> anomalies_pb2.Anomalies:
+    """Puts all anomalies of all routes into one message, as TFDV's tools show them.
 
     A feature has one entry, whose words name each route that it is wrong in.
     """
     merged = anomalies_pb2.Anomalies(
         baseline=schema, anomaly_name_format=anomalies_pb2.Anomalies.SERIALIZED_PATH
     )
-    for route, (_, anomalies) in found.items():
+    for route, (_, anomalies) in _routes(all_found):
         for name, info in sorted(anomalies.anomaly_info.items()):
             _add(merged.anomaly_info[name], info, route)
         if anomalies.HasField("dataset_anomaly_info"):
@@ -100,6 +114,11 @@ def _add(merged: anomalies_pb2.AnomalyInfo, info: anomalies_pb2.AnomalyInfo, rou
         added.CopyFrom(reason)
         added.short_description = where + reason.short_description
         added.description = where + reason.description
+
+
+def _routes(all_found: Iterable[Found]) -> Iterator[tuple[str, _OfRoute]]:
+    for found in all_found:
+        yield from found.items()
 
 
 def _join(before: str, more: str) -> str:

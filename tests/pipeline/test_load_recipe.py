@@ -5,7 +5,7 @@ import pytest
 from branchline.pipeline import load_recipe as module
 from branchline.pipeline.load_recipe import list_recipes, load_recipe
 from branchline.pipeline.set_fields import set_fields
-from branchline.schemas import Bound, RecipeError
+from branchline.schemas import Bound, RecipeError, Validation
 
 RECIPE = '''"""Two routes for tests.
 
@@ -142,6 +142,8 @@ def test_a_path_that_is_no_python_file_is_told(tmp_path):
             "training.routes.text.optimizer=sgd",
             lambda r: r.training.path("text").optimizer == "sgd",
         ),
+        ("validation.drift=0.1", lambda r: r.validation.drift == 0.1),
+        ("schema=curated.pbtxt", lambda r: r.schema == "curated.pbtxt"),
         ("routing.text.label=late", lambda r: r.routing["text"].label == "late"),
         (
             "routing.text.features.message.max_words=50",
@@ -155,6 +157,8 @@ def test_fields_are_set_by_their_dotted_names(recipe, assignment, read):
 
 
 def test_fields_that_belong_together_are_set_together(recipe):
+    both = ['validation.block=["anomalies","skew"]', "validation.skew=0.2"]
+    assert set_fields(recipe, both).validation == Validation(skew=0.2, block=["anomalies", "skew"])
     changed = set_fields(recipe, ["routing.meter.task=multiclass", "routing.meter.num_classes=7"])
     assert changed.routing["meter"].num_classes == 7
     assert changed.routing.names == ("text", "meter") and recipe.routing["meter"].task != "multi"

@@ -23,6 +23,7 @@ from branchline.schemas import (
     Target,
     Text,
     Training,
+    Validation,
     from_json,
     to_json,
     when,
@@ -233,6 +234,12 @@ WRONG = {
     "scarce-policy": (lambda: recipe(scarce={"*": 1}), "Recipe.scarce['*']", "1", '"fail" or "sk'),
     "split-key": (lambda: recipe(split_key=3), "Recipe.split_key", "3", "a str or None"),
     "data": (lambda: recipe(data=3), "Recipe.data", "3", "a path, or a function"),
+    "validation": (lambda: recipe(validation=1), "Recipe.validation", "1", "Validation(…)"),
+    "drift": (lambda: Validation(drift=2), "Validation.drift", "2", "a share in [0, 1]"),
+    "skew": (lambda: Validation(skew="low"), "Validation.skew", "'low'", "a share in [0, 1]"),
+    "block": (lambda: Validation(block="drift"), "Validation.block", "'drift'", "a list such as"),
+    "block-kind": (lambda: Validation(block=["x"]), "Validation.block", "'x'", "anomalies, drift"),
+    "block-limit": (lambda: Validation(block=["skew"]), "Validation.skew", "None", "block has"),
     "materialize": (lambda: recipe(materialize=1), "Recipe.materialize", "1", "True or False"),
     "inputs": (lambda: recipe(data_inputs="a"), "Recipe.data_inputs", "'a'", "a list of paths"),
 }
@@ -294,6 +301,12 @@ def test_a_label_that_may_be_missing_has_a_value_that_says_so():
     assert Target("multiclass", num_classes=3, optional=True).missing == -1
     assert math.isnan(Target("regression", optional=True).missing)
     assert Target("binary").missing is None
+
+
+def test_how_strictly_data_are_validated_travels():
+    made = recipe(validation=Validation(drift=0.1, skew=0.2, block=["anomalies", "drift"]))
+    assert from_json(to_json(made)).validation == made.validation
+    assert recipe().validation == Validation()
 
 
 def test_functions_do_not_travel():

@@ -34,7 +34,7 @@ def ingest(folder, splits, limit=1.0):
     """Runs the component's executor on a folder; gives split → values of `i`, lines and counts."""
     step = MixedExampleGen(str(folder / "in"), splits=splits, quarantine_limit=limit)
     properties = {key: step.exec_properties[key] for key in ("input_base", "splits", "declared")}
-    properties |= {"quarantine_limit": limit}
+    properties |= {"quarantine_limit": limit, "reason_limits": "{}"}
     examples = build.empty_artifact(standard_artifacts.Examples, folder / "examples")
     aside = build.empty_artifact(Quarantine, folder / "quarantine")
     Executor().Do({}, {"examples": [examples], "quarantine": [aside]}, properties)

@@ -23,6 +23,7 @@ from branchline.schemas import (
     Numeric,
     Route,
     RoutingTable,
+    Validation,
     to_json,
     when,
 )
@@ -310,7 +311,7 @@ def test_a_feature_that_is_wrong_in_two_routes_has_one_entry_that_names_both():
         for (route, rows), colour in zip(GOOD.items(), ("green", "pink"), strict=True)
     }
     schema = inferred_schema()
-    merged = merge(validate_split(sliced(rows), schema, ROUTING, "eval"), schema)
+    merged = merge([validate_split(sliced(rows), schema, ROUTING, "eval")], schema)
     assert list(merged.anomaly_info) == ["colour"] and merged.baseline == schema
     info = merged.anomaly_info["colour"]
     assert "route b: " in info.description and "green" in info.description
@@ -371,7 +372,11 @@ def test_the_component_takes_statistics_of_splits_of_any_names(made_by, tmp_path
         Executor().Do(
             {"statistics": [stats], "schema": [schema]},
             {"anomalies": [anomalies]},
-            {"routing": to_json(ROUTING), "code_version": "0"},
+            {
+                "routing": to_json(ROUTING),
+                "validation": to_json(Validation()),
+                "code_version": "0",
+            },
         )
     assert artifact_utils.decode_split_names(anomalies.split_names) == list(splits)
     sound = {"train": 1, "holdout": 0, "empty": 0}

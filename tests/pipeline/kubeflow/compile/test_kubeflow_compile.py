@@ -72,6 +72,16 @@ def test_vertex_asks_its_own_metadata_for_the_baseline(compile_):
     assert not platforms
 
 
+def test_a_validation_that_blocks_comes_before_the_training(compile_):
+    blocking = ["--set=validation.drift=0.1", '--set=validation.block=["drift"]']
+    spec, *_ = compile_(IMAGE, ROOT, *blocking)
+    tasks = tasks_of(spec)
+    assert "RouteValidator" in tasks["BranchTrainer"]["dependentTasks"]
+    assert "artifacts" in tasks["RouteValidator"]["inputs"]
+    assert "previous_statistics" not in tasks["RouteValidator"]["inputs"]["artifacts"]
+    assert "EarlierStatistics" not in tasks
+
+
 def test_data_steps_and_thresholds_are_parameters_of_the_pipeline(compile_):
     spec, *_ = compile_(IMAGE, ROOT, "--data=s3://bucket/records", "--set=training.steps=7")
     declared = spec["root"]["inputDefinitions"]["parameters"]
