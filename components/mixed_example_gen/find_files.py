@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystem import BeamIOError, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 from branchline.components.files.artifact_paths import beam_path
@@ -36,6 +36,18 @@ _ABSENT = "__HIVE_DEFAULT_PARTITION__"
 _JSON_LIST = re.compile(r'\s*\[\s*(["\]]|$)')  # and no pattern such as [ab].csv
 _PATTERN_SIGNS = re.compile(r"[*?\[]")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")  # as TensorFlow and Beam number the parts of a file
+
+
+class _Found(NamedTuple):
+    """What a listing tells of a file: nothing more is asked of each.
+
+    Attributes:
+        below: What follows in its path on the one that was named.
+        state: What changes with its content.
+    """
+
+    below: str
+    state: str
 
 
 class RecordFile(NamedTuple):
@@ -102,16 +114,23 @@ def find_files(paths: list[str]) -> tuple[list[RecordFile], list[str]]:
     Raises:
         BranchlineError: A path does not exist, is not of a known format, or holds no record file.
     """
+    files, others, _ = _find(paths)
+    return files, others
+
+
+def _find(paths: list[str]) -> tuple[list[RecordFile], list[str], dict[str, str]]:
+    """Does what `find_files` does, and gives path → state of each file of records too."""
     files: dict[str, RecordFile] = {}
     others: set[str] = set()
+    states: dict[str, str] = {}
     for path in paths:
         found = _match(path)
         if not found:
             raise BranchlineError(f"{path}: there is no such file or directory of records")
-        records = {each: below for each, below in found.items() if not _is_marker(below)}
+        records = {each: it for each, it in found.items() if not _is_marker(it.below)}
         known = [
-            RecordFile(each, kind, _partitions(below))
-            for each, below in records.items()
+            RecordFile(each, kind, _partitions(it.below))
+            for each, it in records.items()
             if (kind := file_format(each))
         ]
         if not known:
@@ -122,8 +141,9 @@ def find_files(paths: list[str]) -> tuple[list[RecordFile], list[str]]:
         for file in known:  # a file found twice has the fields of the longer way to it
             other = files.get(file.path, file)
             files[file.path] = max(file, other, key=lambda each: len(each.partitions))
+            states[file.path] = found[file.path].state
         others.update(each for each in records if not file_format(each))
-    return sorted(files.values()), sorted(others)
+    return sorted(files.values()), sorted(others), states
 
 
 def _is_marker(below: str) -> bool:
@@ -147,8 +167,8 @@ def _partitions(below: str) -> tuple[tuple[str, str], ...]:
     return tuple(pair for pair in named if pair[1] not in ("", _ABSENT))
 
 
-def _match(path: str) -> dict[str, str]:
-    """The files at a path, each with what follows in its own path on the one that was named."""
+def _match(path: str) -> dict[str, _Found]:
+    """The files at a path."""
     check_access(_PATTERN_SIGNS.split(path)[0])
     try:
         return _match_paths(path)
@@ -156,15 +176,15 @@ def _match(path: str) -> dict[str, str]:
         raise refused(path, error) from error
 
 
-def _match_paths(path: str) -> dict[str, str]:
+def _match_paths(path: str) -> dict[str, _Found]:
     base = path.rstrip("/")
     bucket = "://" in base and base.count("/") == 2  # is no object that Beam could ask about
     there = bucket or FileSystems.exists(base)  # then a pattern's signs are part of its name
     pattern = literal(base) if there else base
     alone = [] if bucket or path != base else [pattern]
     results = FileSystems.match([*alone, f"{pattern}/**"])
-    found = {each.path for result in results for each in result.metadata_list}
-    found = {each for each in found if not each.endswith("/")}  # stands for a directory in a bucket
+    listed = {each.path: each for result in results for each in result.metadata_list}
+    found = {each for each in listed if not each.endswith("/")}  # a directory in a bucket
     below = {each for each in found if each.startswith(f"{base}/")}
     named = base if there or below else _PATTERN_SIGNS.split(base)[0].rpartition("/")[0]
     files = below or found
@@ -174,7 +194,11 @@ def _match_paths(path: str) -> dict[str, str]:
             for link in (os.path.join(folder, name) for name in inner):
                 if os.path.islink(link):
                     _progress.warning("%s is a link to a folder and was passed over", link)
-    return {each: each[len(named) :] for each in sorted(files)}
+    return {each: _Found(each[len(named) :], _state(listed[each])) for each in sorted(files)}
+
+
+def _state(file: FileMetadata) -> str:
+    return f"{file.size_in_bytes} {file.last_updated_in_seconds}"
 
 
 def _is_within(path: str, folder: str) -> bool:
@@ -199,22 +223,11 @@ def _hidden(relative: str) -> bool:
     return any(part.startswith(".") for part in relative.split("/"))
 
 
-def fingerprint(paths: Iterable[str]) -> str:
-    """Identifies files' contents: hash of every path, size, and what the file system tells.
-
-    Local files are told apart by time of change; where a file system keeps checksums, by those.
-    """
+def _fingerprint(states: dict[str, str]) -> str:
+    """Identifies files' contents by their paths, sizes and times of change."""
     digest = hashlib.sha256()
-    for path in paths:
-        found = FileSystems.match([literal(path)])[0].metadata_list[0]
-        try:
-            state = FileSystems.checksum(path)
-        except Exception:  # noqa: BLE001 - what a file system cannot tell differs between them
-            state = ""
-        changed = found.last_updated_in_seconds
-        digest.update(
-            f"{path}\0{found.size_in_bytes}\0{state}\0{changed}\0".encode(errors="backslashreplace")
-        )
+    for path, state in sorted(states.items()):
+        digest.update(f"{path}\0{state}\0".encode(errors="backslashreplace"))
     return digest.hexdigest()
 
 
@@ -236,12 +249,12 @@ def fingerprint_of(
     """
     paths = read_paths(input_base)
     if paths:
-        return fingerprint(file.path for file in find_files(paths)[0])
-    inputs: set[str] = set()
+        return _fingerprint(_find(paths)[2])
+    inputs: dict[str, str] = {}
     for path in data_inputs:
         whole = beam_path(path) if "://" in path else os.path.join(folder, path)
-        found = {each for each, below in _match(whole).items() if not _hidden(below)}
+        found = {each: it.state for each, it in _match(whole).items() if not _hidden(it.below)}
         if not found:
             raise RecipeError(f"Recipe.data_inputs: {whole}: there is no such file")
         inputs.update(found)
-    return fingerprint(sorted(inputs)) if inputs else OWN_RECORDS
+    return _fingerprint(inputs) if inputs else OWN_RECORDS
