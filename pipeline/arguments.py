@@ -11,6 +11,7 @@ examples:
   python run_local.py --set training.steps=500 --set thresholds.text.auc=0.9
   python run_local.py --set training.routes.text='{"optimizer": "sgd"}'
   python run_local.py --resume                          after an interruption in training
+  python run_local.py --set-aside mended/               what was quarantined, to be mended
 
 under --output:
   report.html, metrics.json      what the run came to, for people and for programs
@@ -75,6 +76,12 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--require-blessing",
         action="store_true",
         help="exit code 3 when the model is not blessed",
+    )
+    parser.add_argument(
+        "--set-aside",
+        metavar="FOLDER",
+        help="runs nothing: writes what the latest run under --output quarantined into FOLDER, as "
+        "files of records to be mended and given to --data",
     )
     parser.add_argument("--list", action="store_true", help="lists the built-in recipes")
     return parser.parse_args(argv)

@@ -24,9 +24,10 @@ def collect_outputs(metadata_path: Path, output_dir: Path) -> dict[str, Any]:
     Raises:
         BranchlineError: The latest run has no report.
     """
-    report = find_report(metadata_path)
-    if report is None:
+    reports = find_latest(metadata_path, "branchline.Report")
+    if not reports:
         raise BranchlineError("the run ended without a report: not all components ran")
+    report = reports[-1]
     for name in COPIED:
         unfinished = output_dir / f".{name}.unfinished"
         shutil.copyfile(report / name, unfinished)
@@ -34,8 +35,16 @@ def collect_outputs(metadata_path: Path, output_dir: Path) -> dict[str, Any]:
     return json.loads((report / "report.json").read_text(encoding="utf-8"))
 
 
-def find_report(metadata_path: Path) -> Path | None:
-    """Where the report of the latest run lies, also when that run took it from the cache."""
+def find_latest(metadata_path: Path, type_name: str) -> list[Path]:
+    """Finds the artifacts of a type that the latest run made, or took from the cache.
+
+    Args:
+        metadata_path: The SQLite file of the pipeline's metadata.
+        type_name: Such as "branchline.Report".
+
+    Returns:
+        Where they lie, in the order in which they were made.
+    """
     from ml_metadata.metadata_store import metadata_store
     from ml_metadata.proto import Artifact, ConnectionConfig, Event
 
@@ -44,20 +53,19 @@ def find_report(metadata_path: Path) -> Path | None:
     store = metadata_store.MetadataStore(config)
     runs = store.get_contexts_by_type("pipeline_run")
     if not runs:
-        return None
+        return []
     latest = max(runs, key=lambda run: run.id)
     executions = store.get_executions_by_context(latest.id)
     events = store.get_events_by_execution_ids([e.id for e in executions]) if executions else []
     outputs = {e.artifact_id for e in events if e.type == Event.OUTPUT}
     if not outputs:
-        return None
-    types = {t.id for t in store.get_artifact_types() if t.name == "branchline.Report"}
-    reports = [
-        a
+        return []
+    types = {t.id for t in store.get_artifact_types() if t.name == type_name}
+    return [
+        Path(a.uri)
         for a in store.get_artifacts_by_id(sorted(outputs))
         if a.type_id in types and a.state == Artifact.LIVE
     ]
-    return Path(reports[-1].uri) if reports else None
 
 
 def find_pushed(serving_dir: Path) -> Path | None:

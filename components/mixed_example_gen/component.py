@@ -32,8 +32,8 @@ from branchline.components.code_version import code_version
 from branchline.components.mixed_example_gen.check_splits import check_filled
 from branchline.components.mixed_example_gen.declared import declared_by, read_declared
 from branchline.components.mixed_example_gen.find_files import (
-    find_files,
     fingerprint_of,
+    list_records,
     read_paths,
 )
 from branchline.components.mixed_example_gen.ingest import ingest
@@ -89,7 +89,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        files, others = find_files(paths)
+        files, others, listed = list_records(paths)
         splits: Splits = from_json(exec_properties["splits"])
         split_key, names = exec_properties.get("split_key") or None, sorted(split_names(splits))
         examples = artifact_utils.get_single_instance(output_dict["examples"])
@@ -106,7 +106,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with self._make_beam_pipeline() as pipeline:
             ingest(
                 pipeline,
-                files,
+                [(file, listed[file.path].size) for file in files],
                 splits,
                 split_key,
                 read_declared(exec_properties["declared"]),

@@ -38,15 +38,17 @@ _PATTERN_SIGNS = re.compile(r"[*?\[]")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")  # as TensorFlow and Beam number the parts of a file
 
 
-class _Found(NamedTuple):
+class Listed(NamedTuple):
     """What a listing tells of a file: nothing more is asked of each.
 
     Attributes:
         below: What follows in its path on the one that was named.
+        size: In bytes.
         state: What changes with its content.
     """
 
     below: str
+    size: int
     state: str
 
 
@@ -114,15 +116,15 @@ def find_files(paths: list[str]) -> tuple[list[RecordFile], list[str]]:
     Raises:
         BranchlineError: A path does not exist, is not of a known format, or holds no record file.
     """
-    files, others, _ = _find(paths)
+    files, others, _ = list_records(paths)
     return files, others
 
 
-def _find(paths: list[str]) -> tuple[list[RecordFile], list[str], dict[str, str]]:
-    """Does what `find_files` does, and gives path → state of each file of records too."""
+def list_records(paths: list[str]) -> tuple[list[RecordFile], list[str], dict[str, Listed]]:
+    """Does what `find_files` does, and gives path → what was listed of each file of records."""
     files: dict[str, RecordFile] = {}
     others: set[str] = set()
-    states: dict[str, str] = {}
+    listed: dict[str, Listed] = {}
     for path in paths:
         found = _match(path)
         if not found:
@@ -141,9 +143,9 @@ def _find(paths: list[str]) -> tuple[list[RecordFile], list[str], dict[str, str]
         for file in known:  # a file found twice has the fields of the longer way to it
             other = files.get(file.path, file)
             files[file.path] = max(file, other, key=lambda each: len(each.partitions))
-            states[file.path] = found[file.path].state
+            listed[file.path] = found[file.path]
         others.update(each for each in records if not file_format(each))
-    return sorted(files.values()), sorted(others), states
+    return sorted(files.values()), sorted(others), listed
 
 
 def _is_marker(below: str) -> bool:
@@ -167,7 +169,7 @@ def _partitions(below: str) -> tuple[tuple[str, str], ...]:
     return tuple(pair for pair in named if pair[1] not in ("", _ABSENT))
 
 
-def _match(path: str) -> dict[str, _Found]:
+def _match(path: str) -> dict[str, Listed]:
     """The files at a path."""
     check_access(_PATTERN_SIGNS.split(path)[0])
     try:
@@ -176,7 +178,7 @@ def _match(path: str) -> dict[str, _Found]:
         raise refused(path, error) from error
 
 
-def _match_paths(path: str) -> dict[str, _Found]:
+def _match_paths(path: str) -> dict[str, Listed]:
     base = path.rstrip("/")
     bucket = "://" in base and base.count("/") == 2  # is no object that Beam could ask about
     there = bucket or FileSystems.exists(base)  # then a pattern's signs are part of its name
@@ -194,11 +196,12 @@ def _match_paths(path: str) -> dict[str, _Found]:
             for link in (os.path.join(folder, name) for name in inner):
                 if os.path.islink(link):
                     _progress.warning("%s is a link to a folder and was passed over", link)
-    return {each: _Found(each[len(named) :], _state(listed[each])) for each in sorted(files)}
+    return {each: _listed(each[len(named) :], listed[each]) for each in sorted(files)}
 
 
-def _state(file: FileMetadata) -> str:
-    return f"{file.size_in_bytes} {file.last_updated_in_seconds}"
+def _listed(below: str, file: FileMetadata) -> Listed:
+    state = f"{file.size_in_bytes} {file.last_updated_in_seconds}"
+    return Listed(below, file.size_in_bytes, state)
 
 
 def _is_within(path: str, folder: str) -> bool:
@@ -223,11 +226,11 @@ def _hidden(relative: str) -> bool:
     return any(part.startswith(".") for part in relative.split("/"))
 
 
-def _fingerprint(states: dict[str, str]) -> str:
+def _fingerprint(files: dict[str, Listed]) -> str:
     """Identifies files' contents by their paths, sizes and times of change."""
     digest = hashlib.sha256()
-    for path, state in sorted(states.items()):
-        digest.update(f"{path}\0{state}\0".encode(errors="backslashreplace"))
+    for path, file in sorted(files.items()):
+        digest.update(f"{path}\0{file.state}\0".encode(errors="backslashreplace"))
     return digest.hexdigest()
 
 
@@ -249,11 +252,11 @@ def fingerprint_of(
     """
     paths = read_paths(input_base)
     if paths:
-        return _fingerprint(_find(paths)[2])
-    inputs: dict[str, str] = {}
+        return _fingerprint(list_records(paths)[2])
+    inputs: dict[str, Listed] = {}
     for path in data_inputs:
         whole = beam_path(path) if "://" in path else os.path.join(folder, path)
-        found = {each: it.state for each, it in _match(whole).items() if not _hidden(it.below)}
+        found = {each: it for each, it in _match(whole).items() if not _hidden(it.below)}
         if not found:
             raise RecipeError(f"Recipe.data_inputs: {whole}: there is no such file")
         inputs.update(found)

@@ -14,6 +14,7 @@ from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.open_file import opened
 from branchline.components.mixed_example_gen.parse_csv import parse_csv, read_cell
 from branchline.components.mixed_example_gen.parse_json import parse_json, parse_jsonl
+from branchline.components.mixed_example_gen.ranges import Range, ranges_of
 from branchline.components.mixed_example_gen.read_lines import Lines
 from branchline.components.mixed_example_gen.read_record import (
     NotARecord,
@@ -51,14 +52,20 @@ def _as_bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else value.encode()
 
 
-def read_records(file: RecordFile, declared: Declared) -> Iterator[Parsed]:
-    """Reads every record of a file, and one `Parsed` of "unreadable_rest" where it is damaged.
+def read_records(
+    file: RecordFile, declared: Declared, start: int = 0, stop: int | None = None
+) -> Iterator[Parsed]:
+    """Reads every record of a file or of a range of it.
+
+    Where it is damaged, there is one `Parsed` of "unreadable_rest" for the rest.
 
     Records get the fields of the folders `name=value` they lie in, if they have none of the name.
 
     Args:
         file: Where it is, and how to read it.
         declared: What is read of the records.
+        start: How many bytes come before the range.
+        stop: Where it ends, see `ranges_of`. Places are told as if the file began with it.
 
     Raises:
         BranchlineError: The file cannot be opened, its storage fails, or its header is wrong.
@@ -67,7 +74,7 @@ def read_records(file: RecordFile, declared: Declared) -> Iterator[Parsed]:
         if file.format in TABLES:
             parsed = read_table(content, file.path, file.format, declared)
         else:
-            parsed = _parse_lines(Lines(content, file.path), file, declared)
+            parsed = _parse_lines(Lines(content, file.path, start, stop), file, declared)
         yield from _with_partitions(parsed, file, declared) if file.partitions else parsed
 
 
@@ -102,24 +109,31 @@ def _with_partitions(
 
 
 class ReadRecords(beam.DoFn):
-    """Reads whole files; tags: a split's name (serialized examples), LINES and COUNTS."""
+    """Reads files, or ranges of them.
+
+    Tags: a split's name (serialized examples), LINES and COUNTS.
+    """
 
     def __init__(self, splits: Splits, split_key: str | None, declared: Declared) -> None:
         super().__init__()
         self._splits, self._split_key, self._declared = splits, split_key, declared
 
-    def process(self, element: RecordFile) -> Iterator[TaggedOutput]:
-        """Yields every record of one file."""
+    def process(self, element: Range) -> Iterator[TaggedOutput]:
+        """Yields every record of one range."""
+        file, start, stop, lines = element
         counts: dict[tuple[str, str], int] = {}
         with_split_key = 0
-        for parsed in read_records(element, self._declared):
+        for parsed in read_records(file, self._declared, start, stop):
+            if start:
+                byte = (parsed.byte or 0) + start
+                parsed = parsed._replace(offset=parsed.offset + lines, byte=byte)
             tag, parsed = self._choose(parsed)
             if parsed.record is None:
-                value = _line(parsed, element)
+                value = _line(parsed, file)
                 key = ("quarantined", parsed.reason)
             else:
                 with_split_key += self._split_key in parsed.record
-                example = to_example(parsed.record, element.path, parsed.offset)
+                example = to_example(parsed.record, file.path, parsed.offset)
                 value, key = example.SerializeToString(deterministic=True), ("out", tag)
             counts[key] = counts.get(key, 0) + 1
             yield TaggedOutput(tag, value)
@@ -131,7 +145,7 @@ class ReadRecords(beam.DoFn):
             told = quarantine.count(WITH_SPLIT_KEY, number=with_split_key)
             yield TaggedOutput(quarantine.COUNTS, told)
         aside = sum(number for (what, _), number in counts.items() if what == "quarantined")
-        _log.info("read %s: %d records, %d quarantined", element.path, total, aside)
+        _log.info("read %s: %d records, %d quarantined", file.path, total, aside)
 
     def _choose(self, parsed: Parsed) -> tuple[str, Parsed]:
         if parsed.record is None:
@@ -157,17 +171,21 @@ def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:
 
 def ingest(
     pipeline: beam.Pipeline,
-    files: list[RecordFile],
+    files: list[tuple[RecordFile, int]],
     splits: Splits,
     split_key: str | None,
     declared: Declared,
     split_uris: Mapping[str, str],
     quarantine_uri: str,
 ) -> None:
-    """Adds to `pipeline` all that it takes to write `files` as examples under `split_uris`."""
+    """Adds to `pipeline` all that it takes to write `files` as examples under `split_uris`.
+
+    With each file stands its size in bytes.
+    """
     read = (
         pipeline
         | "Files" >> beam.Create(files)
+        | "Ranges" >> beam.FlatMapTuple(ranges_of)
         | "Spread" >> beam.Reshuffle()
         | "Read"
         >> beam.ParDo(ReadRecords(splits, split_key, declared)).with_outputs(

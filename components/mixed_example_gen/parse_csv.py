@@ -85,6 +85,12 @@ def parse_csv(
             yield Parsed(begin, kept.raw(), None, reason, detail, kept.byte)
 
 
+def header_line(lines: Iterable[bytes], source: str, delimiter: str) -> bytes:
+    """Gives the header of a CSV file as it stands there, and checks it as `parse_csv` does."""
+    kept = _Lines(lines)
+    return kept.raw() if _read_header(kept, source, delimiter) else b""
+
+
 class _Lines:
     """Hands out lines, remembers those of the current row, and takes them back."""
 

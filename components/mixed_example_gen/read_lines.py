@@ -23,6 +23,12 @@ _ENCODINGS = {  # the longer marks first, as they begin with the shorter ones
 class Lines:
     """The lines of an opened file, whole ones: what stands before damage without an end is not.
 
+    Args:
+        file: The file, as `opened` gives it.
+        path: Names it in what is set aside.
+        start: How many bytes to pass over; what follows begins a line.
+        stop: At which byte to end, after whole lines; None reads to the end.
+
     A line of more than `LONGEST_RECORD` bytes comes in several pieces: see `whole_lines`. Files of
     UTF-16 and UTF-32 that begin with a byte order mark are given as UTF-8.
 
@@ -31,16 +37,20 @@ class Lines:
             all were.
     """
 
-    def __init__(self, file: io.BufferedReader, path: str) -> None:
-        self._file, self._path = file, path
+    def __init__(
+        self, file: io.BufferedReader, path: str, start: int = 0, stop: int | None = None
+    ) -> None:
+        self._file, self._path, self._start, self._stop = file, path, start, stop
         self.rest: Parsed | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        number = 0
+        number, at = 0, self._start
         try:
-            file = _as_utf8(self._file)
-            while line := file.readline(LONGEST_RECORD + 1):
-                number += _ends(line)
+            if at:
+                self._file.seek(at)
+            file = self._file if at else _as_utf8(self._file)
+            while at != self._stop and (line := file.readline(LONGEST_RECORD + 1)):
+                number, at = number + _ends(line), at + len(line)
                 yield line
         except BranchlineError:
             raise
@@ -74,6 +84,11 @@ def too_large() -> NotARecord:
 def _ends(line: bytes) -> bool:
     """Whether a line goes on in no further piece."""
     return line.endswith(b"\n") or len(line) <= LONGEST_RECORD
+
+
+def is_recoded(file: io.BufferedReader) -> bool:
+    """Whether a file, at its beginning, is one that `Lines` gives in another encoding."""
+    return file.peek(4)[:4].startswith(tuple(_ENCODINGS))
 
 
 def _as_utf8(file: io.BufferedReader) -> Any:

@@ -83,7 +83,10 @@ def write_all(folder: Path) -> int:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Runs the recipe in a folder of an odd name (D22); gives metrics and the Router's counts."""
+    """Runs the recipe in a folder of an odd name (D22).
+
+    Gives metrics, the Router's counts and the folder of what was set aside.
+    """
     folder = tmp_path_factory.mktemp("cases")
     (folder / "cases.py").write_text(RECIPE)
     number = write_all(folder / "in [v1] é (2)")
@@ -98,11 +101,14 @@ def run(tmp_path_factory):
     assert done.returncode == 0, done.stdout + done.stderr
     (counts,) = (folder / "out é (2)").glob("pipeline/Router/quarantine/*/counts.json")
     metrics = json.loads((folder / "out é (2)" / "metrics.json").read_text())
-    return number, metrics["records"], json.loads(counts.read_text())
+    aside = [*command, "--output", "out é (2)", "--set-aside", "to mend"]
+    done = subprocess.run(aside, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "4 records in to mend" in done.stdout, done.stdout + done.stderr
+    return number, metrics["records"], json.loads(counts.read_text()), folder / "to mend"
 
 
 def test_every_record_of_every_format_comes_out_or_is_set_aside_with_its_reason(run):
-    number, records, counts = run
+    number, records, counts, _ = run
     assert records["in"] == number
     reasons = {"duplicate_key": 1, "malformed_json": 1, "malformed_csv": 1, "label_missing": 1}
     assert records["quarantined"] == reasons
@@ -113,3 +119,22 @@ def test_the_same_condition_holds_whatever_the_format(run):
     out = run[2]["out"]
     routes = {name: sum(split[name] for split in out.values()) for name in ("one", "two")}
     assert routes == {"one": 40 * 5, "two": 160}  # D14: the number 1 also from a cell of CSV
+
+
+def test_what_was_set_aside_is_written_as_files_of_records_to_be_mended(run):
+    written = {path.name: path.read_text() for path in run[3].iterdir()}
+    jsonl, header = (
+        '{"kind": 1, "id": 5, "id": 6}\n{\n{"kind": 1}\n',
+        ",kind,id,price/usd,price_usd",
+    )
+    assert written.pop("0001-a.jsonl") == jsonl
+    first, second = written.pop("0002-d.csv").splitlines()
+    assert first.startswith(header) and second == '0,1,"never closed,1,2,3,4'
+    told = list(csv.DictReader(written.pop("_reasons.csv").splitlines()))
+    assert [(each["file"], each["line"], each["reason"]) for each in told] == [
+        ("0001-a.jsonl", "1", "duplicate_key"),
+        ("0001-a.jsonl", "2", "malformed_json"),
+        ("0001-a.jsonl", "3", "label_missing"),
+        ("0002-d.csv", "2", "malformed_csv"),
+    ]
+    assert not written

@@ -22,6 +22,7 @@ from branchline.components.mixed_example_gen.component import Driver, Executor
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.ingest import ReadRecords, to_example
+from branchline.components.mixed_example_gen.ranges import Range
 from branchline.schemas import BranchlineError, RecipeError
 
 SPLITS = {"train": 4, "eval": 1}
@@ -229,7 +230,7 @@ def test_what_goes_in_comes_out_or_is_set_aside(tmp_path_factory, content, suffi
     reader = ReadRecords(SPLITS, None, Declared())
     kind = "csv" if suffix == ".csv" else "jsonl"
     out, counts = {quarantine.LINES: 0, "train": 0, "eval": 0}, {}
-    for tagged in reader.process(RecordFile(str(path), kind)):
+    for tagged in reader.process(Range(RecordFile(str(path), kind))):
         if tagged.tag == quarantine.COUNTS:
             key, number = tagged.value
             counts[key] = counts.get(key, 0) + number
