@@ -5,7 +5,6 @@ Transform's graph; so what is served is what was trained on. All signatures shar
 to the features, and branches that compute alike one from there on.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ from branchline.components.branch_trainer.check_heads import head_of
 from branchline.components.branch_trainer.inputs import Input, densify, input_specs
 from branchline.components.branch_trainer.losses import like_rows
 from branchline.components.branch_trainer.model import BranchedModel
-from branchline.components.branch_trainer.packed_weights import PackedWeights
+from branchline.components.branch_trainer.packed_weights import PackedWeights, read_weights
 from branchline.components.branch_trainer.read_rows import Scale
 from branchline.components.routing.parse_any import parse_any
 from branchline.components.routing.read_fields import read_table_fields
@@ -36,20 +35,14 @@ def start_from(model: BranchedModel, directory: str) -> None:
     Raises:
         BranchlineError: It is no such SavedModel, or its weights have other shapes.
     """
-    path = os.path.join(directory, "variables", "variables")
-    weights = PackedWeights(model.variables)
-    try:
-        saved = tf.train.load_checkpoint(path)
-        layout = saved.get_tensor("weights/layout/.ATTRIBUTES/VARIABLE_VALUE")
-    except (tf.errors.OpError, ValueError) as error:
-        raise BranchlineError(f"{directory}: has no weights to start from: {error}") from error
-    if layout != weights.layout.numpy():
+    weights = [value for _, value in read_weights(directory)]
+    if [value.shape for value in weights] != [tuple(v.shape) for v in model.variables]:
         raise BranchlineError(
             f"{directory}: its weights are not those of this model; training can only start from a "
             "model of the same routes, features and vocabularies"
         )
-    tf.train.Checkpoint(weights=weights).read(path).expect_partial()
-    weights.unpack_into(model.variables)
+    for variable, value in zip(model.variables, weights, strict=True):
+        variable.assign(value)
 
 
 class ServedModel:

@@ -6,6 +6,8 @@ values would be copied whenever they are used.
 """
 
 import json
+import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from branchline.schemas import BranchlineError
+
 _SMALL = 16_384  # values
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # ends a variable's name in a checkpoint
 
 
 class PackedWeights(tf.Module):
@@ -27,7 +32,7 @@ class PackedWeights(tf.Module):
         large: The variables of more values.
         small: Dtype → a variable [values] of all others, one after the other.
         direct: Those of the others that some layer reads otherwise than by Keras's `value`.
-        layout: The dtypes and shapes of all, as JSON; equal for models that fit each other.
+        layout: Name, dtype and shape of all, as JSON; see `read_weights`.
     """
 
     def __init__(self, variables: Sequence[keras.Variable]) -> None:
@@ -42,15 +47,8 @@ class PackedWeights(tf.Module):
             of_dtype.append(np.ravel(variable.numpy()))
         self.small = {name: tf.Variable(tf.concat(values[name], axis=0)) for name in sorted(values)}
         with tf.device("CPU:0"):
-            layout = json.dumps([[v.dtype, list(v.shape)] for v in variables])
+            layout = json.dumps([[v.path, v.dtype, list(v.shape)] for v in variables])
             self.layout = tf.Variable(tf.constant(layout))
-
-    def unpack_into(self, variables: Sequence[keras.Variable]) -> None:
-        """Gives the variables of an equal model the values that are held here."""
-        for variable in filter(_is_small, variables):
-            place = self._places[id(variable)]
-            values = self.small[variable.dtype][place : place + _size(variable)]
-            variable.assign(tf.reshape(values, variable.shape))
 
     def places(self, variables: Sequence[keras.Variable]) -> tf.Tensor:
         """Returns int32 [variables]: where the small ones of `variables` begin."""
@@ -88,9 +86,42 @@ class PackedWeights(tf.Module):
             yield
 
 
+def read_weights(directory: str) -> list[tuple[str, np.ndarray]]:
+    """Reads the weights of a SavedModel: Keras's path of each and its value, in the model's order.
+
+    Args:
+        directory: Of a model that `ServedModel` saved.
+
+    Raises:
+        BranchlineError: It is no such model.
+    """
+    try:
+        saved = tf.train.load_checkpoint(os.path.join(directory, "variables", "variables"))
+        layout = json.loads(saved.get_tensor(f"weights/layout{_VALUE}"))
+        small = {
+            dtype: saved.get_tensor(f"weights/small/{dtype}{_VALUE}")
+            for dtype in {dtype for _, dtype, shape in layout if math.prod(shape) <= _SMALL}
+        }
+    except (tf.errors.OpError, ValueError) as error:
+        told = f"{directory}: has no weights of a model of branchline: {error}"
+        raise BranchlineError(told) from error
+    found: list[tuple[str, np.ndarray]] = []
+    places, num_large = dict.fromkeys(small, 0), 0
+    for name, dtype, shape in layout:
+        size = math.prod(shape)
+        if size > _SMALL:
+            value = saved.get_tensor(f"weights/large/{num_large}{_VALUE}")
+            num_large += 1
+        else:
+            value = small[dtype][places[dtype] : places[dtype] + size].reshape(shape)
+            places[dtype] += size
+        found.append((name, value))
+    return found
+
+
 def _is_small(variable: keras.Variable) -> bool:
     return _size(variable) <= _SMALL
 
 
 def _size(variable: keras.Variable) -> int:
-    return int(np.prod(variable.shape))
+    return math.prod(variable.shape)

@@ -15,6 +15,7 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from branchline.components.branch_trainer.packed_weights import read_weights
 from branchline.pipeline.collect_outputs import collect_outputs, find_pushed
 from branchline.pipeline.find_data import write_data
 from branchline.pipeline.graph import needs_file
@@ -216,10 +217,8 @@ def test_tangled_has_all_forty_sums_in_either_split(run_of):
 
 def test_selective_leaves_masked_weights_at_zero_and_switched_its_layers_on(run_of):
     run = run_of("selective")
-    variables = {
-        variable.name.removesuffix(":0"): variable.numpy()
-        for variable in run.served.signatures["serving_default"].variables
-    }
+    (served,) = run.output.glob("serving/selective/*")
+    variables = dict(read_weights(str(served)))
     (kernel,) = [v for name, v in variables.items() if name.endswith("local/kernel")]
     mask = run.module.NEIGHBOURS
     assert kernel.shape == mask.shape == (64, 256)

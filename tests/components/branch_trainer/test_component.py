@@ -184,7 +184,7 @@ def test_a_base_model_of_other_shapes_or_none_is_named_in_one_line(tmp_path, giv
     with pytest.raises(BranchlineError, match="model of the same routes") as error:
         start_from(other, serving)  # pyright: ignore[reportArgumentType]
     assert "\n" not in str(error.value) and serving in str(error.value)
-    with pytest.raises(BranchlineError, match="has no weights to start from") as error:
+    with pytest.raises(BranchlineError, match="has no weights of a model") as error:
         start_from(other, str(tmp_path))  # pyright: ignore[reportArgumentType]
     assert "\n" not in str(error.value)
 
