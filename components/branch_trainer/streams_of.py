@@ -48,28 +48,34 @@ def shuffled_batches(
     flat = tf.nest.flatten(columns)
     ragged = any(isinstance(each, tf.RaggedTensor) for each in flat)
     size = batch_size if ragged else batch_size * _BLOCK
-    gather = _gather_fn(size, tuple(_any_rows(i, column) for i, column in enumerate(flat)))
+    graph = _gather_graph(size, tuple(_any_rows(i, column) for i, column in enumerate(flat)))
     held = [tf.constant(number, tf.int64) for number in (skip, rows.count - skip, seed)]
-
-    @_as_it_is
-    def block(number: tf.Tensor) -> tuple:
-        return tf.nest.pack_sequence_as(columns, gather(number, *held, *flat))
-
-    blocks = tf.data.Dataset.range(tf.int64.max).map(block)
+    specs = [tf.TensorSpec(each.shape, each.dtype) for each in graph.outputs]
+    # What `map` does, but for a trace of its own for every stream.
+    variant = tf.raw_ops.MapDataset(
+        input_dataset=tf.data.experimental.to_variant(tf.data.Dataset.range(tf.int64.max)),
+        other_arguments=[*held, *tf.nest.flatten(flat, expand_composites=True)],
+        f=graph,
+        output_types=[spec.dtype for spec in specs],
+        output_shapes=[spec.shape for spec in specs],
+        preserve_cardinality=True,
+    )
+    structure = tf.nest.pack_sequence_as(columns, specs)
+    blocks = tf.data.experimental.from_variant(variant, structure)
     return blocks if ragged else blocks.rebatch(batch_size, drop_remainder=True)
 
 
 @functools.lru_cache(maxsize=64)
-def _gather_fn(size: int, specs: tuple[tf.TypeSpec, ...]) -> Callable[..., list[tf.Tensor]]:
-    """Gives what takes a block of rows out of columns; one trace serves all routes of the same.
+def _gather_graph(size: int, specs: tuple[tf.TypeSpec, ...]) -> Any:
+    """Traces what takes a block of rows out of columns; one trace serves all routes of the same.
 
     Args:
         size: Rows in a block.
         specs: Of the columns.
 
     Returns:
-        A function of the block's number, how many rows at the beginning are left out, how many
-        there are after them, the seed, and the columns.
+        A concrete function of the block's number, how many rows at the beginning are left out, how
+        many there are after them, the seed, and the columns.
     """
 
     def gather(
@@ -85,7 +91,8 @@ def _gather_fn(size: int, specs: tuple[tf.TypeSpec, ...]) -> Callable[..., list[
         return [padded(tf.gather(column, chosen)) for column in columns]
 
     numbers = [tf.TensorSpec([], tf.int64, name=f"number_{i}") for i in range(4)]
-    return tf.function(gather, input_signature=[*numbers, *specs], autograph=False)
+    traced = tf.function(gather, input_signature=[*numbers, *specs], autograph=False)
+    return traced.get_concrete_function()
 
 
 def _any_rows(number: int, column: tf.Tensor | tf.RaggedTensor) -> tf.TypeSpec:
