@@ -24,7 +24,7 @@ from branchline.components.branch_trainer import default_model
 from branchline.components.branch_trainer.export import ServedModel, start_from
 from branchline.components.branch_trainer.inputs import describe_inputs
 from branchline.components.branch_trainer.model import BranchedModel
-from branchline.components.branch_trainer.read_rows import RowReader, Rows, num_bytes, scales_of
+from branchline.components.branch_trainer.read_rows import RowReader, Rows, scales_of
 from branchline.components.branch_trainer.train import train
 from branchline.components.code_version import code_version
 from branchline.components.files.routed import route_files
@@ -92,11 +92,9 @@ def read_all(reader: RowReader, recipe: Recipe, uris: list[str], split: str) -> 
     Raises:
         BranchlineError: A route has no rows, and the recipe does not let it be passed over.
     """
+    files = route_files(uris, split, recipe.routing.names)
     rows: dict[str, Rows] = {}
-    budget = recipe.training.memory_limit
-    for name in recipe.routing.names:
-        files = route_files(uris, split, name)
-        found = reader.read(name, files, budget)
+    for name, found in reader.read(files, recipe.training.memory_limit).items():
         if found.count < max(1, recipe.least_rows) and may_be_scarce(recipe.scarce, name):
             told = "%s has %d examples in %s and is not trained"
             _progress.warning(told, name, found.count, split)
@@ -105,7 +103,6 @@ def read_all(reader: RowReader, recipe: Recipe, uris: list[str], split: str) -> 
             raise BranchlineError(
                 f"route {name!r} has no example in split {split!r}; it cannot be trained"
             )
-        budget -= num_bytes(found.features) if found.features is not None else 0
         rows[name] = found
     if not rows:
         raise BranchlineError(f"no route has an example in split {split!r}: nothing to train")

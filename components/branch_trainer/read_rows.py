@@ -4,7 +4,9 @@ A route's part of the Transform's graph runs here; TensorFlow leaves out the res
 """
 
 import functools
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,27 +71,49 @@ class RowReader:
             self._parse_all, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
         )
 
-    def read(self, route: str, files: list[str], budget: int) -> Rows:
-        """Reads a route's examples in order.
+    def read(self, files: Mapping[str, Sequence[str]], budget: int) -> dict[str, Rows]:
+        """Reads the examples of routes in order.
 
         Args:
-            route: Its name.
-            files: Its files.
-            budget: Bytes that its features may take in memory.
+            files: Route → its files.
+            budget: Bytes that the features of all may take in memory.
+
+        Returns:
+            Route → its rows; those of a route that does not fit beside those before it stay on
+            disk.
         """
-        parse_fn = functools.partial(self.parse, route)
-        features: list[Columns] | None = []
-        labels: list[Columns] = []
-        for serialized in _batches(tf.constant(sorted(files), tf.string)):
-            parsed, of_batch = parse_fn(serialized)
-            labels.append(of_batch)
-            if features is not None:
-                features.append(parsed)
+        features: dict[str, list[Columns] | None] = {route: [] for route in files}
+        labels: dict[str, list[Columns]] = {route: [] for route in files}
+        routes = [(path, route) for route, of in files.items() for path in sorted(of)]
+        for serialized, numbers in _batches(tf.constant([path for path, _ in routes], tf.string)):
+            columns = self._parse(serialized)
+            for route, first, count in _runs([routes[number][1] for number in numbers.numpy()]):
+                parsed, of_batch = self._of_route(route, *_rows_from(columns, first, count))
+                labels[route].append(of_batch)
+                held = features[route]
+                if held is None:
+                    continue
+                held.append(parsed)
                 budget -= num_bytes(parsed)
-                features = None if budget < 0 else features
-        joined = _joined(labels) if labels else dict.fromkeys(self._table[route].labels, [])
+                if budget < 0:
+                    budget += sum(map(num_bytes, held))
+                    features[route] = None
+        return {
+            route: self._joined(route, features[route], labels[route], files[route])
+            for route in files
+        }
+
+    def _joined(
+        self,
+        route: str,
+        features: list[Columns] | None,
+        labels: list[Columns],
+        files: Sequence[str],
+    ) -> Rows:
+        joined = _concat(labels) if labels else dict.fromkeys(self._table[route].labels, [])
         count = len(next(iter(joined.values())))
-        return Rows(count, joined, _joined(features) if features else None, files, parse_fn)
+        parse_fn = functools.partial(self.parse, route)
+        return Rows(count, joined, _concat(features) if features else None, [*files], parse_fn)
 
     def parse(self, route: str, serialized: tf.Tensor) -> tuple[Columns, Columns]:
         """Parses and transforms a batch of a route's examples.
@@ -101,7 +125,11 @@ class RowReader:
         Returns:
             Features and labels, as `Rows` has them.
         """
-        transformed, raw = self._parse(serialized)
+        return self._of_route(route, *self._parse(serialized))
+
+    def _of_route(
+        self, route: str, transformed: Mapping[str, Any], raw: Mapping[str, Any]
+    ) -> tuple[Columns, Columns]:
         features = {
             key: _rows_of(transformed[spec.output], spec)
             for key, spec in self._inputs[route].items()
@@ -135,14 +163,49 @@ def serialized_rows(files: list[str]) -> tf.data.Dataset:
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 def _batches(files: tf.Tensor) -> tf.data.Dataset:
-    """Streams what is in files, `BATCH` records at a time; one trace serves all routes."""
-    return tf.data.TFRecordDataset(files, compression_type="GZIP").batch(BATCH)
+    """Streams what is in files, `BATCH` records at a time; one trace serves all routes.
+
+    Returns:
+        A dataset of the records, string [batch], and the number of each one's file, int64 [batch].
+    """
+
+    def read(number: tf.Tensor) -> tf.data.Dataset:
+        records = tf.data.TFRecordDataset(files[number], compression_type="GZIP").batch(BATCH)
+        return records.map(lambda some: (some, tf.fill([tf.size(some)], number)))
+
+    numbers = tf.data.Dataset.range(tf.size(files, tf.int64))
+    return numbers.flat_map(read).rebatch(BATCH)
+
+
+def _runs(values: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Gives each value that stands once or several times in a row, where that is, how often."""
+    first = 0
+    for value, run in itertools.groupby(values):
+        count = len(list(run))
+        yield value, first, count
+        first += count
+
+
+def _rows_from(columns: Any, first: int, count: int) -> Any:
+    """Takes `count` rows of all columns, dense or sparse, from the row `first` on."""
+
+    def some(column: Any) -> Any:
+        if isinstance(column, tf.SparseTensor):
+            rest = column.dense_shape[1:]
+            start, size = (
+                tf.concat([[first], tf.zeros_like(rest)], 0),
+                tf.concat([[count], rest], 0),
+            )
+            return tf.sparse.slice(column, start, size)
+        return column[first : first + count]
+
+    return tf.nest.map_structure(some, columns)
 
 
 def num_bytes(columns: Columns) -> int:
     """Estimates what columns take in memory."""
     parts = tf.nest.flatten(columns, expand_composites=True)
-    return sum(int(tf.size(part)) * (part.dtype.size or _STRING) for part in parts)
+    return sum(math.prod(part.shape) * (part.dtype.size or _STRING) for part in parts)
 
 
 def padded(values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
@@ -166,7 +229,7 @@ def _rows_of(values: Any, spec: Input) -> tf.Tensor | tf.RaggedTensor:
     return densify(values, spec)
 
 
-def _joined(parts: list[Columns]) -> Columns:
+def _concat(parts: list[Columns]) -> Columns:
     return tf.nest.map_structure(lambda *of_part: tf.concat(of_part, axis=0), *parts)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from apache_beam.io.filesystems import FileSystems
 
-# No glob of one route matches another's files: the number of characters after the name is fixed.
+# What comes after the route's name; the number of characters is fixed.
 _PATTERN = "-?????-of-?????.gz"
 # In the place of a route, for the one empty file of a split without an example.
 NO_ROUTE = "no.route"  # no route can be called so
@@ -29,14 +29,21 @@ def split_dir(uri: str, split: str) -> str:
     return os.path.join(uri, f"Split-{split}")
 
 
-def route_files(uris: Iterable[str], split: str, route: str) -> list[str]:
-    """Lists the files of a route in a split of routed examples, sorted; none if it has none.
+def route_files(uris: Iterable[str], split: str, routes: Iterable[str]) -> dict[str, list[str]]:
+    """Lists the files of routes in a split of routed examples, each folder once.
 
     Args:
         uris: Of the Examples artifacts, local or of a store that Beam reads.
         split: Such as "train".
-        route: The route.
+        routes: Their names.
+
+    Returns:
+        Route → its files, sorted; none if it has none.
     """
-    patterns = [os.path.join(split_dir(uri, split), f"{route}{_PATTERN}") for uri in uris]
-    found = FileSystems.match(patterns)
-    return sorted(each.path for result in found for each in result.metadata_list)
+    files: dict[str, list[str]] = {route: [] for route in routes}
+    found = FileSystems.match([os.path.join(split_dir(uri, split), f"*{_PATTERN}") for uri in uris])
+    for path in sorted(each.path for result in found for each in result.metadata_list):
+        route = os.path.basename(path)[: -len(_PATTERN)]
+        if route in files:
+            files[route].append(path)
+    return files

@@ -39,9 +39,7 @@ def newest(pattern: str) -> str:
 def rows_of(run: Path, reader: RowReader, split: str, names) -> dict[str, Rows]:
     """Reads the routed examples of routes, as BranchTrainer does."""
     examples = newest(f"{run}/pipeline/Router/routed_examples/*")
-    return {
-        name: reader.read(name, route_files([examples], split, name), 1 << 32) for name in names
-    }
+    return reader.read(route_files([examples], split, names), 1 << 32)
 
 
 def score(

@@ -75,10 +75,9 @@ def rows(learnt, tmp_path_factory):
     """Route → its rows as the trainer reads them."""
     folder = tmp_path_factory.mktemp("rows")
     reader, _ = build.reader(TABLE, learnt)
-    return {
-        name: reader.read(name, [build.write_rows(folder / f"{name}.gz", of)], 1 << 20)
-        for name, of in build.route_rows(TABLE, RECORDS).items()
-    }
+    of_route = build.route_rows(TABLE, RECORDS)
+    files = {name: [build.write_rows(folder / f"{name}.gz", of)] for name, of in of_route.items()}
+    return reader.read(files, 1 << 20)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Reading routed examples as what the branches get, and streams made of the rows."""
 
 import functools
+from typing import Any
 
 import builders as build
 import keras
@@ -9,9 +10,10 @@ import pytest
 import tensorflow as tf
 
 from branchline.components.branch_trainer import Trainer
+from branchline.components.branch_trainer import read_rows as rows_module
 from branchline.components.branch_trainer import streams_of as module
 from branchline.components.branch_trainer.inputs import Input
-from branchline.components.branch_trainer.read_rows import num_bytes
+from branchline.components.branch_trainer.read_rows import num_bytes, padded
 from branchline.components.branch_trainer.streams_of import first_batches, shuffled_batches
 from branchline.components.transform.groups import output_name
 from branchline.schemas import Target
@@ -214,8 +216,9 @@ def materialised(route, key, width):
 
 def test_features_are_what_transform_would_have_written(real):
     reader, inputs, files = real
+    read = reader.read(files, 1 << 20)
     for route in build.MIXED_TABLE.routes:
-        rows = reader.read(route.name, files[route.name], 1 << 20)
+        rows = read[route.name]
         assert rows.count == len(build.mixed().rows[route.name])
         for key in inputs[route.name]:
             found = rows.features[key]
@@ -229,8 +232,8 @@ def test_features_are_what_transform_would_have_written(real):
 def test_labels_are_the_raw_ones_and_in_order(real):
     reader, _, files = real
     found = {
-        name: next(iter(reader.read(name, of, 1 << 20).labels.values())).numpy().tolist()
-        for name, of in files.items()
+        name: next(iter(rows.labels.values())).numpy().tolist()
+        for name, rows in reader.read(files, 1 << 20).items()
     }
     assert found == {"text": [1, 0, 0, 1], "meter-1": [3, 4.5, 5], "scan": [2, 0]}
 
@@ -238,10 +241,11 @@ def test_labels_are_the_raw_ones_and_in_order(real):
 def test_what_does_not_fit_the_budget_is_left_on_disk_and_streams_the_same(real, tmp_path):
     reader, inputs, files = real
     for name in build.MIXED_TABLE.names:
-        all_of_it = reader.read(name, files[name], 1 << 20)
+        own = {name: files[name]}
+        all_of_it = reader.read(own, 1 << 20)[name]
         size = num_bytes(all_of_it.features)
-        assert reader.read(name, files[name], size).features is not None
-        on_disk = reader.read(name, files[name], size - 1)
+        assert reader.read(own, size)[name].features is not None
+        on_disk = reader.read(own, size - 1)[name]
         assert on_disk.features is None and on_disk.count == all_of_it.count
         np.testing.assert_array_equal(
             next(iter(on_disk.labels.values())), next(iter(all_of_it.labels.values()))
@@ -264,12 +268,38 @@ def test_what_does_not_fit_the_budget_is_left_on_disk_and_streams_the_same(real,
 
 
 def test_a_route_without_files_has_no_rows(real):
-    rows = real[0].read("text", [], 1 << 20)
+    rows = real[0].read({"text": []}, 1 << 20)["text"]
     assert (rows.count, rows.features) == (0, None) and list(rows.labels) == ["good"]
+
+
+def test_a_route_that_does_not_fit_leaves_the_room_to_those_behind_it(real):
+    reader, _, files = real
+    sizes = {name: num_bytes(r.features) for name, r in reader.read(files, 1 << 20).items()}
+    largest = max(sizes, key=sizes.__getitem__)
+    room = sum(sizes.values()) - sizes[largest]
+    rows = reader.read({largest: files[largest]} | files, room)
+    assert [name for name in files if rows[name].features is None] == [largest]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 5, 4096])
+def test_rows_are_those_of_their_route_however_they_fall_into_batches(real, batch, monkeypatch):
+    reader, _, files = real
+    want = {name: reader.read({name: of}, 1 << 20)[name] for name, of in files.items()}
+    monkeypatch.setattr(rows_module, "BATCH", batch)
+    traced: Any = rows_module._batches
+    monkeypatch.setattr(rows_module, "_batches", tf.function(traced.python_function))
+    for name, rows in reader.read(files, 1 << 20).items():
+        assert rows.count == want[name].count
+        tf.nest.map_structure(
+            lambda found, due: np.testing.assert_array_equal(padded(found), padded(due)),
+            (rows.features, rows.labels),
+            (want[name].features, want[name].labels),
+        )
 
 
 def test_one_function_parses_for_all_routes(real):
     reader, _, files = real
+    reader.read(files, 1 << 20)
     for name in build.MIXED_TABLE.names:
-        reader.read(name, files[name], 1 << 20)
+        reader.read({name: files[name]}, 1 << 20)
     assert reader._parse.experimental_get_tracing_count() == 1

@@ -76,7 +76,7 @@ def run_on(tmp_path, artifacts, *, table=TABLE, before=None, root=None, **argume
 
 def read_route(routed, split, route):
     """The routed examples of one route, read as a trainer reads them."""
-    files = route_files([routed.uri], split, route)
+    files = route_files([routed.uri], split, [route])[route]
     rows = tf.data.TFRecordDataset(files, compression_type="GZIP") if files else []
     return [build.read_example(row.numpy()) for row in rows]
 
@@ -212,7 +212,7 @@ def test_a_split_without_an_example_has_an_empty_file_that_is_no_routes(tmp_path
     with TestPipeline() as pipeline:  # as TFX's components read it
         source = tfxio.TFExampleRecord(f"{routed.uri}/Split-train/*", telemetry_descriptors=["t"])
         assert_that(pipeline | source.RawRecordBeamSource(), is_empty())
-    assert not any(route_files([routed.uri], "train", route) for route in TABLE.names)
+    assert not any(route_files([routed.uri], "train", TABLE.names).values())
 
 
 def test_a_split_without_a_file_is_a_split_without_an_example(tmp_path):
@@ -355,7 +355,7 @@ def test_examples_are_routed_into_a_bucket(tmp_path, monkeypatch):
             "a/1/Split-train/counts-00000-of-00001.gz",
             "a/1/Split-train/lines-00000-of-00001.gz",
         ]
-        (file,) = route_files([root], "train", "lines")
+        (file,) = route_files([root], "train", ["lines"])["lines"]
         with FileSystems.open(file) as opened:
             assert b"lines" in opened.read()
     assert counts["out"]["train"] == {"lines": 2, "counts": 1}
