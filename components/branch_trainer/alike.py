@@ -31,7 +31,11 @@ _UNTOLD = ("keras.src.layers.preprocessing.", "keras.src.layers.core.lambda_laye
 _VALUES = (None, "__ellipsis__", "__keras_tensor__", "__slice__")  # in a configuration
 _BOOKS = {"_called", "_lock", "_losses", "_parent_path", "_path", "build", "built", "name"}
 _BOOKS |= {"output_names", "quantize"}
-_FUNCTIONS = types.FunctionType | types.MethodType | types.BuiltinFunctionType | functools.partial
+# As tuples: a union of types takes several times as long to compare with.
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
+_ARRAYS = (tf.Tensor, np.ndarray)
+_SEQUENCES = (list, tuple)
+_SCALARS = (bool, int, float, str)
 
 
 def path_likeness(model: "BranchedModel", path: str, features: Any) -> str | None:
@@ -115,21 +119,21 @@ def _plain(value: Any) -> Any:
     Raises:
         TypeError: It is a tensor or an array.
     """
-    if isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, _SCALARS):
         return value
-    if isinstance(value, tf.Tensor | np.ndarray):
-        raise TypeError("a trace takes tensors and arrays for constants")
+    if isinstance(value, dict):
+        plain = {str(key): _plain(each) for key, each in value.items()}
+        return {key: each for key, each in plain.items() if each is not None} or None
+    if isinstance(value, _SEQUENCES):
+        items = [_plain(each) for each in value]
+        return items if any(each is not None for each in items) else None
     if isinstance(value, types.FunctionType) and value.__closure__ is None:
         ours = value.__module__.startswith("keras.src.")
         return f"{value.__module__}.{value.__qualname__}" if ours else f"function {id(value)}"
     if isinstance(value, _FUNCTIONS):
         return f"function {id(value)}"
-    if isinstance(value, dict):
-        plain = {str(key): _plain(each) for key, each in value.items()}
-        return {key: each for key, each in plain.items() if each is not None} or None
-    if isinstance(value, list | tuple):
-        items = [_plain(each) for each in value]
-        return items if any(each is not None for each in items) else None
+    if isinstance(value, _ARRAYS):
+        raise TypeError("a trace takes tensors and arrays for constants")
     return None
 
 
@@ -152,7 +156,7 @@ def _dicts(value: Any) -> Iterator[dict]:
         yield value
         for each in value.values():
             yield from _dicts(each)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, _SEQUENCES):
         for each in value:
             yield from _dicts(each)
 
@@ -192,7 +196,7 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
             else [names.get(key, key), _renamed(value[key], names)]
             for key in sorted(value)
         ]
-    if isinstance(value, list | tuple):
+    if isinstance(value, _SEQUENCES):
         if len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int):
             return [names.get(value[0], value[0]), *value[1:]]  # the history of a tensor
         return [_renamed(each, names) for each in value]

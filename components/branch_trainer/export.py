@@ -5,7 +5,7 @@ Transform's graph; so what is served is what was trained on. All signatures shar
 to the features, and branches that compute alike one from there on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,6 +14,7 @@ from tensorflow_transform.saved import saved_transform_io_v2
 
 from branchline.components.branch_trainer.alike import Alike, path_likeness, share_traces
 from branchline.components.branch_trainer.check_heads import head_of
+from branchline.components.branch_trainer.dispatch import call_with
 from branchline.components.branch_trainer.inputs import Input, densify, input_specs
 from branchline.components.branch_trainer.losses import like_rows
 from branchline.components.branch_trainer.model import BranchedModel
@@ -80,8 +81,12 @@ class ServedModel:
 
     def save(self, directory: str) -> None:
         """Writes a SavedModel with `serving_default` and a signature for every route."""
-        signatures = {"serving_default": self._signature(None)}
-        signatures |= {route.name: self._signature(route) for route in self._table.routes}
+        signatures = {"serving_default": self._serve_any()}
+        served = share_traces(list(map(self._served_alike, self._table.routes)), self._trace_served)
+        for number, (route, (graph, captured)) in enumerate(
+            zip(self._table.routes, served, strict=True)
+        ):
+            signatures[route.name] = self._serve_one(number, graph, captured)
         saved: Any = tf.Module()
         # Not the model: to write down its layers takes Keras longer than all that is done here.
         saved.weights = self._weights
@@ -89,40 +94,72 @@ class ServedModel:
         saved.transform_resources = vars(self._transform)
         tf.saved_model.save(saved, directory, signatures=signatures)
 
-    def _signature(self, route: Route | None) -> tf.types.experimental.ConcreteFunction:
-        """Serves one route, whatever the table says of the examples, or with None all of them."""
+    def _serve_any(self) -> tf.types.experimental.ConcreteFunction:
+        """Serves every row as the route that the table says."""
         routes = self._table.routes
-        forced = _BY_TABLE if route is None else self._table.names.index(route.name)
 
         def serve(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-            # One more, because protocol buffers are decoded one at least.
-            index, features = self._prepared(
-                tf.concat([examples, [""]], axis=0), tf.constant(forced)
-            )
-            small = [values.read_value() for values in self._weights.small.values()]
-            outputs: dict[str, tf.Tensor] = {}
-            if route is None:
-                taken = tf.where(index < -1, -2 - index, index)  # also of a row that is unusable
-                outputs["route"] = tf.gather(tf.constant(["", *self._table.names]), taken + 1)
-                own = tf.where(index < 0, len(routes), index)
-                parts = tf.dynamic_partition(tf.range(tf.size(own)), own, len(routes) + 1)
-                for number, (each, rows) in enumerate(zip(routes, parts, strict=False)):
-                    outputs |= self._predict(number, each, rows, small, features)
-            else:
-                everywhere = tf.range(tf.size(index))
-                outputs = self._predict(forced, route, everywhere, small, features)
-                usable = tf.equal(index, forced)
-                outputs = {
-                    name: tf.where(like_rows(usable, values.shape.rank), values, _NAN)
-                    for name, values in outputs.items()
-                }
+            index, features = self._prepared(_and_one(examples), tf.constant(_BY_TABLE))
+            small = self._weights.read()
+            taken = tf.where(index < -1, -2 - index, index)  # also of a row that is unusable
+            outputs = {"route": tf.gather(tf.constant(["", *self._table.names]), taken + 1)}
+            own = tf.where(index < 0, len(routes), index)
+            parts = tf.dynamic_partition(tf.range(tf.size(own)), own, len(routes) + 1)
+            for number, (route, rows) in enumerate(zip(routes, parts, strict=False)):
+                predicted = self._predict(number, self._own(route), rows, small, features)
+                outputs |= zip(map(route.output, route.labels), predicted, strict=True)
             return {name: rows[:-1] for name, rows in outputs.items()}
 
-        if route is None:
-            return _as_it_is(serve)
-        return tf.function(
-            serve, input_signature=_EXAMPLES, autograph=False
-        ).get_concrete_function()
+        return _as_it_is(serve)
+
+    def _serve_one(
+        self, number: int, graph: Any, captured: list[tf.Tensor]
+    ) -> tf.types.experimental.ConcreteFunction:
+        """Serves one route, whatever the table says of the examples."""
+        route = self._table.routes[number]
+
+        def serve(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+            given = [examples, tf.constant(number), *self._own(route), *captured]
+            names = map(route.output, route.labels)
+            return dict(zip(names, call_with(graph, given), strict=True))
+
+        served = tf.function(serve, input_signature=_EXAMPLES, autograph=False)
+        return served.get_concrete_function()
+
+    def _served_alike(self, route: Route) -> Alike:
+        number = self._table.names.index(route.name)
+        outputs = [spec.output for spec in self._inputs[route.name].values()]
+        trained = route.name in self._scales
+        own = [v.value.handle for v in self._model.state_of(route.name)]
+        shared = [each.handle for each in self._weights.small.values()]
+        kind = (id(self._forward[number][0]), trained, *outputs)
+        return Alike(kind, [*own, *shared, *self._prepare.captured_inputs])
+
+    def _trace_served(self, number: int) -> tf.types.experimental.ConcreteFunction:
+        """Traces what serves a route, and all that differ in nothing but number and weights."""
+        own = self._own(self._table.routes[number])
+
+        def serve(examples: tf.Tensor, number_of: tf.Tensor, *own: tf.Tensor) -> list[tf.Tensor]:
+            index, features = self._prepared(_and_one(examples), number_of)
+            everywhere = tf.range(tf.size(index))
+            predicted = self._predict(number, own, everywhere, self._weights.read(), features)
+            usable = tf.equal(index, number_of)
+            return [
+                tf.where(like_rows(usable, values.shape.rank), values, _NAN)[:-1]
+                for values in predicted
+            ]
+
+        specs = [tf.TensorSpec([], tf.int32, name="number")]
+        specs += [tf.TensorSpec(t.shape, t.dtype, name=f"own_{i}") for i, t in enumerate(own)]
+        signature = [*_EXAMPLES, *specs]
+        traced = tf.function(serve, input_signature=signature, autograph=False)
+        return traced.get_concrete_function()
+
+    def _own(self, route: Route) -> list[tf.Tensor]:
+        """Gives where a route's weights are packed, and the scales of its labels, if it has any."""
+        places = self._weights.places(self._model.state_of(route.name))
+        scales = self._scales.get(route.name, {})
+        return [places, *(tf.constant(scales[key]) for key in route.labels if key in scales)]
 
     def _prepared(self, examples: tf.Tensor, forced: tf.Tensor) -> tuple:
         """Calls what `_prepare_some` is traced to.
@@ -176,38 +213,35 @@ class ServedModel:
     def _predict(
         self,
         number: int,
-        route: Route,
+        own: Sequence[tf.Tensor],
         rows: tf.Tensor,
         small: list[tf.Tensor],
         features: Mapping[str, tf.Tensor],
-    ) -> dict[str, tf.Tensor]:
-        """Predicts some rows as a route's; all others are NaN, as of a route without a scale.
+    ) -> list[tf.Tensor]:
+        """Predicts some rows as a route's, each label [batch, …].
+
+        All others are NaN, as are those of a route without a scale.
 
         Args:
             number: Of the route.
-            route: The same.
+            own: As `_own` gives them.
             rows: int32 [n].
             small: The packed weights.
             features: Transform's output → values [batch, …].
         """
+        route = self._table.routes[number]
         batch_size = tf.shape(next(iter(features.values())))[0]
         if route.name not in self._scales:
-            return dict(
-                zip(map(route.output, route.labels), _nothing(route, batch_size), strict=True)
-            )
+            return _nothing(route, batch_size)
         graph, captured = self._forward[number]
-        inputs = self._inputs[route.name]
-        given = (
-            rows,
-            batch_size,
-            self._weights.places(self._model.state_of(route.name)),
-            small,
-            [tf.constant(self._scales[route.name][key]) for key in route.labels],
-            {key: features[spec.output] for key, spec in inputs.items()},
-        )
+        own_features = {
+            key: features[spec.output] for key, spec in self._inputs[route.name].items()
+        }
+        places, *scales = own
+        given = (rows, batch_size, places, small, scales, own_features)
         # Some kernels fail without a row: oneDNN's fused convolution. Not `tf.cond`, which would
         # write two graphs for each route, where two serve all of a kind.
-        predicted = tf.raw_ops.If(
+        return tf.raw_ops.If(
             cond=rows,  # whether there are any
             input=[*tf.nest.flatten(given), *captured],
             Tout=graph.output_dtypes,
@@ -215,7 +249,6 @@ class ServedModel:
             else_branch=self._without_rows(graph, route),
             output_shapes=graph.output_shapes,
         )
-        return dict(zip(map(route.output, route.labels), predicted, strict=True))
 
     def _without_rows(self, graph: Any, route: Route) -> Any:
         """Gives what stands for the graph of a path where there is no row."""
@@ -279,6 +312,11 @@ class ServedModel:
         ]
         traced = tf.function(forward, input_signature=signature, autograph=False)
         return traced.get_concrete_function()
+
+
+def _and_one(examples: tf.Tensor) -> tf.Tensor:
+    """Adds an empty example, because protocol buffers are decoded one at least."""
+    return tf.concat([examples, [""]], axis=0)
 
 
 def _as_it_is(

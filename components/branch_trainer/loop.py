@@ -52,8 +52,12 @@ class Loop:
         self.steps = steps
         self.steps_per_call = steps_per_call
         self.iterators = [iter(stream) for stream in streams]
-        self._kept = [_BatchKeeper(stream.element_spec) for stream in streams]
-        self._begun: set[int] = set()
+        self._specs = [stream.element_spec for stream in streams]
+        flat = [tuple(tf.nest.flatten(spec, expand_composites=True)) for spec in self._specs]
+        # Streams of the same shapes share one: nobody asks for a batch but the last.
+        keepers = {specs: _BatchKeeper(specs) for specs in dict.fromkeys(flat)}
+        self._keepers = [keepers[specs] for specs in flat]
+        self._failed: dict[int, Any] = {}
         # Of each step of a call: loss, norm, rows. A variable, so that it outlasts an error.
         self._figures = tf.Variable(tf.zeros([0, 3]), shape=[None, 3], trainable=False)
         self._step_on_route = dispatcher(
@@ -85,7 +89,6 @@ class Loop:
 
     def _call(self, routes: np.ndarray) -> Chunk:
         status = STEPPED
-        self._begun.update(routes.tolist())
         try:
             self._run(tf.constant(routes, tf.int32))
         except tf.errors.OutOfRangeError:
@@ -96,11 +99,16 @@ class Loop:
             status = NOT_FINITE
         losses, norms, rows = self._figures.numpy().T
         taken = int(np.sum(rows >= 0))
+        if status == NOT_FINITE:
+            failed = int(routes[taken])
+            kept = self._keepers[failed].batch()
+            spec = self._specs[failed]
+            self._failed[failed] = tf.nest.pack_sequence_as(spec, kept, expand_composites=True)
         return Chunk(taken, status, losses[:taken], norms[:taken], rows[:taken].astype(np.int64))
 
-    def kept_batch(self, route: int) -> Any:
-        """Returns the batch of the route's last step, taken or not; None before the first."""
-        return self._kept[route].batch() if route in self._begun else None
+    def failed_batch(self, route: int) -> Any:
+        """Returns the batch with which a step of the route was not finite; None if all were."""
+        return self._failed.get(route)
 
     def _run_routes(self, routes: tf.Tensor):
         count = tf.size(routes)
@@ -118,15 +126,15 @@ class Loop:
     def _alike(self, i: int, stream: tf.data.Dataset) -> Alike:
         kind, resources = self.steps[i].alike(stream.element_spec)
         iterator = tf.nest.flatten(self.iterators[i], expand_composites=True)
-        kept = [part.handle for part in self._kept[i].parts]
-        specs = [str(part.shape) + part.dtype.name for part in self._kept[i].parts]
+        kept = [part.handle for part in self._keepers[i].parts]
+        specs = [str(part.shape) + part.dtype.name for part in self._keepers[i].parts]
         mine = [*resources, *iterator, *kept, self._figures.handle]
         return Alike(None if kind is None else (kind, *specs), mine)
 
     def _step(self, i: int) -> list[tf.Tensor]:
         batch = next(self.iterators[i])
         # First, because an error of the step ends what goes on beside it.
-        with tf.control_dependencies(self._kept[i].keep(batch)):
+        with tf.control_dependencies(self._keepers[i].keep(batch)):
             return [self.steps[i](batch)]
 
 
@@ -140,17 +148,20 @@ def _dimensions(spec: tf.TensorSpec) -> list[int | None]:
 
 
 class _BatchKeeper:
-    """Holds one batch of a stream, of whatever size; no copy is made."""
+    """Holds one batch of a stream, of whatever size; no copy is made.
 
-    def __init__(self, element_spec: Any):
-        self.element_spec = element_spec
+    Args:
+        specs: Of its flat tensors.
+    """
+
+    def __init__(self, specs: Sequence[Any]):
         self.parts = [
             tf.Variable(
                 tf.zeros([size or 0 for size in _dimensions(spec)], spec.dtype),
                 shape=spec.shape,
                 trainable=False,
             )
-            for spec in tf.nest.flatten(element_spec, expand_composites=True)
+            for spec in specs
         ]
 
     def keep(self, batch: Any) -> list[tf.Operation]:
@@ -158,6 +169,5 @@ class _BatchKeeper:
         pairs = zip(self.parts, flat, strict=True)
         return [part.assign(tensor, read_value=False) for part, tensor in pairs]
 
-    def batch(self) -> Any:
-        values = [part.value() for part in self.parts]
-        return tf.nest.pack_sequence_as(self.element_spec, values, expand_composites=True)
+    def batch(self) -> list[tf.Tensor]:
+        return [part.value() for part in self.parts]

@@ -50,6 +50,10 @@ class PackedWeights(tf.Module):
             layout = json.dumps([[v.path, v.dtype, list(v.shape)] for v in variables])
             self.layout = tf.Variable(tf.constant(layout))
 
+    def read(self) -> list[tf.Tensor]:
+        """Returns the values [values] of `small`, in its order."""
+        return [values.read_value() for values in self.small.values()]
+
     def places(self, variables: Sequence[keras.Variable]) -> tf.Tensor:
         """Returns int32 [variables]: where the small ones of `variables` begin."""
         places = [self._places[id(v)] for v in variables if _is_small(v)]
@@ -74,7 +78,7 @@ class PackedWeights(tf.Module):
         Args:
             variables: Those that are used.
             places: int32 [small ones of `variables`], where each begins.
-            small: The values [values] of `self.small`, in its order.
+            small: As `read` gives them.
         """
         held = dict(zip(self.small, small, strict=True))
         packed = list(filter(_is_small, variables))

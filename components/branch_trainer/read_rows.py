@@ -202,7 +202,7 @@ def _rows_from(columns: Any, first: int, count: int) -> Any:
     return tf.nest.map_structure(some, columns)
 
 
-def num_bytes(columns: Columns) -> int:
+def num_bytes(columns: Any) -> int:
     """Estimates what columns take in memory."""
     parts = tf.nest.flatten(columns, expand_composites=True)
     return sum(math.prod(part.shape) * (part.dtype.size or _STRING) for part in parts)

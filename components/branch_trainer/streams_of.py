@@ -15,7 +15,8 @@ from branchline.components.branch_trainer.read_rows import (
     serialized_rows,
 )
 
-_BLOCK = 16  # batches gathered at a time where nothing has to be padded
+_BLOCK = 16  # batches gathered at a time where nothing has to be padded, if they are so small:
+_BLOCK_BYTES = 16 << 20
 _BUFFER = 256 << 20  # bytes of rows that are shuffled at a time where they do not fit in memory
 
 # Or tf.data rewrites what is mapped, and leaves a file of it until the process ends.
@@ -47,22 +48,36 @@ def shuffled_batches(
     columns = (rows.features, labels_fn(rows.labels))
     flat = tf.nest.flatten(columns)
     ragged = any(isinstance(each, tf.RaggedTensor) for each in flat)
-    size = batch_size if ragged else batch_size * _BLOCK
+    fitting = _BLOCK_BYTES * rows.count // max(1, batch_size * num_bytes(columns))
+    size = batch_size * (1 if ragged else max(1, min(_BLOCK, fitting)))
     graph = _gather_graph(size, tuple(_any_rows(i, column) for i, column in enumerate(flat)))
     held = [tf.constant(number, tf.int64) for number in (skip, rows.count - skip, seed)]
-    specs = [tf.TensorSpec(each.shape, each.dtype) for each in graph.outputs]
-    # What `map` does, but for a trace of its own for every stream.
-    variant = tf.raw_ops.MapDataset(
+    types = list(graph.output_dtypes)
+    # What `map` and `rebatch` do, but for the traces of their own that they make for every stream.
+    batches = tf.raw_ops.MapDataset(
         input_dataset=tf.data.experimental.to_variant(tf.data.Dataset.range(tf.int64.max)),
         other_arguments=[*held, *tf.nest.flatten(flat, expand_composites=True)],
         f=graph,
-        output_types=[spec.dtype for spec in specs],
-        output_shapes=[spec.shape for spec in specs],
+        output_types=types,
+        output_shapes=list(graph.output_shapes),
         preserve_cardinality=True,
     )
+    shapes = [tf.TensorShape([batch_size, *shape[1:]]) for shape in graph.output_shapes]
+    if size > batch_size:
+        batches = tf.raw_ops.RebatchDatasetV2(
+            input_dataset=batches,
+            batch_sizes=tf.constant([batch_size], tf.int64),
+            drop_remainder=True,
+            output_types=types,
+            output_shapes=shapes,
+        )
+    specs = list(map(tf.TensorSpec, shapes, types))
     structure = tf.nest.pack_sequence_as(columns, specs)
-    blocks = tf.data.experimental.from_variant(variant, structure)
-    return blocks if ragged else blocks.rebatch(batch_size, drop_remainder=True)
+    options = tf.data.Options()
+    # There is nothing to tune; to look for it takes as long as many steps, and a thread a stream.
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
+    return tf.data.experimental.from_variant(batches, structure).with_options(options)
 
 
 @functools.lru_cache(maxsize=64)

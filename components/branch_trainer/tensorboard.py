@@ -72,7 +72,8 @@ class TensorBoard:
         # Not `tf.summary.scalar`, which needs the tensorboard package, as this does not.
         event = tf.compat.v1.Summary()
         for name, value in values.items():
-            tensor = tf.make_tensor_proto(value, tf.float32)
-            event.value.add(tag=name, tensor=tensor, metadata=_SCALAR)
+            scalar = event.value.add(tag=name, metadata=_SCALAR)
+            scalar.tensor.dtype = tf.float32.as_datatype_enum
+            scalar.tensor.float_val.append(value)
         with self.writers[path].as_default():
             tf.summary.experimental.write_raw_pb(event.SerializeToString(), step=step)

@@ -191,7 +191,7 @@ class Trainer:
         """
         if not self.history.stopped.get(path, "").startswith(_NOT_FINITE):
             return None
-        batch = self.loop.kept_batch(self.paths.index(path))
+        batch = self.loop.failed_batch(self.paths.index(path))
         if batch is None:
             batch = next(iter(self.loop.iterators[self.paths.index(path)]))
         return self.replicas.joined(batch)

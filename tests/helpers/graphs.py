@@ -5,7 +5,7 @@ import tensorflow as tf
 
 def keeps_before_checking(trainer, route=0):
     """Whether a step keeps its whole batch before it can fail at what is not finite."""
-    parts = trainer.loop._kept[route].parts
+    parts = trainer.loop._keepers[route].parts
     graph = tf.function(lambda: trainer.loop._step(route)).get_concrete_function().graph
     handles = {
         inner.ref() for outer, inner in graph.captures if any(outer is p.handle for p in parts)

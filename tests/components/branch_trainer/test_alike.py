@@ -438,3 +438,17 @@ def test_routes_of_a_recipe_train_to_the_bit_as_with_a_trace_each(tmp_path, trac
     shared = trained(tmp_path / "shared")
     assert len(traced) == len(ROUTES) - SHARED
     assert_equal(shared, alone(lambda: trained(tmp_path / "alone")))
+
+
+def test_the_batch_that_failed_is_told_though_alike_paths_go_on():
+    model, streams, settings = make({}, {})
+    rows = np.zeros([10, 3], np.float32)
+    broken = [np.full([10, 2], value, np.float32) for value in (np.nan, np.inf)]
+    for path, labels in zip("ab", broken, strict=True):
+        streams[path] = tf.data.Dataset.from_tensor_slices((rows, labels)).batch(5).repeat()
+    trainer = Trainer(model, streams=streams, settings=settings, steps=12)
+    history = trainer.run()
+    assert history.steps == {"a": 0, "b": 0, "c": 12}
+    for path, labels in zip("ab", broken, strict=True):
+        np.testing.assert_array_equal(trainer.failed_batch(path)[1], labels[:5])
+    assert trainer.failed_batch("c") is None
