@@ -43,7 +43,7 @@ from branchline.components.user_code import recipe_hash as hash_of
 from branchline.schemas import BranchlineError, RoutingTable, from_json, to_json
 from branchline.schemas.errors import check_share, reject
 from branchline.schemas.reasons import read_reason_limits
-from branchline.schemas.splits import Splits, check_splits, read_key, split_names
+from branchline.schemas.splits import EVAL, TRAIN, Splits, check_splits, read_key, split_names
 
 _progress = logging.getLogger("branchline.progress")
 
@@ -199,7 +199,7 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
         quarantine_limit: float = 1.0,
         reason_limits: Mapping[str, float] | None = None,
     ) -> None:
-        splits = splits or {"train": 4, "eval": 1}
+        splits = splits or {TRAIN: 4, EVAL: 1}
         check_splits("MixedExampleGen.splits", splits, split_key)
         check_share("MixedExampleGen.quarantine_limit", quarantine_limit)
         of_reasons = read_reason_limits("MixedExampleGen.reason_limits", reason_limits or {})
