@@ -183,6 +183,7 @@ def create_components(
         splits=recipe.splits,
         split_key=recipe.split_key,
         routing=routing,
+        missing_cells=recipe.missing_cells,
         quarantine_limit=recipe.quarantine_limit,
         reason_limits=recipe.reason_limits,
     )

@@ -1,12 +1,13 @@
 """A recipe: all that makes one project."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from branchline.schemas.errors import check_int, check_name, check_number, check_share, reject
 from branchline.schemas.metrics import Bound, bound
+from branchline.schemas.missing_cells import MISSING_CELLS, read_missing_cells
 from branchline.schemas.reasons import read_reason_limits
 from branchline.schemas.resources import Resources, read_resources
 from branchline.schemas.routes import RoutingTable
@@ -45,6 +46,8 @@ class Recipe:
             trained if it has too few in "train", and is not blessed if it has too few in "eval".
         split_key: Records with equal values under this key get the same hash; None hashes the whole
             record.
+        missing_cells: What stands in a cell of CSV, TSV or a folder's name where a number is
+            absent; an empty cell is always absent.
         schema: Path of a TFDV schema (.pbtxt), relative to the recipe file; None infers one.
         validation: What RouteValidator compares, and which of its findings end the run.
         data: Where records come from when a run names no data: a path, or a function that writes
@@ -71,6 +74,7 @@ class Recipe:
     least_rows: int = 1
     scarce: Mapping[str, str] = field(default_factory=dict)
     split_key: str | None = None
+    missing_cells: Sequence[str] = MISSING_CELLS
     schema: str | None = None
     validation: Validation = field(default_factory=Validation)
     data: str | Path | Callable[[Path], Any] | None = None
@@ -104,6 +108,8 @@ class Recipe:
         check_int("Recipe.least_rows", self.least_rows)
         scarce = read_scarce("Recipe.scarce", self.scarce, self.routing.names)
         object.__setattr__(self, "scarce", scarce)
+        cells = read_missing_cells("Recipe.missing_cells", self.missing_cells)
+        object.__setattr__(self, "missing_cells", cells)
         if not isinstance(self.schema, str | None):
             reject("Recipe.schema", self.schema, "a str or None")
         if not isinstance(self.validation, Validation):

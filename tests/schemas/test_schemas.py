@@ -232,6 +232,18 @@ WRONG = {
     "scarce": (lambda: recipe(scarce="skip"), "Recipe.scarce", "'skip'", "a dict of route"),
     "scarce-route": (lambda: recipe(scarce={"q": "skip"}), "Recipe.scarce", "'q'", "'*' for all"),
     "scarce-policy": (lambda: recipe(scarce={"*": 1}), "Recipe.scarce['*']", "1", '"fail" or "sk'),
+    "missing-cells": (
+        lambda: recipe(missing_cells="NA"),
+        "Recipe.missing_cells",
+        "'NA'",
+        "a list of texts such as",
+    ),
+    "missing-cell": (
+        lambda: recipe(missing_cells=["NA", " "]),
+        "Recipe.missing_cells",
+        "' '",
+        "a text that is not empty, without spaces around it",
+    ),
     "split-key": (lambda: recipe(split_key=3), "Recipe.split_key", "3", "a str or None"),
     "data": (lambda: recipe(data=3), "Recipe.data", "3", "a path, or a function"),
     "validation": (lambda: recipe(validation=1), "Recipe.validation", "1", "Validation(…)"),

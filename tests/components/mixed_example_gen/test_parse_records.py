@@ -13,10 +13,11 @@ from branchline.components.mixed_example_gen.find_files import (
     find_files,
     fingerprint_of,
 )
-from branchline.components.mixed_example_gen.parse_csv import MISSING, parse_csv
+from branchline.components.mixed_example_gen.parse_csv import parse_csv
 from branchline.components.mixed_example_gen.parse_json import parse_json, parse_jsonl
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas import BranchlineError
+from branchline.schemas.missing_cells import MISSING_CELLS
 
 
 def jsonl(content: bytes, declared=Declared()):  # noqa: B008
@@ -259,7 +260,7 @@ NUMBERS = {
     "1e5": [1e5],
     "1,5": ["1,5"],
     "five": ["five"],
-    **dict.fromkeys(sorted(MISSING), None),
+    **dict.fromkeys(MISSING_CELLS, None),
     "  ": None,
 }
 
@@ -268,6 +269,17 @@ NUMBERS = {
 def test_a_cell_of_a_column_of_numbers_is_read_as_one(cell, values):
     parsed = only(read_csv(f'a,b\n"{cell}",x\n'.encode(), number_keys=["a"]))
     assert parsed.record.get("a") == values
+
+
+@pytest.mark.parametrize(
+    ("cell", "values"),
+    {" ?": None, "-999": None, "-999.0": [-999.0], "": None, "NA": ["NA"]}.items(),
+    ids=lambda value: f"D12-{value!r}",
+)
+def test_d12_what_a_missing_number_looks_like_is_given(cell, values):
+    declared = Declared(numbers=frozenset("a"), missing_cells=frozenset(["?", "-999"]))
+    parsed = only(parse_csv([b"a,b\n", f"{cell},NA\n".encode()], "f.csv", declared))
+    assert parsed.record.get("a") == values and parsed.record["b"] == ["NA"]
 
 
 UNREAD = {
