@@ -405,6 +405,19 @@ def test_d14_a_key_that_a_condition_compares_with_a_number_is_no_text():
     assert table.text_keys == () and table.number_keys == ("x", "y")
 
 
+def test_d14_a_key_that_conditions_alone_read_is_a_text_or_a_number_by_what_it_is_compared_with():
+    reads = when.any(
+        when.equals("flag", True),
+        when.greater("size", 2.5),
+        when.isin("kind", ["7", "x"]),
+        when.isin("both", [7, "x"]),
+        when.all(when.equals("typed", 1), when.dtype("typed", "int")),
+        when.present("there"),
+    )
+    table = RoutingTable(Route("f", reads, features={"x": Text()}, label="y", task="binary"))
+    assert table.number_keys == ("flag", "size", "y") and table.text_keys == ("kind", "x")
+
+
 def test_a_paths_own_training_lies_over_what_holds_for_all():
     common = {"optimizer": "sgd", "learning_rate": 0.5, "clip_norm": 2.0}
     training = Training(**common, routes={"r": {"learning_rate": 0.25, "clip_norm": None}})
