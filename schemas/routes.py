@@ -226,6 +226,13 @@ class RoutingTable:
         """Keys that are numbers to all who read them, sorted."""
         return self._keys_of({"int", "float"}, int | float)
 
+    @property
+    def whole_keys(self) -> tuple[str, ...]:
+        """Keys that some route stores as whole numbers, and of whose type no condition asks."""
+        parts = [part for route in self.routes for part in route.condition.parts]
+        asked = {part.key for part in parts if isinstance(part, DType)}
+        return tuple(sorted(k for k, of in self._dtypes.items() if "int" in of and k not in asked))
+
     def _keys_of(self, dtypes: set[str], kind: Any) -> tuple[str, ...]:
         """Keys that routes store as these types alone, and conditions compare with this kind alone.
 

@@ -113,7 +113,11 @@ class ServedModel:
                 outputs = self._predict(forced, route, everywhere, small, features)
                 usable = tf.equal(index, forced)
                 outputs = {
-                    name: tf.where(like_rows(usable, values.shape.rank), values, _NAN)
+                    name: tf.where(
+                        like_rows(usable, values.shape.rank),
+                        values,
+                        tf.constant(_NAN, values.dtype),
+                    )
                     for name, values in outputs.items()
                 }
             return {name: rows[:-1] for name, rows in outputs.items()}
@@ -202,7 +206,7 @@ class ServedModel:
             batch_size,
             self._weights.places(self._model.state_of(route.name)),
             small,
-            [tf.constant(self._scales[route.name][key]) for key in route.labels],
+            [tf.constant(self._scales[route.name][key], tf.float64) for key in route.labels],
             {key: features[spec.output] for key, spec in inputs.items()},
         )
         # Some kernels fail without a row: oneDNN's fused convolution. Not `tf.cond`, which would
@@ -238,7 +242,7 @@ class ServedModel:
         handles = [v.value.handle for v in self._model.state_of(route.name)]
         heads = [head_of(self._model, route, key).name for key in route.labels]
         names = [head.name for head in self._model.heads_of(route.name)]
-        targets = [(t.task, t.prediction_shape) for t in route.labels.values()]
+        targets = [(t.task, t.prediction_shape, t.whole) for t in route.labels.values()]
         return Alike(kind and (kind, *map(names.index, heads), *targets), handles)
 
     def _trace(self, route: Route) -> tf.types.experimental.ConcreteFunction:
@@ -274,7 +278,7 @@ class ServedModel:
                 tf.TensorSpec([None], each.dtype, name=f"small_{i}")
                 for i, each in enumerate(self._weights.small.values())
             ],
-            [tf.TensorSpec([2], name=f"scale_{i}") for i in range(len(route.labels))],
+            [tf.TensorSpec([2], tf.float64, name=f"scale_{i}") for i in range(len(route.labels))],
             specs,
         ]
         traced = tf.function(forward, input_signature=signature, autograph=False)
@@ -317,17 +321,28 @@ def _prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tenso
     Args:
         target: Of the label.
         output: Of its head.
-        scale: float32 [2], its `Scale`.
+        scale: float64 [2], its `Scale`.
+
+    Returns:
+        float32; of a target of whole numbers float64.
     """
     output = tf.reshape(tf.cast(output, tf.float32), [-1, *target.prediction_shape])
     if target.task == "multiclass":
         return tf.nn.softmax(output)
     if target.task == "binary":
         return tf.sigmoid(output)
-    return output * scale[1] + scale[0]
+    dtype = _dtype(target)
+    scale = tf.cast(scale, dtype)
+    return tf.cast(output, dtype) * scale[1] + scale[0]
 
 
 def _nothing(route: Route, batch_size: tf.Tensor) -> list[tf.Tensor]:
     """Gives of each label what stands for no prediction, NaN [batch, …]."""
-    targets = route.labels.values()
-    return [tf.fill([batch_size, *target.prediction_shape], _NAN) for target in targets]
+    return [
+        tf.fill([batch_size, *target.prediction_shape], tf.constant(_NAN, _dtype(target)))
+        for target in route.labels.values()
+    ]
+
+
+def _dtype(target: Target) -> tf.DType:
+    return tf.float64 if target.whole else tf.float32

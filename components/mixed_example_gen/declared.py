@@ -15,12 +15,14 @@ class Declared(NamedTuple):
         keys: Those of conditions, features and labels, and the key of the splits; None for all.
         texts: Those of them that are texts to whoever reads them.
         numbers: Those that are numbers.
+        wholes: Those under which a float without a fraction is read as an int.
         missing_cells: What stands in a cell of those where there is none.
     """
 
     keys: frozenset[str] | None = None
     texts: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()
+    wholes: frozenset[str] = frozenset()
     missing_cells: frozenset[str] = frozenset(MISSING_CELLS)
 
     def reads(self, key: str) -> bool:
@@ -38,6 +40,7 @@ def declared_by(
         return "{}"
     keys = sorted({*table.keys, *([split_key] if split_key else [])})
     found = {"keys": keys, "texts": table.text_keys, "numbers": table.number_keys}
+    found |= {"wholes": table.whole_keys}
     return json.dumps(found | {"missing_cells": sorted(missing_cells)})
 
 

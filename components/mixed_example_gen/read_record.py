@@ -76,7 +76,8 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
     Args:
         value: The object.
         declared: What is read. A whole number of more than 64 bits is its decimal text where it is
-            read as a text; a Decimal is a number where it is read as one, else its text.
+            read as a text; a Decimal is a number where it is read as one, else its text. A float
+            without a fraction is an int where some route needs one and nobody asks which it is.
 
     Raises:
         NotARecord: A key that is read is there twice, also as a nested one, or is branchline's own;
@@ -127,6 +128,8 @@ def _values(key: str, value: Any, declared: Declared) -> list[Value]:
     if values in ([""], [b""]):  # an example tells no text from a list of one
         return []
     types = {type(each) for each in values}
+    if float in types and key in declared.wholes and all(map(_is_whole, values)):
+        return [int(each) for each in values]  # an example's floats have but 32 bits
     if types == {int, float}:
         return [float(each) for each in values]
     if len(types) > 1:
@@ -161,6 +164,12 @@ def _flatten(key: str, value: Any, declared: Declared, levels: int) -> Iterator[
         yield value
     else:
         raise NotARecord("wrong_type", f"{key}: got a {name_of(value)} in a list")
+
+
+def _is_whole(value: Value) -> bool:
+    if isinstance(value, float):
+        return value.is_integer() and -(2**63) <= value < 2**63
+    return isinstance(value, int)
 
 
 def _number(value: Decimal) -> int | float:

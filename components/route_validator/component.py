@@ -127,6 +127,8 @@ class RouteValidator(base_component.BaseComponent):
     And, where `validation` has limits, with those of an earlier run (drift), and of the splits
     other than "train" with those of "train" (skew).
 
+    It also tells fields that are kept as floats of 32 bits and differ by less than these can hold.
+
     Output `anomalies`: a split per split of the statistics, laid out as ExampleValidator's, with
     what is wrong in any route; and `anomalies.json`, route by route:
     {"splits": {split: {route: {"examples": n, "anomalies": {feature: what}}}}}. What concerns all

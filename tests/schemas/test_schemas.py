@@ -418,6 +418,15 @@ def test_d14_a_key_that_conditions_alone_read_is_a_text_or_a_number_by_what_it_i
     assert table.number_keys == ("flag", "size", "y") and table.text_keys == ("kind", "x")
 
 
+def test_k7_whole_keys_are_those_that_some_route_stores_as_whole_and_nobody_asks_the_type_of():
+    features = {"t": Numeric(whole=True), "u": Numeric(whole=True), "v": Numeric()}
+    table = RoutingTable(
+        route("f", features=features),
+        Route("s", when.dtype("u", "int"), features={"t": Numeric()}, label="y", task="binary"),
+    )
+    assert table.whole_keys == ("t", "y")
+
+
 def test_a_paths_own_training_lies_over_what_holds_for_all():
     common = {"optimizer": "sgd", "learning_rate": 0.5, "clip_norm": 2.0}
     training = Training(**common, routes={"r": {"learning_rate": 0.25, "clip_norm": None}})

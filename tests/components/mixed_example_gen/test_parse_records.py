@@ -282,6 +282,26 @@ def test_d12_what_a_missing_number_looks_like_is_given(cell, values):
     assert parsed.record.get("a") == values and parsed.record["b"] == ["NA"]
 
 
+WHOLES = {
+    "float": (1.7e12 + 123, [1_700_000_000_123]),
+    "mixed": ([1, 2.0], [1, 2]),
+    "fraction": (1.5, [1.5]),
+    "fractions": ([1, 2.5], [1.0, 2.5]),
+    "too-large": (1e30, [1e30]),
+    "nan": (float("nan"), ["nan"]),
+    "text": ("5", ["5"]),
+}
+
+
+@pytest.mark.parametrize(("value", "values"), WHOLES.values(), ids=lambda v: f"K7-{v!r}")
+def test_k7_a_float_without_a_fraction_is_an_int_where_one_is_needed(value, values):
+    line = json.dumps({"x": value, "other": 2.0}).encode()
+    record = only(jsonl(line, Declared(wholes=frozenset(["x"])))).record
+    found = ["nan" if x != x else x for x in record["x"]]
+    assert found == values and [type(x) for x in found] == [type(x) for x in values]
+    assert record["other"] == [2.0] and isinstance(record["other"][0], float)
+
+
 UNREAD = {
     "D5-objects": [{"b": 1}],
     "D5-nulls": [1, None],
