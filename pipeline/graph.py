@@ -40,6 +40,7 @@ from branchline.components.user_code import recipe_hash
 from branchline.pipeline.schema_file import write_schema
 from branchline.schemas import Recipe
 from branchline.schemas.scarce import may_be_scarce
+from branchline.schemas.splits import TEST
 
 CHECKPOINTS = "checkpoints"
 
@@ -182,6 +183,7 @@ def create_components(
         splits=recipe.splits,
         split_key=recipe.split_key,
         routing=routing,
+        missing_cells=recipe.missing_cells,
         quarantine_limit=recipe.quarantine_limit,
         reason_limits=recipe.reason_limits,
     )
@@ -195,7 +197,7 @@ def create_components(
         scarce=recipe.scarce,
     )
     routed = router.outputs["routed_examples"]
-    statistics = RouteStatistics(routed, routing)
+    statistics = RouteStatistics(routed, routing, exclude_splits=[TEST])
     schema_gen = ImportSchemaGen(schema_file=schema_file)
     schema = schema_gen.outputs["schema"]
     earlier = None

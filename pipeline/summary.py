@@ -26,10 +26,12 @@ def print_summary(
     table.add_column("train", justify="right")
     table.add_column("eval", justify="right")
     table.add_column("metrics", overflow="fold")
+    if report["test"]:
+        table.add_column("test", overflow="fold")
     for name, route in report["routes"].items():
-        table.add_row(
-            name, number(route["train"]), number(route["eval"]), _metrics(name, route, report)
-        )
+        of_test = [_of_test(report["test"].get(name))] if report["test"] else []
+        counts = map(number, (route["train"], route["eval"]))
+        table.add_row(name, *counts, _metrics(name, route, report), *of_test)
     console.print()
     console.print(table)
     for problem in report["problems"]:
@@ -54,6 +56,16 @@ def _metrics(name: str, route: Mapping[str, Any], report: Mapping[str, Any]) -> 
     if route.get("note"):
         text.append(f"{'  ' if text else ''}{route['note']}", style="yellow")
     return text
+
+
+def _of_test(route: Mapping[str, Any] | None) -> Text:
+    """What the last evaluation found; no threshold looks at it."""
+    if route is None:
+        return Text("–")
+    if not route["examples"]:
+        return Text(route["note"] or "–", style="yellow")
+    figures = (f"{metric} {number(value)}" for metric, value in route["metrics"].items())
+    return Text("  ".join([f"{number(route['examples'])}:", *figures]))
 
 
 def _verdict(report: Mapping[str, Any]) -> Text:

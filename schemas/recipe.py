@@ -1,17 +1,18 @@
 """A recipe: all that makes one project."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from branchline.schemas.errors import check_int, check_name, check_number, check_share, reject
 from branchline.schemas.metrics import Bound, bound
+from branchline.schemas.missing_cells import MISSING_CELLS, read_missing_cells
 from branchline.schemas.reasons import read_reason_limits
 from branchline.schemas.resources import Resources, read_resources
 from branchline.schemas.routes import RoutingTable
 from branchline.schemas.scarce import read_scarce
-from branchline.schemas.splits import Splits, check_splits, split_names
+from branchline.schemas.splits import EVAL, TRAIN, Splits, check_splits, split_names
 from branchline.schemas.training import Training
 from branchline.schemas.validation import Validation
 
@@ -37,13 +38,16 @@ class Recipe:
         reason_limits: Reason → the share that may be set aside for it, such as {"no_route": 0.0};
             see `schemas.reasons`.
         splits: Split → its parts of the records, by a stable hash; or SplitByTime(…) or
-            SplitByField(…). There must be a "train" and an "eval".
-        least_rows: How many examples every route needs in each split; see `scarce`.
+            SplitByField(…). There must be a "train" and an "eval". A "test" is looked at once, when
+            the model is blessed, for its figures alone.
+        least_rows: How many examples every route needs in each split but "test"; see `scarce`.
         scarce: Route, or "*" for all → what happens when it has fewer in some split: "fail", the
             default, ends the run in the Router; with "skip" it goes on, and the route is not
             trained if it has too few in "train", and is not blessed if it has too few in "eval".
         split_key: Records with equal values under this key get the same hash; None hashes the whole
             record.
+        missing_cells: What stands in a cell of CSV, TSV or a folder's name where a number is
+            absent; an empty cell is always absent.
         schema: Path of a TFDV schema (.pbtxt), relative to the recipe file; None infers one.
         validation: What RouteValidator compares, and which of its findings end the run.
         data: Where records come from when a run names no data: a path, or a function that writes
@@ -66,10 +70,11 @@ class Recipe:
     max_regression: float = 0.05
     quarantine_limit: float = 0.05
     reason_limits: Mapping[str, float] = field(default_factory=dict)
-    splits: Splits = field(default_factory=lambda: {"train": 4, "eval": 1})
+    splits: Splits = field(default_factory=lambda: {TRAIN: 4, EVAL: 1})
     least_rows: int = 1
     scarce: Mapping[str, str] = field(default_factory=dict)
     split_key: str | None = None
+    missing_cells: Sequence[str] = MISSING_CELLS
     schema: str | None = None
     validation: Validation = field(default_factory=Validation)
     data: str | Path | Callable[[Path], Any] | None = None
@@ -97,12 +102,14 @@ class Recipe:
         reason_limits = read_reason_limits("Recipe.reason_limits", self.reason_limits)
         object.__setattr__(self, "reason_limits", reason_limits)
         check_splits("Recipe.splits", self.splits, self.split_key)
-        if not {"train", "eval"} <= {*split_names(self.splits)}:
+        if not {TRAIN, EVAL} <= {*split_names(self.splits)}:
             expected = 'a "train" and an "eval" among them, as in {"train": 4, "eval": 1}'
             reject("Recipe.splits", self.splits, expected)
         check_int("Recipe.least_rows", self.least_rows)
         scarce = read_scarce("Recipe.scarce", self.scarce, self.routing.names)
         object.__setattr__(self, "scarce", scarce)
+        cells = read_missing_cells("Recipe.missing_cells", self.missing_cells)
+        object.__setattr__(self, "missing_cells", cells)
         if not isinstance(self.schema, str | None):
             reject("Recipe.schema", self.schema, "a str or None")
         if not isinstance(self.validation, Validation):

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from branchline.schemas.check_conditions import EarlierRoutes, why_never
-from branchline.schemas.conditions import Condition, DType, check_nesting
+from branchline.schemas.conditions import Condition, DType, Greater, IsIn, Less, check_nesting
 from branchline.schemas.errors import RecipeError, check_key, check_name, reject
 from branchline.schemas.features import Feature, Ids
 from branchline.schemas.fields import Field
@@ -218,25 +218,39 @@ class RoutingTable:
 
     @property
     def text_keys(self) -> tuple[str, ...]:
-        """Keys that routes store as a string, and nothing reads as a number, sorted."""
-        return self._keys_of({"string"}, but_not=(int, float))
+        """Keys that are texts to all who read them, sorted."""
+        return self._keys_of({"string"}, str)
 
     @property
     def number_keys(self) -> tuple[str, ...]:
-        """Keys that routes store as a number, and nothing reads as a text, sorted."""
-        return self._keys_of({"int", "float"}, but_not=(str,))
+        """Keys that are numbers to all who read them, sorted."""
+        return self._keys_of({"int", "float"}, int | float)
 
-    def _keys_of(self, dtypes: set[str], but_not: tuple[type, ...]) -> tuple[str, ...]:
-        """Keys that are stored as these types alone, and compared with no value of those."""
-        parts: list[Any] = [part for route in self.routes for part in route.condition.parts]
-        compared = {part.key for part in parts if isinstance(part, DType)}
-        for part in parts:
-            values = getattr(part, "values", (getattr(part, "value", None),))
-            if any(isinstance(value, but_not) for value in values):
-                compared.add(part.key)
-        return tuple(
-            sorted(k for k, of in self._dtypes.items() if of <= dtypes and k not in compared)
-        )
+    @property
+    def whole_keys(self) -> tuple[str, ...]:
+        """Keys that some route stores as whole numbers, and of whose type no condition asks."""
+        parts = [part for route in self.routes for part in route.condition.parts]
+        asked = {part.key for part in parts if isinstance(part, DType)}
+        return tuple(sorted(k for k, of in self._dtypes.items() if "int" in of and k not in asked))
+
+    def _keys_of(self, dtypes: set[str], kind: Any) -> tuple[str, ...]:
+        """Keys that routes store as these types alone, and conditions compare with this kind alone.
+
+        A condition that asks whether a key is there reads it as nothing; one that asks for the type
+        reads it as any.
+        """
+        read, otherwise = {key for key, of in self._dtypes.items() if of <= dtypes}, set()
+        otherwise |= self._dtypes.keys() - read
+        for part in (part for route in self.routes for part in route.condition.parts):
+            match part:
+                case DType(key, _):
+                    otherwise.add(key)
+                case IsIn(key, values):
+                    same = all(isinstance(value, kind) for value in values)
+                    (read if same else otherwise).add(key)
+                case Greater(key, _) | Less(key, _):
+                    (otherwise if kind is str else read).add(key)
+        return tuple(sorted(read - otherwise))
 
     def column(self, route: str, key: str) -> str:
         """The name under which a routed example of `route` holds its `key`.

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from branchline.schemas.errors import reject
+from branchline.schemas.splits import TEST
 
 FAIL, SKIP = "fail", "skip"
 EVERY_ROUTE = "*"
@@ -38,7 +39,7 @@ def may_be_scarce(scarce: Mapping[str, str], route: str) -> bool:
 def scarce_routes(
     out: Mapping[str, Mapping[str, int]], least_rows: int
 ) -> dict[str, dict[str, int]]:
-    """Finds the routes with too few examples in a split.
+    """Finds the routes with too few examples in a split; the split "test" decides on nothing.
 
     Args:
         out: Split → route → how many examples it has, as the Router's counts tell under "out".
@@ -47,11 +48,12 @@ def scarce_routes(
     Returns:
         Split → route → how many it has; only splits and routes with too few.
 
-    >>> scarce_routes({"train": {"text": 5, "scan": 0}, "eval": {"text": 1, "scan": 2}}, 1)
+    >>> scarce_routes({"train": {"text": 5, "scan": 0}, "test": {"text": 1, "scan": 0}}, 1)
     {'train': {'scan': 0}}
     """
     found = {
         split: {route: number for route, number in routes.items() if number < least_rows}
         for split, routes in out.items()
+        if split != TEST
     }
     return {split: routes for split, routes in found.items() if routes}

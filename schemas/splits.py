@@ -13,6 +13,9 @@ from dateutil.parser import isoparser
 
 from branchline.schemas.errors import check_int, check_key, check_name, reject
 
+# What learns reads the first alone, the second decides on blessings, and nothing looks at the third
+# but the last evaluation, of a model that is blessed. Other names have no meaning here.
+TRAIN, EVAL, TEST = "train", "eval", "test"
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _NUMBER = re.compile(r"-?\d{1,30}(\.\d{1,30})?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -41,7 +44,7 @@ class SplitByTime:
 
     key: str
     before: Mapping[str, str]
-    rest: str = "eval"
+    rest: str = EVAL
     unit: str | None = None
 
     def __post_init__(self) -> None:
@@ -114,7 +117,7 @@ class SplitByField:
     """
 
     key: str
-    values: Mapping[str | int, str] | Sequence[str] = ("train", "eval")
+    values: Mapping[str | int, str] | Sequence[str] = (TRAIN, EVAL)
 
     def __post_init__(self) -> None:
         check_key("SplitByField.key", self.key)

@@ -42,6 +42,9 @@ class Target:
         optional: Whether a record may lack the label as a whole; it then contributes nothing to
             this target's loss and metrics. A record that lacks one that is not optional is
             quarantined.
+        whole: For "regression" only, whether labels are whole numbers of 64 bits, such as times in
+            milliseconds, and predictions floats of 64 bits. Others have 32 bits, about seven
+            digits: near now, milliseconds since 1970 have steps of 131 s there.
 
     Raises:
         RecipeError: A field is wrong; names it, its value and what is expected.
@@ -53,6 +56,7 @@ class Target:
     loss: str | None = field(default=None, kw_only=True)
     loss_weight: float = field(default=1.0, kw_only=True)
     optional: bool = field(default=False, kw_only=True)
+    whole: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         check_task("Target", self.task, self.num_classes)
@@ -70,11 +74,13 @@ class Target:
         check_number("Target.loss_weight", self.loss_weight, above=0)
         if not isinstance(self.optional, bool):
             reject("Target.optional", self.optional, "True or False")
+        if not isinstance(self.whole, bool) or (self.whole and self.task != "regression"):
+            reject("Target.whole", self.whole, 'True or False, and False unless task="regression"')
 
     @property
     def dtype(self) -> str:
-        """The type the label is stored as: "float" for regression, else "int"."""
-        return "float" if self.task == "regression" else "int"
+        """The type the label is stored as: "float" for regression unless `whole`, else "int"."""
+        return "float" if self.task == "regression" and not self.whole else "int"
 
     @property
     def num_values(self) -> int:

@@ -44,7 +44,7 @@ REASONS = {  # every one that reading can give
     "unreadable_rest",
     "wrong_type",
 }
-DECLARED = Declared(None, frozenset(["text"]), frozenset(["number"]))
+DECLARED = Declared(None, frozenset(["text"]), frozenset(["number"]), wholes=frozenset(["number"]))
 VALUES = [None, True, 0, -1, 2**63, 10**30, "9" * 5000, 1e300, 0.1, "", "é\0\n\r\t", "x" * 3000]
 VALUES += [[], {}, [1, "x"], [[1], [2.5]], {"a": {"b": []}}, [{}], [None], "\ud83d", "a,b\"c'd"]
 KEYS = ["text", "number", "a.b", "", "branchline.offset", "é", "\ud83d", "k" * 500]

@@ -1,5 +1,6 @@
 """BranchEvaluator as a TFX component: artifacts in, evaluation and blessing out."""
 
+import functools
 import json
 import logging
 import os
@@ -7,17 +8,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tensorflow_model_analysis.proto import config_pb2
-from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.utils import io_utils, path_utils, proto_utils
+from tfx.utils import path_utils, proto_utils
 
 from branchline.components.artifacts import UNTRAINED
 from branchline.components.baseline_finder.find_baseline import ABSENT, COPIED_FROM
+from branchline.components.branch_evaluator.bless import bless
 from branchline.components.branch_evaluator.evaluate_routes import evaluate_routes
 from branchline.components.branch_evaluator.further_metrics import (
     check_eval_config,
@@ -25,18 +26,26 @@ from branchline.components.branch_evaluator.further_metrics import (
 )
 from branchline.components.branch_evaluator.metric_configs import metric_names
 from branchline.components.branch_evaluator.read_thresholds import read_thresholds
-from branchline.components.branch_evaluator.summary import summarize, write_summary
+from branchline.components.branch_evaluator.summary import (
+    figures_alone,
+    summarize,
+    write_summary,
+)
 from branchline.components.code_version import code_version
 from branchline.components.files.artifact_paths import to_remote
 from branchline.schemas import Bound, RoutingTable, from_json, to_json
 from branchline.schemas.errors import reject
 from branchline.schemas.metrics import bound
+from branchline.schemas.splits import EVAL, TEST
 
 _progress = logging.getLogger("branchline.progress")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Predicts the rows of all routes once, and evaluates each route's."""
+    """Predicts the rows of all routes once, and evaluates each route's.
+
+    The split `test_split` is evaluated last, and only with a model that is blessed already.
+    """
 
     def Do(  # noqa: N802
         self,
@@ -56,20 +65,23 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         model = artifact_utils.get_single_instance(input_dict["model"])
         baseline = _baseline(input_dict.get("baseline_model") or (), model)
         output_dir = artifact_utils.get_single_uri(output_dict["evaluation"])
-        evaluations = evaluate_routes(
+        evaluate = functools.partial(
+            evaluate_routes,
             self._make_beam_pipeline,
             routing,
             examples=input_dict["examples"],
-            split=exec_properties["split"],
             metrics={
                 route.name: metric_names(route, thresholds.get(route.name), extra.get(route.name))
                 for route in routing.routes
             },
             model_dir=_serving_dir(model),
-            baseline_dir=_serving_dir(baseline) if baseline else None,
-            skip=from_json(exec_properties["skip"]),
             untrained=json.loads(model.get_string_custom_property(UNTRAINED) or "[]"),
             further=read_eval_config(exec_properties.get("eval_config")),
+        )
+        evaluations = evaluate(
+            split=exec_properties["split"],
+            baseline_dir=_serving_dir(baseline) if baseline else None,
+            skip=from_json(exec_properties["skip"]),
             output_dir=output_dir,
         )
         summary = summarize(
@@ -78,14 +90,22 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             exec_properties["max_regression"],
             _place_of(baseline) if baseline else None,
         )
+        test = exec_properties["test_split"]
+        if summary["blessed"] and _further_split(test, exec_properties["split"], input_dict):
+            found = evaluate(
+                split=test, skip=routing.names, output_dir=os.path.join(output_dir, f"Split-{test}")
+            )
+            summary["test"] = figures_alone(found)
         write_summary(summary, os.path.join(output_dir, "evaluation.json"))
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        _bless(blessing, model, baseline, summary["blessed"])
+        bless(blessing, model, baseline, summary["blessed"])
         component_id = exec_properties.get("current_component_id")
         if component_id:
             blessing.set_string_custom_property("component_id", component_id)
         for name, route in summary["routes"].items():
             _log(name, route)
+        for name, route in summary["test"].items():
+            _progress.info("%s, on %s: %s", name, test, _told(route))
 
 
 class BranchEvaluatorSpec(ComponentSpec):
@@ -98,6 +118,7 @@ class BranchEvaluatorSpec(ComponentSpec):
         "max_regression": ExecutionParameter(type=float),
         "split": ExecutionParameter(type=str),
         "skip": ExecutionParameter(type=str),
+        "test_split": ExecutionParameter(type=str),
         "eval_config": ExecutionParameter(type=str, optional=True),
         "code_version": ExecutionParameter(type=str),
     }
@@ -141,6 +162,10 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
             that it lacks is not compared.
         split: The split of the examples that is evaluated.
         skip: Routes that may have no rows there: such a one is then not judged, and has a note.
+        test_split: The split that is evaluated last, where the examples have it and the model is
+            blessed, for its figures alone: in `evaluation.json` under "test", and TFMA's results in
+            the artifact's folder `Split-<test_split>`. It bears on no blessing, and its routes may
+            have no rows. "" for none.
         eval_config: Further metrics and plots, of all labels that they suit, and further slices
             within each route, by columns of the routing table, all to be seen in TFMA's results;
             its `model_specs` are not read, and thresholds are given by `thresholds`.
@@ -162,8 +187,9 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
         metrics: Mapping[str, Iterable[str]] | None = None,
         max_regression: float = 0.05,
         baseline_model: BaseChannel | None = None,
-        split: str = "eval",
+        split: str = EVAL,
         skip: Iterable[str] = (),
+        test_split: str = TEST,
         eval_config: config_pb2.EvalConfig | None = None,
     ) -> None:
         if eval_config is not None:
@@ -183,6 +209,7 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
             max_regression=float(max_regression),
             split=split,
             skip=to_json(skip),
+            test_split=test_split,
             eval_config=proto_utils.proto_to_json(eval_config) if eval_config else None,
             code_version=code_version(__file__),
             evaluation=Channel(type=standard_artifacts.ModelEvaluation),
@@ -220,39 +247,21 @@ def _baseline(found: Iterable[Artifact], model: Artifact) -> Artifact | None:
     return baseline
 
 
+def _further_split(split: str, evaluated: str, input_dict: Mapping[str, list[Artifact]]) -> bool:
+    """Whether the examples have a further split of this name."""
+    having = (artifact_utils.decode_split_names(e.split_names) for e in input_dict["examples"])
+    return split != evaluated and any(split in splits for splits in having)
+
+
 def _place_of(baseline: Artifact) -> str:
     """Where a person finds the baseline."""
     return to_remote(baseline.get_string_custom_property(COPIED_FROM) or baseline.uri)
 
 
-def _bless(blessing: Artifact, model: Artifact, baseline: Artifact | None, blessed: bool) -> None:
-    """Marks the blessing as TFX's own Evaluator does."""
-    blessing.set_string_custom_property(
-        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri
-    )
-    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
-    if baseline is not None:
-        blessing.set_string_custom_property(
-            constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, baseline.uri
-        )
-        blessing.set_int_custom_property(
-            constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, baseline.id
-        )
-    name = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
-    # TFX asks only whether the file is there; BaselineFinder reads which model it is about.
-    io_utils.write_string_file(os.path.join(blessing.uri, name), model.uri)
-    value = constants.BLESSED_VALUE if blessed else constants.NOT_BLESSED_VALUE
-    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
-
-
 def _log(name: str, route: Mapping[str, Any]) -> None:
     missed = [check["metric"] for check in route["checks"] if not check["holds"]]
-    figures = ", ".join(
-        f"{metric} {'–' if value is None else format(value, '.4g')}"
-        for metric, value in route["metrics"].items()
-    )
     _progress.info(
-        f"{name}: {route['examples']} examples, {figures}"
+        f"{name}: {_told(route)}"
         + (f"; misses {', '.join(dict.fromkeys(missed))}" if missed else ""),
         extra={
             "progress": {
@@ -263,3 +272,11 @@ def _log(name: str, route: Mapping[str, Any]) -> None:
             }
         },
     )
+
+
+def _told(route: Mapping[str, Any]) -> str:
+    figures = (
+        f"{metric} {'–' if value is None else format(value, '.4g')}"
+        for metric, value in route["metrics"].items()
+    )
+    return ", ".join([f"{route['examples']} examples", *figures])

@@ -35,6 +35,7 @@ from branchline.components.user_code import recipe_hash as hash_of
 from branchline.schemas import BranchlineError, Recipe, RoutingTable, from_json, to_json
 from branchline.schemas.errors import check_int, reject
 from branchline.schemas.scarce import may_be_scarce
+from branchline.schemas.splits import TRAIN
 
 _progress = logging.getLogger("branchline.progress")
 
@@ -292,7 +293,7 @@ class BranchTrainer(base_component.BaseComponent):
                 recipe_file=recipe_file,
                 recipe_hash=hash_of(recipe_file) if recipe_hash is None else recipe_hash,
                 steps=steps,
-                train_split=splits[0] if splits else "train",
+                train_split=splits[0] if splits else TRAIN,
                 checkpoint_dir=checkpoint_dir,
                 code_version=code_version(__file__),
                 model=types.Channel(type=standard_artifacts.Model),

@@ -137,7 +137,8 @@ class ServedModel:
 
     def _trace_served(self, number: int) -> tf.types.experimental.ConcreteFunction:
         """Traces what serves a route, and all that differ in nothing but number and weights."""
-        own = self._own(self._table.routes[number])
+        route = self._table.routes[number]
+        own = self._own(route)
 
         def serve(examples: tf.Tensor, number_of: tf.Tensor, *own: tf.Tensor) -> list[tf.Tensor]:
             index, features = self._prepared(_and_one(examples), number_of)
@@ -145,8 +146,8 @@ class ServedModel:
             predicted = self._predict(number, own, everywhere, self._weights.read(), features)
             usable = tf.equal(index, number_of)
             return [
-                tf.where(like_rows(usable, values.shape.rank), values, _NAN)[:-1]
-                for values in predicted
+                tf.where(like_rows(usable, values.shape.rank), values, nothing)[:-1]
+                for values, nothing in zip(predicted, _nothing(route, tf.size(index)), strict=True)
             ]
 
         specs = [tf.TensorSpec([], tf.int32, name="number")]
@@ -159,7 +160,8 @@ class ServedModel:
         """Gives where a route's weights are packed, and the scales of its labels, if it has any."""
         places = self._weights.places(self._model.state_of(route.name))
         scales = self._scales.get(route.name, {})
-        return [places, *(tf.constant(scales[key]) for key in route.labels if key in scales)]
+        held = [tf.constant(scales[key], tf.float64) for key in route.labels if key in scales]
+        return [places, *held]
 
     def _prepared(self, examples: tf.Tensor, forced: tf.Tensor) -> tuple:
         """Calls what `_prepare_some` is traced to.
@@ -271,7 +273,7 @@ class ServedModel:
         handles = [v.value.handle for v in self._model.state_of(route.name)]
         heads = [head_of(self._model, route, key).name for key in route.labels]
         names = [head.name for head in self._model.heads_of(route.name)]
-        targets = [(t.task, t.prediction_shape) for t in route.labels.values()]
+        targets = [(t.task, t.prediction_shape, t.whole) for t in route.labels.values()]
         return Alike(kind and (kind, *map(names.index, heads), *targets), handles)
 
     def _trace(self, route: Route) -> tf.types.experimental.ConcreteFunction:
@@ -307,7 +309,7 @@ class ServedModel:
                 tf.TensorSpec([None], each.dtype, name=f"small_{i}")
                 for i, each in enumerate(self._weights.small.values())
             ],
-            [tf.TensorSpec([2], name=f"scale_{i}") for i in range(len(route.labels))],
+            [tf.TensorSpec([2], tf.float64, name=f"scale_{i}") for i in range(len(route.labels))],
             specs,
         ]
         traced = tf.function(forward, input_signature=signature, autograph=False)
@@ -355,17 +357,28 @@ def _prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tenso
     Args:
         target: Of the label.
         output: Of its head.
-        scale: float32 [2], its `Scale`.
+        scale: float64 [2], its `Scale`.
+
+    Returns:
+        float32; of a target of whole numbers float64.
     """
     output = tf.reshape(tf.cast(output, tf.float32), [-1, *target.prediction_shape])
     if target.task == "multiclass":
         return tf.nn.softmax(output)
     if target.task == "binary":
         return tf.sigmoid(output)
-    return output * scale[1] + scale[0]
+    dtype = _dtype(target)
+    scale = tf.cast(scale, dtype)
+    return tf.cast(output, dtype) * scale[1] + scale[0]
 
 
 def _nothing(route: Route, batch_size: tf.Tensor) -> list[tf.Tensor]:
     """Gives of each label what stands for no prediction, NaN [batch, …]."""
-    targets = route.labels.values()
-    return [tf.fill([batch_size, *target.prediction_shape], _NAN) for target in targets]
+    return [
+        tf.fill([batch_size, *target.prediction_shape], tf.constant(_NAN, _dtype(target)))
+        for target in route.labels.values()
+    ]
+
+
+def _dtype(target: Target) -> tf.DType:
+    return tf.float64 if target.whole else tf.float32

@@ -7,7 +7,7 @@ import tensorflow_transform as tft
 
 from branchline.components.transform.groups import output_name
 from branchline.components.transform.vocabulary import vocabulary_sizes
-from branchline.schemas import BranchlineError, Categorical, Recipe, Route, RoutingTable, Text
+from branchline.schemas import BranchlineError, Categorical, Ids, Recipe, Route, RoutingTable, Text
 
 
 class Input(NamedTuple):
@@ -65,7 +65,7 @@ def _inputs_by_kind(
             inputs[key] = Input(shape, "int64", words, output)
         else:
             shape = getattr(kind, "shape", (kind.num_values,)) or (1,)
-            dtype = "int64" if kind.dtype == "int" else "float32"
+            dtype = "int64" if isinstance(kind, Ids) else "float32"
             inputs[key] = Input(shape, dtype, output=output)
     return inputs
 

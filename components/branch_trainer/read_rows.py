@@ -36,7 +36,8 @@ class Rows(NamedTuple):
 
     Attributes:
         count: How many there are.
-        labels: Label → int64 or float32 [count, *shape], filled with the target's `missing`.
+        labels: Label → int64, float32 or float64 [count, *shape], filled with the target's
+            `missing`.
         features: Feature → [count, …], dense or ragged; None if they did not fit the budget.
         files: TFRecords, gzip, of routed examples.
         parse_fn: Serialized examples [batch] → features and labels, as above.
@@ -214,7 +215,12 @@ def padded(values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
 
 
 def dense_label(values: tf.Tensor | tf.SparseTensor, target: Target) -> tf.Tensor:
-    """Gives a label its shape [batch, *shape], filled with the target's `missing`."""
+    """Gives a label its shape [batch, *shape], filled with the target's `missing`.
+
+    Whole numbers of a regression become float64, which holds times in milliseconds exactly.
+    """
+    if target.whole:
+        values = tf.cast(values, tf.float64)
     if not isinstance(values, tf.SparseTensor):
         return tf.reshape(values, [-1, *target.shape])
     shape = tf.stack([values.dense_shape[0], target.num_values])

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -42,8 +42,9 @@ from branchline.components.mixed_example_gen.write_records import own_records
 from branchline.components.user_code import recipe_hash as hash_of
 from branchline.schemas import BranchlineError, RoutingTable, from_json, to_json
 from branchline.schemas.errors import check_share, reject
+from branchline.schemas.missing_cells import MISSING_CELLS, read_missing_cells
 from branchline.schemas.reasons import read_reason_limits
-from branchline.schemas.splits import Splits, check_splits, read_key, split_names
+from branchline.schemas.splits import EVAL, TRAIN, Splits, check_splits, read_key, split_names
 
 _progress = logging.getLogger("branchline.progress")
 
@@ -172,6 +173,8 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
             is hashed as a whole, and if none has it that is an error.
         routing: The table that is to read the records: what it does not read may hold anything, and
             what it does is read as it needs it. None reads everything.
+        missing_cells: What stands in a cell of CSV, TSV or a folder's name where a number is
+            absent, in columns that `routing` reads as numbers alone.
         quarantine_limit: Share of the records in [0, 1]; above it the component fails.
         reason_limits: Reason → share of the records in [0, 1] for it alone, such as
             {"no_route": 0.0}.
@@ -196,13 +199,15 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
         splits: Splits | None = None,
         split_key: str | None = None,
         routing: RoutingTable | None = None,
+        missing_cells: Iterable[str] = MISSING_CELLS,
         quarantine_limit: float = 1.0,
         reason_limits: Mapping[str, float] | None = None,
     ) -> None:
-        splits = splits or {"train": 4, "eval": 1}
+        splits = splits or {TRAIN: 4, EVAL: 1}
         check_splits("MixedExampleGen.splits", splits, split_key)
         check_share("MixedExampleGen.quarantine_limit", quarantine_limit)
         of_reasons = read_reason_limits("MixedExampleGen.reason_limits", reason_limits or {})
+        missing = read_missing_cells("MixedExampleGen.missing_cells", missing_cells)
         super().__init__(
             MixedExampleGenSpec(
                 input_base=as_parameter("MixedExampleGen.input_base", input_base),
@@ -211,7 +216,7 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
                 recipe_hash=hash_of(recipe_file) if recipe_hash is None else recipe_hash,
                 splits=to_json(splits),
                 split_key=split_key,
-                declared=declared_by(routing, read_key(splits, split_key)),
+                declared=declared_by(routing, read_key(splits, split_key), missing),
                 quarantine_limit=float(quarantine_limit),
                 reason_limits=json.dumps(of_reasons),
                 code_version=code_version(__file__),

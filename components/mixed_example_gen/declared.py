@@ -1,9 +1,11 @@
 """What a routing table reads of records: only that can cost a record."""
 
 import json
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from branchline.schemas import RoutingTable
+from branchline.schemas.missing_cells import MISSING_CELLS
 
 
 class Declared(NamedTuple):
@@ -13,24 +15,33 @@ class Declared(NamedTuple):
         keys: Those of conditions, features and labels, and the key of the splits; None for all.
         texts: Those of them that are texts to whoever reads them.
         numbers: Those that are numbers.
+        wholes: Those under which a float without a fraction is read as an int.
+        missing_cells: What stands in a cell of those where there is none.
     """
 
     keys: frozenset[str] | None = None
     texts: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()
+    wholes: frozenset[str] = frozenset()
+    missing_cells: frozenset[str] = frozenset(MISSING_CELLS)
 
     def reads(self, key: str) -> bool:
         """Whether anything reads a key."""
         return self.keys is None or key in self.keys
 
 
-def declared_by(table: RoutingTable | None, split_key: str | None) -> str:
+def declared_by(
+    table: RoutingTable | None,
+    split_key: str | None,
+    missing_cells: Iterable[str] = MISSING_CELLS,
+) -> str:
     """Writes down, as JSON, what a table reads; without one everything is read."""
     if table is None:
         return "{}"
     keys = sorted({*table.keys, *([split_key] if split_key else [])})
     found = {"keys": keys, "texts": table.text_keys, "numbers": table.number_keys}
-    return json.dumps(found)
+    found |= {"wholes": table.whole_keys}
+    return json.dumps(found | {"missing_cells": sorted(missing_cells)})
 
 
 def read_declared(text: str) -> Declared:

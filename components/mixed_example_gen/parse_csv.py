@@ -4,7 +4,7 @@ import csv
 import re
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
@@ -33,8 +33,6 @@ _PLAIN_INT = re.compile(r"[+-]?[0-9]+")
 _PLAIN_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLEANS = {"true": 1, "false": 0}
 
-MISSING = frozenset({"NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None"})
-
 
 def parse_csv(
     lines: Iterable[bytes], source: str, declared: Declared, delimiter: str = ","
@@ -44,7 +42,7 @@ def parse_csv(
     A cell is an int or a float if it is written as Python writes one (so 007 is a text), else a
     text; an empty cell is an absent value. Of a column that is a text to all who read it every
     cell is a text. In one that is a number to all, spaces around it, a sign + and zeros in front
-    are allowed, true and false are 1 and 0, and those of `MISSING` are absent values.
+    are allowed, true and false are 1 and 0, and `declared.missing_cells` are absent values.
 
     A row over several lines that is none, as after a quote that nobody closes, is set aside by its
     first line alone; what follows is read again from the next line. A column without a name, as
@@ -176,16 +174,16 @@ def read_cell(key: str, cell: str, declared: Declared) -> Value | None:
     if key in declared.texts:
         return cell
     if key in declared.numbers:
-        return _read_number(cell)
+        return _read_number(cell, declared.missing_cells)
     if _INT.fullmatch(cell) and len(cell) <= INT_CHARACTERS:
         return int(cell)
     return float(cell) if _FLOAT.fullmatch(cell) else cell
 
 
-def _read_number(cell: str) -> Value | None:
+def _read_number(cell: str, missing: Container[str]) -> Value | None:
     """Reads a cell of a column of numbers; one that is no number stays a text."""
     stripped = cell.strip()
-    if not stripped or stripped in MISSING:
+    if not stripped or stripped in missing:
         return None
     if stripped.lower() in _BOOLEANS:
         return _BOOLEANS[stripped.lower()]

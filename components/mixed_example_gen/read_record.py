@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from branchline.components.mixed_example_gen.declared import Declared
@@ -75,7 +76,8 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
     Args:
         value: The object.
         declared: What is read. A whole number of more than 64 bits is its decimal text where it is
-            read as a text.
+            read as a text; a Decimal is a number where it is read as one, else its text. A float
+            without a fraction is an int where some route needs one and nobody asks which it is.
 
     Raises:
         NotARecord: A key that is read is there twice, also as a nested one, or is branchline's own;
@@ -93,7 +95,7 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
                 places = sorted({paths[key], _shown(path)})
                 raise NotARecord("duplicate_key", f"{key}: got it twice, as {' and '.join(places)}")
             paths[key] = _shown(path)
-            values = _values(key, each, as_text=key in declared.texts)
+            values = _values(key, each, declared)
         except NotARecord:
             if declared.reads(key) or key in (SOURCE, OFFSET):
                 raise
@@ -115,17 +117,19 @@ def _shown(path: tuple[str, ...]) -> str:
     return " → ".join(map(repr, path))
 
 
-def _values(key: str, value: Any, as_text: bool) -> list[Value]:
+def _values(key: str, value: Any, declared: Declared) -> list[Value]:
     if key in (SOURCE, OFFSET):
         raise NotARecord("reserved_key", f"{key}: this key is branchline's own")
     if not_unicode(key):
         raise NotARecord("invalid_utf8", f"{key!r}: the key is not Unicode")
     if value is None:
         return []
-    values = list(_flatten(key, value, as_text, MOST_NESTED))
+    values = list(_flatten(key, value, declared, MOST_NESTED))
     if values in ([""], [b""]):  # an example tells no text from a list of one
         return []
     types = {type(each) for each in values}
+    if float in types and key in declared.wholes and all(map(_is_whole, values)):
+        return [int(each) for each in values]  # an example's floats have but 32 bits
     if types == {int, float}:
         return [float(each) for each in values]
     if len(types) > 1:
@@ -133,19 +137,22 @@ def _values(key: str, value: Any, as_text: bool) -> list[Value]:
     return values
 
 
-def _flatten(key: str, value: Any, as_text: bool, levels: int) -> Iterator[Value]:
+def _flatten(key: str, value: Any, declared: Declared, levels: int) -> Iterator[Value]:
     if not levels or (isinstance(value, dict) and levels == MOST_NESTED):
         raise nested_too_deeply(key)
     if isinstance(value, Twice):
         raise NotARecord("duplicate_key", f"{key}: got it twice in one object: {value.values}")
     if isinstance(value, list):
         for each in value:
-            yield from _flatten(key, each, as_text, levels - 1)
+            yield from _flatten(key, each, declared, levels - 1)
     elif isinstance(value, bool):
         yield int(value)
+    elif isinstance(value, Decimal):
+        plain = _number(value) if key in declared.numbers else str(value)
+        yield from _flatten(key, plain, declared, levels)
     elif isinstance(value, Digits) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
         digits = f"{value}"
-        if not as_text:
+        if key not in declared.texts:
             got = digits if len(digits) < 100 else f"a number of {len(digits)} digits"
             raise NotARecord("number_too_large", f"{key}: got {got}, expected 64 bits at most")
         yield digits
@@ -157,6 +164,18 @@ def _flatten(key: str, value: Any, as_text: bool, levels: int) -> Iterator[Value
         yield value
     else:
         raise NotARecord("wrong_type", f"{key}: got a {name_of(value)} in a list")
+
+
+def _is_whole(value: Value) -> bool:
+    if isinstance(value, float):
+        return value.is_integer() and -(2**63) <= value < 2**63
+    return isinstance(value, int)
+
+
+def _number(value: Decimal) -> int | float:
+    """An int where it has no digits after the point, be they zeros."""
+    exponent = value.as_tuple().exponent
+    return int(value) if isinstance(exponent, int) and exponent >= 0 else float(value)
 
 
 def not_unicode(text: str) -> bool:

@@ -1,12 +1,13 @@
 """Reads tables row by row: Parquet, Avro, and TFRecord files of tf.Example.
 
 A row becomes a record as a JSON object does: structs and maps become keys with dots, lists flat
-ones, null is absent. Dates, times and timestamps become texts in ISO 8601, decimals and UUIDs
-texts, durations seconds. Bytes stay bytes.
+ones, null is absent. Dates, times and timestamps become texts in ISO 8601, UUIDs texts, decimals
+numbers where their key is read as one, else texts, durations seconds. Bytes stay bytes.
 """
 
 import base64
 import datetime
+import decimal
 import io
 import json
 from collections import Counter
@@ -34,7 +35,7 @@ from branchline.components.mixed_example_gen.read_record import (
 from branchline.schemas import BranchlineError
 
 _BATCH_BYTES, _BATCH_ROWS = 2**24, 1024
-_AS_THEY_ARE = (str, int, float, bool, bytes, type(None))
+_AS_THEY_ARE = (str, int, float, bool, bytes, decimal.Decimal, type(None))
 # What was read of a row, and what was wrong with it.
 _Row = tuple[Any, NotARecord | None]
 
@@ -101,18 +102,20 @@ def _raw(row: Any) -> bytes:
     return row if isinstance(row, bytes) else _as_json(row).encode(errors="backslashreplace")
 
 
-def _bytes_as_json(value: bytes) -> Any:
+def _others_as_json(value: bytes | decimal.Decimal) -> Any:
+    if isinstance(value, decimal.Decimal):
+        return str(value)
     try:
         return value.decode()
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(value).decode()}
 
 
-_as_json = json.JSONEncoder(ensure_ascii=False, default=_bytes_as_json).encode
+_as_json = json.JSONEncoder(ensure_ascii=False, default=_others_as_json).encode
 
 
 def _plain(value: Any) -> Any:
-    """A row's value as dicts, lists, texts, numbers and bytes.
+    """A row's value as dicts, lists, texts, numbers, decimals and bytes.
 
     >>> _plain({"a": [("k", datetime.date(2024, 2, 29))], "b": [None, b"x"]})
     {'a': {'k': '2024-02-29'}, 'b': [None, b'x']}
@@ -131,7 +134,7 @@ def _plain(value: Any) -> Any:
         return value.total_seconds()
     if isinstance(value, np.generic):  # Arrow's floats of 16 bits
         return value.item()
-    return str(value)  # of decimals and UUIDs
+    return str(value)  # of UUIDs
 
 
 def _as_key(key: Any) -> str:

@@ -1,6 +1,8 @@
 """RouteStatistics as a TFX component: routed examples in, statistics per split out."""
 
+import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow_data_validation as tfdv
@@ -19,7 +21,7 @@ from branchline.schemas import RoutingTable, from_json, to_json
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Reads every split once."""
+    """Reads every split once that is not left out."""
 
     def Do(  # noqa: N802
         self,
@@ -32,10 +34,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         table = from_json(exec_properties["routing"])
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         output = artifact_utils.get_single_instance(output_dict["statistics"])
-        output.split_names, output.span = examples.split_names, examples.span
+        left_out = json.loads(exec_properties["exclude_splits"])
+        there = artifact_utils.decode_split_names(examples.split_names)
+        splits = [split for split in there if split not in left_out]
+        output.split_names = artifact_utils.encode_split_names(splits)
+        output.span = examples.span
         schema = declared_schema(table)
         with self._make_beam_pipeline() as pipeline:
-            for split in artifact_utils.decode_split_names(examples.split_names):
+            for split in splits:
                 source = tfxio_utils.get_split_tfxio(
                     [examples], split, telemetry_descriptors=["RouteStatistics"], schema=schema
                 )
@@ -54,6 +60,7 @@ class RouteStatisticsSpec(ComponentSpec):
 
     PARAMETERS = {
         "routing": ExecutionParameter(type=str),
+        "exclude_splits": ExecutionParameter(type=str),
         "code_version": ExecutionParameter(type=str),
     }
     INPUTS = {"examples": ChannelParameter(type=standard_artifacts.Examples)}
@@ -70,16 +77,20 @@ class RouteStatistics(base_beam_component.BaseBeamComponent):
     Args:
         examples: Of the Router.
         routing: The routing table.
+        exclude_splits: Splits of the examples that get no statistics, as StatisticsGen has it.
     """
 
     SPEC_CLASS = RouteStatisticsSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
-    def __init__(self, examples: BaseChannel, routing: RoutingTable) -> None:
+    def __init__(
+        self, examples: BaseChannel, routing: RoutingTable, exclude_splits: Iterable[str] = ()
+    ) -> None:
         super().__init__(
             RouteStatisticsSpec(
                 examples=examples,
                 routing=to_json(routing),
+                exclude_splits=json.dumps(sorted(exclude_splits)),
                 code_version=code_version(__file__),
                 statistics=Channel(type=standard_artifacts.ExampleStatistics),
             )

@@ -28,8 +28,8 @@ from branchline.components.route_validator.validate import (
     validate_split,
 )
 from branchline.schemas import BranchlineError, RoutingTable, Validation, from_json, to_json
+from branchline.schemas.splits import TRAIN
 
-_TRAIN = "train"
 _progress = logging.getLogger("branchline.progress")
 
 
@@ -58,9 +58,9 @@ class Executor(base_executor.BaseExecutor):
         output.split_names = artifact_utils.encode_split_names(splits)
         output.span = statistics.span
         current, previous = _load([statistics]), _load(input_dict.get("previous_statistics") or [])
-        if validation.skew is not None and _TRAIN not in current:
+        if validation.skew is not None and TRAIN not in current:
             raise BranchlineError(
-                f"skew is a distance from the split {_TRAIN!r}, and the statistics are of the "
+                f"skew is a distance from the split {TRAIN!r}, and the statistics are of the "
                 f"splits {', '.join(splits)}; leave out Validation(skew=…)"
             )
         if validation.drift is not None and not previous:
@@ -72,9 +72,9 @@ class Executor(base_executor.BaseExecutor):
                 by_kind["drift"] = compare_split(
                     "drift", validation.drift, stats, previous[split], schema, routing, split
                 )
-            if validation.skew is not None and split != _TRAIN:
+            if validation.skew is not None and split != TRAIN:
                 by_kind["skew"] = compare_split(
-                    "skew", validation.skew, stats, current[_TRAIN], schema, routing, split
+                    "skew", validation.skew, stats, current[TRAIN], schema, routing, split
                 )
             anomalies = merge(by_kind.values(), schema)
             folder = artifact_utils.get_split_uri([output], split)
@@ -94,7 +94,7 @@ class Executor(base_executor.BaseExecutor):
         text = json.dumps({"splits": summary}, indent=2, ensure_ascii=False) + "\n"
         _write(text, os.path.join(output.uri, "anomalies.json"))
         if splits:
-            stats = current[_TRAIN if _TRAIN in current else splits[0]]
+            stats = current[TRAIN if TRAIN in current else splits[0]]
             inferred = tfdv.infer_schema(stats, infer_feature_shape=False)  # sparse, as declared
             text = text_format.MessageToString(inferred)
             _write(text, os.path.join(output.uri, "inferred_schema.pbtxt"))
@@ -126,6 +126,8 @@ class RouteValidator(base_component.BaseComponent):
 
     And, where `validation` has limits, with those of an earlier run (drift), and of the splits
     other than "train" with those of "train" (skew).
+
+    It also tells fields that are kept as floats of 32 bits and differ by less than these can hold.
 
     Output `anomalies`: a split per split of the statistics, laid out as ExampleValidator's, with
     what is wrong in any route; and `anomalies.json`, route by route:

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
+from branchline.components.route_validator.precision import add_coarse
 from branchline.components.route_validator.route_schema import RouteSchemas
 from branchline.components.route_validator.slices import column, slices
 from branchline.schemas import RoutingTable
@@ -44,6 +45,8 @@ def validate_split(
     of_route, num_others = slices(statistics, table, split)
     schemas = RouteSchemas(schema, table)
     found = {name: _validate(dataset, schemas, name) for name, dataset in of_route.items()}
+    for name, dataset in of_route.items():
+        add_coarse(found[name][1], dataset, table, name)
     if num_others:
         found[""] = (num_others, anomalies_pb2.Anomalies(dataset_anomaly_info=_NO_ROUTE))
     return found

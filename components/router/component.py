@@ -142,7 +142,8 @@ class Router(base_beam_component.BaseBeamComponent):
         reason_limits: Reason → share of the records in [0, 1] for it alone, such as
             {"no_route": 0.0}.
         labels: "required", or "absent" for what is only to be predicted: labels are not read then.
-        least_rows: How many examples every route needs in each split; 0 for no such check.
+        least_rows: How many examples every route needs in each split but "test"; 0 for no such
+            check.
         scarce: Route, or "*" for all → what happens when it has fewer: "fail", the default, or
             "skip", which goes on and logs it. Who trains or evaluates can tell by the counts.
 

@@ -12,6 +12,7 @@ from branchline.components.routing.number_fields import Numbered
 from branchline.components.routing.parse_batch import (
     ABSENT,
     DTYPE_CODES,
+    EMPTY_TEXT,
     FLOAT,
     INT,
     STRING,
@@ -91,6 +92,7 @@ def _undeclared(table: RoutingTable, entries: Entries, cells: Cells) -> tuple[tf
     dtype = tf.constant([ABSENT, *(dtypes.get(each, ABSENT) for each in all_names)], tf.int64)
     dtype = tf.gather(dtype, name + 1)
     other = (dtype > 0) & (kind > 0) & tf.not_equal(kind, dtype)
+    kind = tf.where(tf.equal(feature, EMPTY_TEXT), np.int64(STRING), kind)
     ending = tf.gather(tf.constant(["", *(f".{each}" for each in DTYPE_CODES)]), kind)
     renamed = {"key": tf.strings.join([key, ending]), "value": feature}
     return row, tf.where(other, encode("Features.FeatureEntry", renamed), entry)

@@ -15,6 +15,7 @@ from branchline.schemas import RoutingTable
 from branchline.schemas.errors import RESERVED_KEYS
 
 ABSENT, STRING, FLOAT, INT = 0, 1, 2, 3
+EMPTY_TEXT = b"\n\x02\n\x00"  # a serialized Feature of one empty text, which is no value
 DTYPE_CODES = {"string": STRING, "float": FLOAT, "int": INT}
 _LISTS = ("bytes_list", "float_list", "int64_list")  # in the order of the codes
 _SPECS = {
@@ -33,7 +34,8 @@ class Entries(NamedTuple):
         name: int64 [n], the index of the key in `names(table)`, -1 for a key that is not there.
         entry: string [n], the serialized Features.FeatureEntry.
         feature: string [n], the serialized Feature in it.
-        kind: int64 [n], STRING, FLOAT or INT, ABSENT for a feature of no kind or no `name`.
+        kind: int64 [n], STRING, FLOAT or INT, ABSENT for a feature of no kind or no `name`, and for
+            one empty text, which is no value in any format.
         size: int64 [n], how many values; 0 where there is no `name`.
         strings: string [n, None], the values where the kind is STRING, else none.
         floats: float32 [n, None].
@@ -76,7 +78,8 @@ def parse(serialized: tf.Tensor, table: RoutingTable) -> Entries:
     _, (keys, values) = decode(entry, "Features.FeatureEntry", ["key", "value"])
     key, feature = keys[:, 0], values[:, 0]
     name = find(key, names(table))
-    kind = tf.where(name >= 0, _kind(feature), ABSENT)
+    there_is = (name >= 0) & tf.not_equal(feature, EMPTY_TEXT)
+    kind = tf.where(there_is, _kind(feature), ABSENT)
     lists = _values(feature, kind)
     return Entries(
         num_rows=tf.shape(serialized, tf.int64)[0],

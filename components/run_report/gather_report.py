@@ -8,6 +8,7 @@ from typing import Any
 
 from branchline.components.files.storage import exists, read_json
 from branchline.components.run_report.read_evaluation import read_evaluation
+from branchline.schemas.splits import EVAL, TEST, TRAIN
 
 Counts = Mapping[str, Any]
 
@@ -36,7 +37,8 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
         `train`, `eval`, any further splits, `quarantined`), `samples` of quarantined records,
         `problems` (a sentence each, such as counts that do not add up), `checks` (route, metric,
         bound, value, holds), `anomalies` (split → route → examples, anomalies), `history`,
-        `routes` (name → labels, features, train, eval, examples, metrics, baseline, note), and
+        `routes` (name → labels, features, train, eval, examples, metrics, baseline, note), `test`
+        (route → examples, metrics, note, of the last evaluation; empty where there was none), and
         `missing`: which of these the report was not given.
     """
     evaluation = read_evaluation(sources.evaluation) if sources.evaluation else None
@@ -68,11 +70,12 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
         "baseline": (evaluation or {}).get("baseline"),
         "records": _records(examples, router),
         "samples": _samples(examples, router),
-        "problems": [*_unbalanced(examples, router), *_unevaluated(routes)],
+        "problems": [*_unbalanced(examples, router), *_unevaluated(routes, evaluation, rows)],
         "checks": [c for name, route in (evaluated or {}).items() for c in _checks(name, route)],
         "anomalies": (anomalies or {}).get("splits", {}),
         "history": history or {},
         "routes": routes,
+        "test": (evaluation or {}).get("test", {}),
         "missing": sorted(what for what, found in said.items() if not found),
     }
 
@@ -82,12 +85,14 @@ def to_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "recipe": report["recipe"],
         "blessed": report["blessed"],
-        "routes": {
-            name: {"examples": route["examples"]} | route["metrics"]
-            for name, route in report["routes"].items()
-        },
+        "routes": _figures(report["routes"]),
         "records": report["records"],
+        **({"test": _figures(report["test"])} if report["test"] else {}),
     }
+
+
+def _figures(routes: Counts) -> dict[str, dict[str, Any]]:
+    return {name: {"examples": of["examples"]} | of["metrics"] for name, of in routes.items()}
 
 
 def _read(uri: str | None, name: str) -> Any:
@@ -107,7 +112,7 @@ def _route(
     return {
         "labels": _labels(declared),
         "features": {key: kind["type"] for key, kind in declared.get("features", [])},
-        **{split: _rows(rows, split, name) for split in ("train", "eval")},
+        **{split: _rows(rows, split, name) for split in (TRAIN, EVAL)},
         "examples": found["examples"],
         "metrics": found.get("metrics") or {},
         "baseline": found.get("baseline") or {},
@@ -140,7 +145,7 @@ def _records(examples: Counts | None, router: Counts | None) -> dict[str, Any]:
     for counts in (examples, router):
         quarantined.update((counts or {}).get("quarantined", {}))
     out = last.get("out", {})
-    rows = {"train": None, "eval": None} | {split: _total(each) for split, each in out.items()}
+    rows = {TRAIN: None, EVAL: None} | {split: _total(each) for split, each in out.items()}
     return {"in": first.get("in")} | rows | {"quarantined": dict(sorted(quarantined.items()))}
 
 
@@ -178,11 +183,18 @@ def _unbalanced(examples: Counts | None, router: Counts | None) -> list[str]:
     return problems
 
 
-def _unevaluated(routes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _unevaluated(routes: Counts, evaluation: Counts | None, rows: Counts | None) -> list[str]:
+    by_split = {EVAL: routes, TEST: (evaluation or {}).get("test", {})}
+    numbers = [
+        (name, split, _rows(rows, split, name), route["examples"])
+        for split, evaluated in by_split.items()
+        for name, route in evaluated.items()
+        if route["examples"] or not route.get("note")  # which says why it was not evaluated
+    ]
     return [
-        f"route {name} has {route['eval']} eval examples, but {route['examples']} were evaluated"
-        for name, route in routes.items()
-        if None not in (route["eval"], route["examples"]) and route["eval"] != route["examples"]
+        f"route {name} has {there} {split} examples, but {evaluated} were evaluated"
+        for name, split, there, evaluated in numbers
+        if None not in (there, evaluated) and there != evaluated
     ]
 
 

@@ -90,6 +90,7 @@ def _metric_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         unreported = {
             c["metric"]: c["value"] for c in checks if c["metric"] not in route["metrics"]
         }
+        of_test = report["test"].get(name, {}).get("metrics", {})
         for metric, value in (route["metrics"] | unreported).items():
             rows.append(
                 {
@@ -97,6 +98,7 @@ def _metric_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                     "metric": metric,
                     "value": value,
                     "baseline": route["baseline"].get(metric),
+                    "test": of_test.get(metric),
                     "checks": [check for check in checks if check["metric"] == metric],
                 }
             )

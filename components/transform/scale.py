@@ -14,6 +14,8 @@ import tensorflow_transform as tft
 
 from branchline.components.transform.own_rows import OwnRows
 
+_ROUNDING = 1e-12
+
 
 def standardise(numbers: Sequence[OwnRows]) -> dict[str, tf.SparseTensor]:
     """Scales every position of a route's feature to zero mean and unit variance.
@@ -21,7 +23,8 @@ def standardise(numbers: Sequence[OwnRows]) -> dict[str, tf.SparseTensor]:
     What does not vary has its mean taken off only.
 
     Args:
-        numbers: Values of the groups of kind `Numeric`, float32.
+        numbers: Values of the groups of kind `Numeric`, float32 or int64; computed with in float64,
+            as the mean of times in milliseconds leaves no digits of a float32 for what differs.
 
     Returns:
         Group's name → float32 [batch, width].
@@ -32,33 +35,31 @@ def standardise(numbers: Sequence[OwnRows]) -> dict[str, tf.SparseTensor]:
     for rows in numbers:
         places.append(rows.members * rows.group.width + rows.positions + total)
         total += len(rows.group.members) * rows.group.width
-    means, deviations = _means_and_deviations(
-        tf.concat(places, 0), tf.concat([rows.values for rows in numbers], 0), total
-    )
+    exact = [tf.cast(rows.values, tf.float64) for rows in numbers]
+    means, deviations = _means_and_deviations(tf.concat(places, 0), tf.concat(exact, 0), total)
     return {
         rows.group.name: rows.spread(
-            (rows.values - tf.gather(means, place)) / tf.gather(deviations, place)
+            tf.cast((values - tf.gather(means, place)) / tf.gather(deviations, place), tf.float32)
         )
-        for rows, place in zip(numbers, places, strict=True)
+        for rows, values, place in zip(numbers, exact, places, strict=True)
     }
 
 
 def _means_and_deviations(
     places: tf.Tensor, values: tf.Tensor, total: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The mean and the standard deviation at each of `total` places, over all batches.
+    """The mean and the standard deviation at each of `total` places, over all batches, float64.
 
     `tft.mean` and `tft.var` would spread each batch to [batch, places], which is gigabytes where
     many routes hold long vectors.
     """
-    exact = tf.cast(values, tf.float64)
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(exact), places, total)
-    means = tf.math.divide_no_nan(tf.math.unsorted_segment_sum(exact, places, total), counts)
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(values), places, total)
+    means = tf.math.divide_no_nan(tf.math.unsorted_segment_sum(values, places, total), counts)
     squares = tf.math.unsorted_segment_sum(
-        tf.square(exact - tf.gather(means, places)), places, total
+        tf.square(values - tf.gather(means, places)), places, total
     )
     means, deviations = tft.experimental.ptransform_analyzer(
-        [counts, means, squares], _MergeMoments(total), [tf.float32] * 2, [[total]] * 2
+        [counts, means, squares], _MergeMoments(total), [tf.float64] * 2, [[total]] * 2
     )
     return means, deviations
 
@@ -98,7 +99,7 @@ class _MergeMoments(beam.PTransform):
 
     def expand(self, input_or_inputs: beam.PCollection) -> Any:
         merged: Any = input_or_inputs | beam.CombineGlobally(_MomentsFn(self._total))
-        means = merged | "Means" >> beam.Map(lambda moments: moments.mean.astype(np.float32))
+        means = merged | "Means" >> beam.Map(lambda moments: moments.mean)
         return means, merged | "Deviations" >> beam.Map(_deviations)
 
 
@@ -123,8 +124,9 @@ class _MomentsFn(beam.CombineFn):
 
 
 def _deviations(moments: Moments) -> np.ndarray:
-    deviations = np.sqrt(moments.squares / np.maximum(moments.size, 1)).astype(np.float32)
-    return np.where(deviations > 0, deviations, np.float32(1))
+    deviations = np.sqrt(moments.squares / np.maximum(moments.size, 1))
+    # Equal values may seem to vary by what sums of them are rounded by.
+    return np.where(deviations > _ROUNDING * np.abs(moments.mean), deviations, 1.0)
 
 
 def stretch(pictures: Sequence[OwnRows]) -> dict[str, tf.SparseTensor]:

@@ -180,6 +180,7 @@ def run(
             "max_regression": 0.05,
             "split": "eval",
             "skip": to_json(()),
+            "test_split": "test",
             "code_version": "0",
         }
         | properties,

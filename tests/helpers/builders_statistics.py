@@ -35,9 +35,13 @@ def run_statistics_gen(examples, root, table):
     return _run(StatisticsGenExecutor, examples, root, properties)
 
 
-def run_route_statistics(examples, root, table):
+def run_route_statistics(examples, root, table, exclude_splits="[]"):
     """What RouteStatistics makes of them."""
-    properties = {"routing": to_json(table), "code_version": "0"}
+    properties = {
+        "routing": to_json(table),
+        "exclude_splits": exclude_splits,
+        "code_version": "0",
+    }
     return _run(RouteStatisticsExecutor, examples, root, properties)
 
 

@@ -20,7 +20,7 @@ def matches(condition, record):
         condition: From `when`.
         record: Key → list of values of one type.
     """
-    values = record.get(getattr(condition, "key", None), [])
+    values = held(record, getattr(condition, "key", None))
     one = values[0] if len(values) == 1 else None
     match condition:
         case when.Present():
@@ -39,6 +39,12 @@ def matches(condition, record):
             return any(matches(each, record) for each in conditions)
         case when.Not(inner):
             return not matches(inner, record)
+
+
+def held(record, key):
+    """The values of a key; one empty text is none."""
+    values = record.get(key, [])
+    return [] if values == [""] else values
 
 
 def is_number(value):
@@ -64,7 +70,7 @@ def expected_route(table, record):
 def problem_of(route, record, label=True):
     """Why a record cannot take its route, or None: the promises of `Route` and the kinds."""
     for key, kind in route.features.items():
-        values = record.get(key, [])
+        values = held(record, key)
         if not values:
             if kind.required:
                 return "feature_missing"
@@ -83,10 +89,10 @@ def problem_of(route, record, label=True):
     if not label:
         return None
     for key, target in route.labels.items():
-        problem = label_problem(target, record.get(key, []))
+        problem = label_problem(target, held(record, key))
         if problem:
             return problem
-    return None if any(record.get(key) for key in route.labels) else "label_missing"
+    return None if any(held(record, key) for key in route.labels) else "label_missing"
 
 
 def label_problem(target, values):

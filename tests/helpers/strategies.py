@@ -168,6 +168,7 @@ def recipes(draw):
         least_rows=draw(small_ints),
         scarce=draw(st.dictionaries(names | st.just("*"), st.sampled_from(["fail", "skip"]))),
         split_key=draw(st.none() | st.sampled_from(["user", "é"])),
+        missing_cells=draw(st.lists(st.sampled_from(["NA", "-999", "é?"]))),
         schema=draw(st.none() | st.just("schema.pbtxt")),
         data=draw(st.none() | st.just("records")),
     )

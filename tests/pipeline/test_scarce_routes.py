@@ -102,6 +102,7 @@ def test_its_report_says_why_a_route_was_not_judged(project, went_on):
     report = (project / "out" / "report.html").read_text()
     for why in ("no examples in split", "the model is not trained for it"):
         assert f"not evaluated: {why}" in report
+    assert "do not add up" not in report
 
 
 def test_its_model_predicts_for_the_routes_it_was_trained_for_alone(project, went_on):

@@ -232,6 +232,18 @@ WRONG = {
     "scarce": (lambda: recipe(scarce="skip"), "Recipe.scarce", "'skip'", "a dict of route"),
     "scarce-route": (lambda: recipe(scarce={"q": "skip"}), "Recipe.scarce", "'q'", "'*' for all"),
     "scarce-policy": (lambda: recipe(scarce={"*": 1}), "Recipe.scarce['*']", "1", '"fail" or "sk'),
+    "missing-cells": (
+        lambda: recipe(missing_cells="NA"),
+        "Recipe.missing_cells",
+        "'NA'",
+        "a list of texts such as",
+    ),
+    "missing-cell": (
+        lambda: recipe(missing_cells=["NA", " "]),
+        "Recipe.missing_cells",
+        "' '",
+        "a text that is not empty, without spaces around it",
+    ),
     "split-key": (lambda: recipe(split_key=3), "Recipe.split_key", "3", "a str or None"),
     "data": (lambda: recipe(data=3), "Recipe.data", "3", "a path, or a function"),
     "validation": (lambda: recipe(validation=1), "Recipe.validation", "1", "Validation(…)"),
@@ -391,6 +403,28 @@ def test_d14_a_key_that_a_condition_compares_with_a_number_is_no_text():
         Route("s", one, features={"kind": Categorical()}, label="y", task="binary"),
     )
     assert table.text_keys == () and table.number_keys == ("x", "y")
+
+
+def test_d14_a_key_that_conditions_alone_read_is_a_text_or_a_number_by_what_it_is_compared_with():
+    reads = when.any(
+        when.equals("flag", True),
+        when.greater("size", 2.5),
+        when.isin("kind", ["7", "x"]),
+        when.isin("both", [7, "x"]),
+        when.all(when.equals("typed", 1), when.dtype("typed", "int")),
+        when.present("there"),
+    )
+    table = RoutingTable(Route("f", reads, features={"x": Text()}, label="y", task="binary"))
+    assert table.number_keys == ("flag", "size", "y") and table.text_keys == ("kind", "x")
+
+
+def test_k7_whole_keys_are_those_that_some_route_stores_as_whole_and_nobody_asks_the_type_of():
+    features = {"t": Numeric(whole=True), "u": Numeric(whole=True), "v": Numeric()}
+    table = RoutingTable(
+        route("f", features=features),
+        Route("s", when.dtype("u", "int"), features={"t": Numeric()}, label="y", task="binary"),
+    )
+    assert table.whole_keys == ("t", "y")
 
 
 def test_a_paths_own_training_lies_over_what_holds_for_all():

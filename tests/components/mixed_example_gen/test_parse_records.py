@@ -13,10 +13,11 @@ from branchline.components.mixed_example_gen.find_files import (
     find_files,
     fingerprint_of,
 )
-from branchline.components.mixed_example_gen.parse_csv import MISSING, parse_csv
+from branchline.components.mixed_example_gen.parse_csv import parse_csv
 from branchline.components.mixed_example_gen.parse_json import parse_json, parse_jsonl
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas import BranchlineError
+from branchline.schemas.missing_cells import MISSING_CELLS
 
 
 def jsonl(content: bytes, declared=Declared()):  # noqa: B008
@@ -259,7 +260,7 @@ NUMBERS = {
     "1e5": [1e5],
     "1,5": ["1,5"],
     "five": ["five"],
-    **dict.fromkeys(sorted(MISSING), None),
+    **dict.fromkeys(MISSING_CELLS, None),
     "  ": None,
 }
 
@@ -268,6 +269,37 @@ NUMBERS = {
 def test_a_cell_of_a_column_of_numbers_is_read_as_one(cell, values):
     parsed = only(read_csv(f'a,b\n"{cell}",x\n'.encode(), number_keys=["a"]))
     assert parsed.record.get("a") == values
+
+
+@pytest.mark.parametrize(
+    ("cell", "values"),
+    {" ?": None, "-999": None, "-999.0": [-999.0], "": None, "NA": ["NA"]}.items(),
+    ids=lambda value: f"D12-{value!r}",
+)
+def test_d12_what_a_missing_number_looks_like_is_given(cell, values):
+    declared = Declared(numbers=frozenset("a"), missing_cells=frozenset(["?", "-999"]))
+    parsed = only(parse_csv([b"a,b\n", f"{cell},NA\n".encode()], "f.csv", declared))
+    assert parsed.record.get("a") == values and parsed.record["b"] == ["NA"]
+
+
+WHOLES = {
+    "float": (1.7e12 + 123, [1_700_000_000_123]),
+    "mixed": ([1, 2.0], [1, 2]),
+    "fraction": (1.5, [1.5]),
+    "fractions": ([1, 2.5], [1.0, 2.5]),
+    "too-large": (1e30, [1e30]),
+    "nan": (float("nan"), ["nan"]),
+    "text": ("5", ["5"]),
+}
+
+
+@pytest.mark.parametrize(("value", "values"), WHOLES.values(), ids=lambda v: f"K7-{v!r}")
+def test_k7_a_float_without_a_fraction_is_an_int_where_one_is_needed(value, values):
+    line = json.dumps({"x": value, "other": 2.0}).encode()
+    record = only(jsonl(line, Declared(wholes=frozenset(["x"])))).record
+    found = ["nan" if x != x else x for x in record["x"]]
+    assert found == values and [type(x) for x in found] == [type(x) for x in values]
+    assert record["other"] == [2.0] and isinstance(record["other"][0], float)
 
 
 UNREAD = {

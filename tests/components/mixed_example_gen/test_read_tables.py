@@ -134,6 +134,26 @@ def test_an_examples_values_stay_as_they_are_and_empty_lists_are_absent(tmp_path
     assert [choose_split(r, splits) for r in texts] == [choose_split(r, splits) for r in in_bytes]
 
 
+@pytest.mark.parametrize(
+    ("value", "number", "text"),
+    [("1.50", 1.5, "1.50"), ("3", 3, "3"), ("3.00", 3.0, "3.00"), (f"{2**70}", None, f"{2**70}")],
+    ids=["D12-fraction", "D12-whole", "D12-zeros", "D6-long"],
+)
+def test_a_decimal_is_a_number_where_one_is_read_and_else_its_text(tmp_path, value, number, text):
+    cells = pa.array([decimal.Decimal(value)])
+    pq.write_table(pa.table({"x": cells}), tmp_path / "a.parquet")
+    (file,), _ = find_files([str(tmp_path)])
+    (as_number,) = read_records(file, Declared(numbers=frozenset("x")))
+    if number is None:
+        assert as_number.reason == "number_too_large"
+    else:
+        assert as_number.record == {"x": [number]}
+        assert type(as_number.record["x"][0]) is type(number)
+    for declared in (Declared(texts=frozenset("x")), Declared()):
+        (parsed,) = read_records(file, declared)
+        assert parsed.record == {"x": [text]} and json.loads(parsed.raw) == {"x": text}
+
+
 def test_what_is_no_example_is_set_aside_and_the_next_is_read(tmp_path):
     with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
         writer.write(b"\xff\xff")

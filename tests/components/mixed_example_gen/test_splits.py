@@ -187,6 +187,18 @@ def test_the_key_of_the_splits_is_read_though_no_route_reads_it():
     assert read_declared(step.exec_properties["declared"]).keys == {"at", "x", "y"}
 
 
+def test_d12_other_missing_cells_are_another_key_of_the_cache():
+    route = Route("r", when.present("x"), features={"x": Numeric()}, label="y", task="binary")
+
+    def declared(**given):
+        step = MixedExampleGen("a.csv", routing=RoutingTable(route), **given)
+        return step.exec_properties["declared"]
+
+    assert declared(missing_cells=["?"]) != declared()
+    assert declared(missing_cells=["b", "a"]) == declared(missing_cells=("a", "b"))
+    assert read_declared(declared(missing_cells=["?"])).missing_cells == {"?"}
+
+
 def test_a_split_key_beside_splits_by_time_is_refused():
     with pytest.raises(RecipeError, match="MixedExampleGen.split_key: got 'user', expected None"):
         MixedExampleGen("a.csv", splits=BY_TIME, split_key="user")

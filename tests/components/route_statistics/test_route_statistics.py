@@ -84,3 +84,15 @@ def test_the_component_stands_where_statistics_gen_does():
     component = RouteStatistics(examples, TABLE)
     assert component.outputs["statistics"].type is standard_artifacts.ExampleStatistics
     assert component.exec_properties["code_version"]
+
+
+def test_a_split_that_is_left_out_is_not_read(tmp_path):
+    splits = {"train": {"b": ROWS["b"]}, "test": {}}
+    examples = examples_artifact(tmp_path / "examples", splits)
+    (tmp_path / "examples" / "Split-test" / "b-00000-of-00001.gz").write_bytes(b"no TFRecord")
+    step = RouteStatistics(channel_utils.as_channel([examples]), TABLE, exclude_splits=["test"])
+    artifact = run_route_statistics(
+        examples, tmp_path / "out", TABLE, step.exec_properties["exclude_splits"]
+    )
+    assert artifact_utils.decode_split_names(artifact.split_names) == ["train"]
+    assert read(artifact, "train")["_route_b"][None] == 11

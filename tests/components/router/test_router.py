@@ -188,6 +188,11 @@ def test_a_route_with_too_few_examples_in_some_split_fails_and_is_told_with_the_
         run(tmp_path / "two", splits, least_rows=2, scarce={"lines": "skip"})
 
 
+def test_of_the_split_test_no_route_needs_any_example(tmp_path):
+    _, _, counts = run(tmp_path, [("train", TRAIN), ("test", EVAL)], least_rows=1)
+    assert counts["out"]["test"]["counts"] == 0
+
+
 def test_a_route_that_may_be_scarce_is_passed_over_and_logged(tmp_path, caplog):
     with caplog.at_level("WARNING", "branchline.progress"):
         run(tmp_path, [("train", TRAIN), ("eval", EVAL)], least_rows=1, scarce={"*": "skip"})

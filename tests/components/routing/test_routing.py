@@ -9,7 +9,7 @@ import strategies
 import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reference_routing import expected_route, expected_values, fate, kind_of, problem_of
+from reference_routing import expected_route, expected_values, fate, held, kind_of, problem_of
 
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.routing.find import find
@@ -133,7 +133,7 @@ def check_rewritten(table, name, record, example):
     for key, dtype in route.dtypes.items():
         kind, values = example.pop(table.column(name, key), (dtype, []))
         assert kind == dtype
-        wanted = expected_values(record.get(key, []), dtype)
+        wanted = expected_values(held(record, key), dtype)
         assert wanted is None or values == wanted
     undeclared = {key: values for key, values in record.items() if key not in route.dtypes}
     for key, values in undeclared.items():
@@ -164,11 +164,11 @@ def test_columns_of_a_mixed_batch_hold_each_rows_own_fields(table, records, labe
     assert set(fields.columns) == {name for of in columns for name in of.values()}
     for row, (route, record) in enumerate(zip(routes, records, strict=True)):
         of = columns[table.routes.index(route)] if route and not wanted[row] else {}
-        held = {name: values[row] for name, values in fields.columns.items() if values[row]}
-        assert set(held) == {name for key, name in of.items() if record.get(key)}
+        found = {name: values[row] for name, values in fields.columns.items() if values[row]}
+        assert set(found) == {name for key, name in of.items() if held(record, key)}
         for key, name in of.items():
-            values = expected_values(record.get(key, []), route.dtypes[key])
-            assert values is None or held.get(name, []) == values
+            values = expected_values(held(record, key), route.dtypes[key])
+            assert values is None or found.get(name, []) == values
 
 
 TYPES = {"string": tf.string, "float": tf.float32, "int": tf.int64}

@@ -252,8 +252,15 @@ def test_balanced_counts_are_no_problem(artifacts, recipe):
         ({"router_quarantine": {"in": 25660}}, "-7 of 25660 records are unaccounted for"),
         ({"router_quarantine": {"in": 25660}}, "put out 25667 examples, but routing took in 25660"),
         ({"evaluation": {"routes": {}}}, "route text has 4671 eval examples, but 0 were evaluated"),
+        (
+            {
+                "router_quarantine": {"out": ROUTER["out"] | {"test": {"text": 10}}},
+                "evaluation": {"test": {"text": {"examples": 9, "metrics": {}, "note": None}}},
+            },
+            "route text has 10 test examples, but 9 were evaluated",
+        ),
     ],
-    ids=["reading", "routing", "between", "evaluating"],
+    ids=["reading", "routing", "between", "evaluating", "testing"],
 )
 def test_counts_that_do_not_add_up_are_said_loudly(artifacts, recipe, changed, told):
     before = {
@@ -294,6 +301,22 @@ def test_a_baseline_stands_beside_the_values(artifacts, recipe):
     compared["routes"]["text"]["baseline"] = {"auc": 0.9501}
     page = render_page(gathered(artifacts(evaluation=compared), recipe), {})
     assert "Baseline" in page and "0.9501" in page
+
+
+def test_figures_of_the_test_split_stand_beside_the_values_and_are_counted(artifacts, recipe):
+    test = {"text": {"examples": 9, "metrics": {"auc": 0.8125}, "note": None}}
+    test["meter"] = {"examples": 0, "metrics": {}, "note": "not evaluated: no examples in it"}
+    out = ROUTER["out"] | {"test": {"text": 9, "meter": 0}}
+    given = {"evaluation": EVALUATION | {"test": test}, "router_quarantine": ROUTER | {"out": out}}
+    report = gathered(artifacts(**given), recipe)
+    page = render_page(report, {})
+    assert '<th class="n">Test</th>' in page and "0.8125" in page
+    assert "meter, test</span> not evaluated: no examples in it" in page
+    assert to_metrics(report)["test"] == {
+        "text": {"examples": 9, "auc": 0.8125},
+        "meter": {"examples": 0},
+    }
+    assert not any("test examples" in problem for problem in report["problems"])
 
 
 def test_sections_say_what_the_run_does_not_tell(artifacts):

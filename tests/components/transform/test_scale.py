@@ -10,6 +10,7 @@ from branchline.components.transform.groups import output_name
 from branchline.components.transform.scale import Moments, merge
 from branchline.schemas import Image, Numeric, Route, RoutingTable, when
 
+NOW = 1_764_000_000_123  # milliseconds since 1970; a float of 32 bits has steps of 131 s there
 FLOATS = st.floats(-(2.0**99), 2.0**99, width=32, allow_subnormal=False)
 
 
@@ -41,6 +42,8 @@ def test_what_is_constant_has_no_variance_however_it_is_batched(sizes, value):
 TABLE = RoutingTable(
     Route("one", when.present("x"), features={"x": Numeric()}, label="y", task="binary"),
     Route("far", when.present("z"), features={"z": Numeric()}, label="y", task="binary"),
+    Route("now", when.present("t"), features={"t": Numeric(whole=True)}, label="y", task="binary"),
+    Route("once", when.present("t"), features={"t": Numeric(whole=True)}, label="y", task="binary"),
     Route("flat", when.present("p"), features={"p": Image(1, 1, 1)}, label="y", task="binary"),
 )
 
@@ -48,7 +51,9 @@ TABLE = RoutingTable(
 @pytest.fixture(scope="module")
 def transformer(tmp_path_factory):
     far = [{"_route": "far", "z": value} for value in (1.7e9, 1.7e9 + 1024, 1.7e9 + 2048)]
-    rows = [{"_route": "one", "x": 5.0}, *far]
+    now = [{"_route": "now", "t": NOW + 1000 * i} for i in range(3)]
+    once = [{"_route": "once", "t": NOW}] * 3
+    rows = [{"_route": "one", "x": 5.0}, *far, *now, *once]
     rows = [build.example(row) for row in rows]
     root = tmp_path_factory.mktemp("scale") / "t"
     return build.Transformer(build.transform(root, TABLE, {"a": rows}, materialize=False)[0])
@@ -66,7 +71,19 @@ def test_a_route_of_a_single_row_is_scaled_to_zero(transformer):
 
 def test_numbers_far_from_zero_keep_their_distances(transformer):
     found = scaled(transformer, "far", "z", [1.7e9, 1.7e9 + 1024, 1.7e9 + 2048])
-    np.testing.assert_allclose(found, np.array([-1, 0, 1]) * 1.5**0.5, atol=0.1)
+    np.testing.assert_allclose(found, np.array([-1, 0, 1]) * 1.5**0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["D27", "K7"])
+def test_whole_numbers_near_now_in_milliseconds_keep_their_seconds(transformer, case):
+    values = [NOW, NOW + 1000, NOW + 2000, NOW + 2001]
+    found = scaled(transformer, "now", "t", values)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.array([-1, 0, 1, 1.001]) * 1.5**0.5, atol=1e-5)
+
+
+def test_d27_a_large_number_that_does_not_vary_becomes_zero(transformer):
+    np.testing.assert_array_equal(scaled(transformer, "once", "t", [NOW, NOW + 2]), [0, 2])
 
 
 def test_a_picture_that_no_row_had_stays_within_its_range(transformer):
