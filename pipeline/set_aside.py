@@ -1,6 +1,8 @@
 """Writes what the latest run set aside as files of records, to be mended and read again."""
 
 import csv
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,21 @@ from branchline.schemas import BranchlineError, RecipeError
 REASONS = "_reasons.csv"  # a name that is no file of records
 _LINES = {"jsonl": ".jsonl", "json": ".jsonl", "csv": ".csv", "tsv": ".tsv"}
 _COLUMNS = ("file", "line", "reason", "detail", "source", "offset", "component")
+
+
+def name_folder(path: str) -> Path:
+    """The folder that --set-aside names: with {SPAN}, the one of the span after the newest.
+
+    Raises:
+        RecipeError: It has a place for a version or a date, but none for a span.
+        BranchlineError: What stands in the place of a span is no number.
+    """
+    folder = Path(path).expanduser()
+    if "{" not in path:
+        return folder
+    from branchline.components.mixed_example_gen.find_spans import next_span  # imports TFX
+
+    return Path(next_span(os.path.abspath(folder)))
 
 
 def write_set_aside(metadata_path: Path, folder: Path) -> int:
@@ -42,7 +59,8 @@ def write_set_aside(metadata_path: Path, folder: Path) -> int:
     lines = list(_lines(find_latest(metadata_path, "branchline.Quarantine")))
     if not lines:
         raise BranchlineError("the latest run set nothing aside")
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     by_source: dict[str, list[dict[str, Any]]] = {}
     for line in lines:

@@ -80,12 +80,17 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 def _describe(routed: types.Artifact, examples: list[types.Artifact], splits: list[str]) -> None:
     """Writes down what the routed examples are: of a window of spans the last, and all of them."""
     routed.split_names = artifact_utils.encode_split_names(splits)
-    spans = sorted({artifact.span for artifact in examples})
+    spans = sorted({span for artifact in examples for span in _spans_of(artifact)})
     routed.span = spans[-1]
-    if len(examples) > 1:
+    if len(spans) > 1 or len(examples) > 1:
         routed.set_string_custom_property("spans", json.dumps(spans))
     examples_utils.set_payload_format(routed, example_gen_pb2.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(routed, "tfrecords_gzip")
+
+
+def _spans_of(examples: types.Artifact) -> list[int]:
+    told = examples.get_string_custom_property("spans")
+    return json.loads(told) if told else [examples.span]
 
 
 def _check_rows(counts: dict[str, Any], least_rows: int, scarce: dict[str, str]) -> None:
@@ -149,8 +154,8 @@ class Router(base_beam_component.BaseBeamComponent):
     Outputs: `routed_examples` with the splits that came. In each, a route has the files
     `<route>-?????-of-?????.gz`, and an example its `_route` and its declared fields in their
     declared types; its keys for our own bookkeeping are gone, and a `_route` that it came with is
-    overwritten. The artifact's `span` is the last that came; of several artifacts the custom
-    property `spans` lists all. And `quarantine`.
+    overwritten. The artifact's `span` is the last that came; of several the custom property
+    `spans` lists all. And `quarantine`.
 
     Raises:
         RecipeError: An argument is wrong.
