@@ -60,7 +60,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _clean(message: str, length: int = 600) -> str:
     message = " ".join(_BEAM_STEP.sub("", message).split())
-    return message if len(message) <= length else message[:length] + " …"
+    if len(message) <= length:
+        return message
+    return f"{message[: 2 * length // 3]} … {message[-length // 3 :]}"  # it ends with what to do
 
 
 def _advice(error: BaseException, kind: str) -> str:

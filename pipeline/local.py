@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: Namespace, capture: "Capture") -> int:
     with _importing():
-        from branchline.pipeline.collect_outputs import collect_outputs, find_pushed
+        from branchline.pipeline.collect_outputs import collect_outputs, find_kept, find_pushed
         from branchline.pipeline.console import make_display
         from branchline.pipeline.explain import explain
         from branchline.pipeline.find_data import find_data, write_data
@@ -116,6 +116,9 @@ def _run(arguments: Namespace, capture: "Capture") -> int:
             place = f"{watcher.component} failed" if watcher.component else "the run failed"
             print(f"run_local: {place}: {failure.cause}", file=capture.err)
             print(f"  what to do: {failure.advice}", file=capture.err)
+            if find_kept(output_dir / "metadata.sqlite"):
+                told = "the same command with --set-aside FOLDER writes it as files to be mended"
+                print(f"  what was set aside: {told}", file=capture.err)
             print(f"  log: {capture.path}", file=capture.err)
             return 1
         finally:

@@ -13,7 +13,7 @@ from branchline.components.mixed_example_gen.find_files import file_format
 from branchline.components.mixed_example_gen.open_file import COMPRESSIONS, opened
 from branchline.components.mixed_example_gen.parse_csv import header_line
 from branchline.components.mixed_example_gen.read_lines import Lines
-from branchline.pipeline.collect_outputs import find_latest
+from branchline.pipeline.collect_outputs import find_kept, find_latest
 from branchline.schemas import BranchlineError, RecipeError
 
 REASONS = "_reasons.csv"  # a name that is no file of records
@@ -56,7 +56,7 @@ def write_set_aside(metadata_path: Path, folder: Path) -> int:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RecipeError(f"--set-aside: got {folder}, where something is; expected a new folder")
-    lines = list(_lines(find_latest(metadata_path, "branchline.Quarantine")))
+    lines = list(_lines(find_quarantines(metadata_path)))
     if not lines:
         raise BranchlineError("the latest run set nothing aside")
     unfinished = folder.with_name(f".{folder.name}.unfinished")
@@ -76,6 +76,11 @@ def write_set_aside(metadata_path: Path, folder: Path) -> int:
         folder.rmdir()
     unfinished.rename(folder)
     return sum(1 for line in told if line["file"])
+
+
+def find_quarantines(metadata_path: Path) -> list[Path]:
+    """Where the latest run's quarantines lie, also those that are kept of a step that failed."""
+    return [*find_latest(metadata_path, "branchline.Quarantine"), *find_kept(metadata_path)]
 
 
 def _lines(quarantines: list[Path]) -> Iterator[dict[str, Any]]:

@@ -29,6 +29,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from branchline.components import quarantine
 from branchline.components.artifacts import Quarantine
 from branchline.components.code_version import code_version
+from branchline.components.keep_quarantine import kept_if_failing
 from branchline.components.mixed_example_gen.check_splits import check_filled
 from branchline.components.mixed_example_gen.declared import declared_by, read_declared
 from branchline.components.mixed_example_gen.find_files import (
@@ -123,13 +124,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         write_read_files(quarantine_uri, exec_properties["declared"], files)
         counts = quarantine.read_counts(quarantine_uri)
         quarantine.log_counts("MixedExampleGen", counts)
-        quarantine.check_conserved("MixedExampleGen", counts)
-        if not counts["in"]:
-            raise BranchlineError(f"{', '.join(chosen.paths)}: the files hold no record")
-        check_filled(splits, split_key, counts, examples.uri)
-        limit = exec_properties["quarantine_limit"]
-        of_reasons = json.loads(exec_properties["reason_limits"])
-        quarantine.check_limit([counts], counts["in"], limit, of_reasons)
+        with kept_if_failing(quarantine_uri):
+            quarantine.check_conserved("MixedExampleGen", counts)
+            if not counts["in"]:
+                raise BranchlineError(f"{', '.join(chosen.paths)}: the files hold no record")
+            check_filled(splits, split_key, counts, examples.uri)
+            limit = exec_properties["quarantine_limit"]
+            of_reasons = json.loads(exec_properties["reason_limits"])
+            quarantine.check_limit([counts], counts["in"], limit, of_reasons)
 
 
 def _describe_spans(examples: types.Artifact, chosen: Chosen, files: str) -> None:
@@ -202,7 +204,8 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
             is hashed as a whole, and if none has it that is an error.
         routing: The table that is to read the records: what it does not read may hold anything, and
             what it does is read as it needs it. None reads everything.
-        quarantine_limit: Share of the records in [0, 1]; above it the component fails.
+        quarantine_limit: Share of the records in [0, 1]; above it the component fails. What was
+            set aside is kept then, beside the quarantine's own folder, and the error says where.
         reason_limits: Reason → share of the records in [0, 1] for it alone, such as
             {"no_route": 0.0}.
 

@@ -36,7 +36,7 @@ def quarantine(tmp_path, monkeypatch):
     examples = build.empty_artifact(standard_artifacts.Examples, tmp_path / "examples")
     properties = component.MixedExampleGen(str(folder)).exec_properties
     component.Executor().Do({}, {"examples": [examples], "quarantine": [aside]}, properties)
-    monkeypatch.setattr(set_aside, "find_latest", lambda *_: [tmp_path / "aside"])
+    monkeypatch.setattr(set_aside, "find_quarantines", lambda *_: [tmp_path / "aside"])
     return tmp_path / "aside"
 
 
