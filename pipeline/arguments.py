@@ -52,8 +52,8 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         action="extend",
         metavar="PATH",
-        help="files and folders of records, instead of the recipe's own data; {SPAN}, {VERSION} and "
-        "{YYYY}{MM}{DD} in a path stand for the newest",
+        help="files and folders of records, instead of the recipe's own data; {SPAN}, {VERSION} "
+        "and {YYYY}{MM}{DD} in a path stand for the newest",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="where everything is written (default: runs/<recipe>)"
