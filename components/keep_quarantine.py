@@ -26,7 +26,7 @@ def kept_if_failing(uri: str) -> Iterator[None]:
         yield
     except BranchlineError as error:
         if read_counts(uri)["quarantined"]:
-            error.args = (f"{error} {_keep(uri)}",)
+            error.args = (f"{str(error).rstrip('.')}. {_keep(uri)}",)
         raise
 
 
