@@ -18,7 +18,8 @@ class Quarantine(Artifact):
     many come before it; null in tables) and `component`; what is not known is null. The counts are
     {"in": n, "quarantined": {reason: n}, "samples": {reason: [line, …]}, and for a step that
     passes examples on also "out": {split: n}}, or {split: {route: n}} where it routes them, and
-    "written": what was found in the files, {"examples": {split: n}, "quarantine": n}.
+    "written": what was found in the files, {"examples": {split: n}, "quarantine": n}. Those of
+    MixedExampleGen also have "counted_again": of how many records the files were asked once more.
     """
 
     TYPE_NAME = "branchline.Quarantine"

@@ -11,6 +11,7 @@ examples:
   python run_local.py --set training.steps=500 --set thresholds.text.auc=0.9
   python run_local.py --set training.routes.text='{"optimizer": "sgd"}'
   python run_local.py --resume                          after an interruption in training
+  python run_local.py --data 'my/day-{SPAN}' --set spans=7      the seven newest spans
   python run_local.py --set-aside mended/               what was quarantined, to be mended
 
 under --output:
@@ -51,7 +52,8 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         action="extend",
         metavar="PATH",
-        help="files and folders of records, instead of the recipe's own data",
+        help="files and folders of records, instead of the recipe's own data; {SPAN}, {VERSION} "
+        "and {YYYY}{MM}{DD} in a path stand for the newest",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="where everything is written (default: runs/<recipe>)"
@@ -81,7 +83,7 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--set-aside",
         metavar="FOLDER",
         help="runs nothing: writes what the latest run under --output quarantined into FOLDER, as "
-        "files of records to be mended and given to --data",
+        "files of records to be mended and given to --data; {SPAN} in it stands for the next one",
     )
     parser.add_argument("--list", action="store_true", help="lists the built-in recipes")
     return parser.parse_args(argv)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from branchline.components.keep_quarantine import KEPT
 from branchline.schemas import BranchlineError
 
 COPIED = ("report.html", "metrics.json")
@@ -45,18 +46,10 @@ def find_latest(metadata_path: Path, type_name: str) -> list[Path]:
     Returns:
         Where they lie, in the order in which they were made.
     """
-    from ml_metadata.metadata_store import metadata_store
-    from ml_metadata.proto import Artifact, ConnectionConfig, Event
+    from ml_metadata.proto import Artifact, Event
 
-    config = ConnectionConfig()
-    config.sqlite.filename_uri = str(metadata_path)
-    store = metadata_store.MetadataStore(config)
-    runs = store.get_contexts_by_type("pipeline_run")
-    if not runs:
-        return []
-    latest = max(runs, key=lambda run: run.id)
-    executions = store.get_executions_by_context(latest.id)
-    events = store.get_events_by_execution_ids([e.id for e in executions]) if executions else []
+    store, executions = _latest_run(metadata_path)
+    events = store.get_events_by_execution_ids(executions) if executions else []
     outputs = {e.artifact_id for e in events if e.type == Event.OUTPUT}
     if not outputs:
         return []
@@ -66,6 +59,35 @@ def find_latest(metadata_path: Path, type_name: str) -> list[Path]:
         for a in store.get_artifacts_by_id(sorted(outputs))
         if a.type_id in types and a.state == Artifact.LIVE
     ]
+
+
+def find_kept(metadata_path: Path) -> list[Path]:
+    """Finds what was kept of the quarantines of steps that failed in the latest run.
+
+    Args:
+        metadata_path: The SQLite file of the pipeline's metadata, beside its artifacts; there need
+            be none.
+    """
+    if not metadata_path.is_file():
+        return []
+    folders = metadata_path.parent.glob(f"pipeline/*/quarantine/*{KEPT}")
+    executions = {f"{number}{KEPT}" for number in _latest_run(metadata_path)[1]}
+    return sorted(folder for folder in folders if folder.name in executions)
+
+
+def _latest_run(metadata_path: Path) -> tuple[Any, list[int]]:
+    """The metadata store, and the ids of the latest run's executions."""
+    from ml_metadata.metadata_store import metadata_store
+    from ml_metadata.proto import ConnectionConfig
+
+    config = ConnectionConfig()
+    config.sqlite.filename_uri = str(metadata_path)
+    store = metadata_store.MetadataStore(config)
+    runs = store.get_contexts_by_type("pipeline_run")
+    if not runs:
+        return store, []
+    latest = max(runs, key=lambda run: run.id)
+    return store, [each.id for each in store.get_executions_by_context(latest.id)]
 
 
 def find_pushed(serving_dir: Path) -> Path | None:

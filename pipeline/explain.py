@@ -1,6 +1,7 @@
 """Finds what a failed run's user has to know in the exception that came out of it."""
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ _BEAM_STEP = re.compile(r""" \[while running ['"].*?['"]\]""", re.DOTALL)
 # Beam's worker processes send an exception as the text of its traceback.
 _OURS_AS_TEXT = re.compile(r"^branchline\.\S*?\.\w+Error: (.+?)(?=\n\S*Traceback|\Z)", re.M | re.S)
 _ANY_AS_TEXT = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception)): (.+)$", re.M)
+
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 _AGAIN = "once it is mended, the same command goes on from there: what is finished is kept"
 
@@ -60,12 +63,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _clean(message: str, length: int = 600) -> str:
     message = " ".join(_BEAM_STEP.sub("", message).split())
-    return message if len(message) <= length else message[:length] + " …"
+    if len(message) <= length:
+        return message
+    return f"{message[: 2 * length // 3]} … {message[-length // 3 :]}"  # it ends with what to do
 
 
 def _advice(error: BaseException, kind: str) -> str:
+    numbers = {int(number) for number in _ERRNO.findall(str(error))}
+    # TensorFlow makes of it the error that it also has for a memory that is full.
+    if numbers & {errno.ENOSPC, errno.EDQUOT} or os.strerror(errno.ENOSPC) in str(error):
+        return "the disk is full: make room, or choose another place with --output"
+    if errno.EROFS in numbers:
+        return "nothing can be written there: choose another place with --output"
     if kind in ("ResourceExhaustedError", "MemoryError", "OutOfMemoryError"):
         return "memory ran out: try a smaller batch, such as --set training.batch_size=32"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full: make room, or choose another place with --output"
     return f"the log has the whole traceback; {_AGAIN}"

@@ -35,6 +35,7 @@ from branchline.components.baseline_finder.earlier_blessed import EarlierBlessed
 from branchline.components.baseline_finder.earlier_statistics import EarlierStatistics
 from branchline.components.branch_evaluator.metric_configs import check_metrics
 from branchline.components.branch_evaluator.read_thresholds import plain_thresholds
+from branchline.components.mixed_example_gen.find_spans import range_of_spans
 from branchline.components.transform.preprocessing import route_preprocessing
 from branchline.components.user_code import recipe_hash
 from branchline.pipeline.schema_file import write_schema
@@ -170,14 +171,17 @@ def create_components(
     no_file: dict[str, Any] = {"recipe_file": "", "recipe_hash": ""}
 
     input_base, steps, thresholds, fingerprint = data_paths, None, recipe.thresholds, None
+    spans = range_of_spans(recipe.spans)
     if cluster:
         input_base = RuntimeParameter("data", str, cluster.data)
         steps = RuntimeParameter("steps", int, recipe.training.steps)
         thresholds = RuntimeParameter("thresholds", str, plain_thresholds(recipe.thresholds))
         own = {"recipe_file": file_in_steps, "data_inputs": recipe.data_inputs}
-        fingerprint = DataFingerprint(input_base, **(own if callable(recipe.data) else {}))
+        own = own if callable(recipe.data) else {}
+        fingerprint = DataFingerprint(input_base, range_config=spans, **own)
     example_gen = MixedExampleGen(
         input_base,
+        range_config=spans,
         input_fingerprint=fingerprint and fingerprint.outputs["fingerprint"].future()[0].value,
         **(of_file if cluster and callable(recipe.data) else no_file),
         splits=recipe.splits,

@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: Namespace, capture: "Capture") -> int:
     with _importing():
-        from branchline.pipeline.collect_outputs import collect_outputs, find_pushed
+        from branchline.pipeline.collect_outputs import collect_outputs, find_kept, find_pushed
         from branchline.pipeline.console import make_display
         from branchline.pipeline.explain import explain
         from branchline.pipeline.find_data import find_data, write_data
@@ -79,7 +79,7 @@ def _run(arguments: Namespace, capture: "Capture") -> int:
     recipe = set_fields(recipe, arguments.assignments)
     output_dir = Path(arguments.output or Path("runs") / recipe.name).expanduser().resolve()
     if arguments.set_aside:
-        return _write_set_aside(output_dir, Path(arguments.set_aside).expanduser(), capture)
+        return _write_set_aside(output_dir, arguments.set_aside, capture)
     data_paths = find_data(recipe, recipe_file, arguments.data)
     with _claimed(output_dir):
         capture.keep(output_dir / "run.log")
@@ -116,6 +116,9 @@ def _run(arguments: Namespace, capture: "Capture") -> int:
             place = f"{watcher.component} failed" if watcher.component else "the run failed"
             print(f"run_local: {place}: {failure.cause}", file=capture.err)
             print(f"  what to do: {failure.advice}", file=capture.err)
+            if find_kept(output_dir / "metadata.sqlite"):
+                told = "the same command with --set-aside FOLDER writes it as files to be mended"
+                print(f"  what was set aside: {told}", file=capture.err)
             print(f"  log: {capture.path}", file=capture.err)
             return 1
         finally:
@@ -134,13 +137,14 @@ def _run(arguments: Namespace, capture: "Capture") -> int:
     return 3 if arguments.require_blessing and not report["blessed"] else 0
 
 
-def _write_set_aside(output_dir: Path, folder: Path, capture: "Capture") -> int:
-    from branchline.pipeline.set_aside import REASONS, write_set_aside
+def _write_set_aside(output_dir: Path, path: str, capture: "Capture") -> int:
+    from branchline.pipeline.set_aside import REASONS, name_folder, write_set_aside
 
     metadata = output_dir / "metadata.sqlite"
     if not metadata.is_file():
         raise RecipeError(f"--set-aside: got --output {output_dir}, where nothing has run yet")
     try:
+        folder = name_folder(path)
         number = write_set_aside(metadata, folder)
     except BranchlineError as error:
         if isinstance(error, RecipeError):

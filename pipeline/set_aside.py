@@ -1,6 +1,8 @@
 """Writes what the latest run set aside as files of records, to be mended and read again."""
 
 import csv
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,27 @@ from branchline.components.mixed_example_gen.find_files import file_format
 from branchline.components.mixed_example_gen.open_file import COMPRESSIONS, opened
 from branchline.components.mixed_example_gen.parse_csv import header_line
 from branchline.components.mixed_example_gen.read_lines import Lines
-from branchline.pipeline.collect_outputs import find_latest
+from branchline.pipeline.collect_outputs import find_kept, find_latest
 from branchline.schemas import BranchlineError, RecipeError
 
 REASONS = "_reasons.csv"  # a name that is no file of records
 _LINES = {"jsonl": ".jsonl", "json": ".jsonl", "csv": ".csv", "tsv": ".tsv"}
 _COLUMNS = ("file", "line", "reason", "detail", "source", "offset", "component")
+
+
+def name_folder(path: str) -> Path:
+    """The folder that --set-aside names: with {SPAN}, the one of the span after the newest.
+
+    Raises:
+        RecipeError: It has a place for a version or a date, but none for a span.
+        BranchlineError: What stands in the place of a span is no number.
+    """
+    folder = Path(path).expanduser()
+    if "{" not in path:
+        return folder
+    from branchline.components.mixed_example_gen.find_spans import next_span  # imports TFX
+
+    return Path(next_span(os.path.abspath(folder)))
 
 
 def write_set_aside(metadata_path: Path, folder: Path) -> int:
@@ -39,10 +56,11 @@ def write_set_aside(metadata_path: Path, folder: Path) -> int:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RecipeError(f"--set-aside: got {folder}, where something is; expected a new folder")
-    lines = list(_lines(find_latest(metadata_path, "branchline.Quarantine")))
+    lines = list(_lines(find_quarantines(metadata_path)))
     if not lines:
         raise BranchlineError("the latest run set nothing aside")
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     by_source: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
@@ -58,6 +76,11 @@ def write_set_aside(metadata_path: Path, folder: Path) -> int:
         folder.rmdir()
     unfinished.rename(folder)
     return sum(1 for line in told if line["file"])
+
+
+def find_quarantines(metadata_path: Path) -> list[Path]:
+    """Where the latest run's quarantines lie, also those that are kept of a step that failed."""
+    return [*find_latest(metadata_path, "branchline.Quarantine"), *find_kept(metadata_path)]
 
 
 def _lines(quarantines: list[Path]) -> Iterator[dict[str, Any]]:

@@ -52,6 +52,9 @@ class Recipe:
         validation: What RouteValidator compares, and which of its findings end the run.
         data: Where records come from when a run names no data: a path, or a function that writes
             them into the directory it is given.
+        spans: Which spans are read of paths with {SPAN}, or {YYYY}, {MM} and {DD}: a number, for so
+            many of the newest, or (first, last) for those there are from one to another. A span of
+            a date is the number of days since 1970-01-01.
         data_inputs: Files, directories and patterns, relative to the recipe file, that such a
             function reads: it is asked again when one of them changes, or the recipe's code.
         materialize: Whether Transform also writes the transformed examples, with `_route` and the
@@ -78,6 +81,7 @@ class Recipe:
     schema: str | None = None
     validation: Validation = field(default_factory=Validation)
     data: str | Path | Callable[[Path], Any] | None = None
+    spans: int | tuple[int, int] = 1
     data_inputs: tuple[str, ...] = ()
     materialize: bool = False
     resources: Mapping[str, Resources] = field(default_factory=dict)
@@ -118,6 +122,7 @@ class Recipe:
             object.__setattr__(self, "data", str(self.data))
         if not (self.data is None or isinstance(self.data, str) or callable(self.data)):
             reject("Recipe.data", self.data, "a path, or a function of a directory")
+        object.__setattr__(self, "spans", self._read_spans())
         object.__setattr__(self, "data_inputs", self._read_data_inputs())
         if not isinstance(self.materialize, bool):
             reject("Recipe.materialize", self.materialize, "True or False")
@@ -126,6 +131,16 @@ class Recipe:
     def _check_route(self, where: str, route: str) -> None:
         if route not in self.routing.names:
             reject(where, route, f"one of the routes {', '.join(self.routing.names)}")
+
+    def _read_spans(self) -> int | tuple[int, int]:
+        if not isinstance(self.spans, list | tuple):
+            check_int("Recipe.spans", self.spans)
+            return self.spans
+        for span in self.spans:
+            check_int("Recipe.spans", span, least=0)
+        if len(self.spans) != 2 or self.spans[0] > self.spans[1]:
+            reject("Recipe.spans", self.spans, "a number of spans, or the first and the last")
+        return (self.spans[0], self.spans[1])
 
     def _read_data_inputs(self) -> tuple[str, ...]:
         given = self.data_inputs

@@ -7,14 +7,16 @@ from typing import Any
 
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
+from tfx.proto import range_config_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from branchline.components.code_version import code_version
-from branchline.components.mixed_example_gen.component import as_parameter
-from branchline.components.mixed_example_gen.find_files import fingerprint_of
+from branchline.components.mixed_example_gen.find_files import fingerprint_of, read_paths
+from branchline.components.mixed_example_gen.find_spans import choose_spans, read_range
+from branchline.components.mixed_example_gen.parameters import as_parameter, as_range
 from branchline.components.user_code import recipe_path
 
 _progress = logging.getLogger("branchline.progress")
@@ -39,7 +41,9 @@ class Executor(base_executor.BaseExecutor):
         inputs = json.loads(exec_properties["data_inputs"])
         recipe_file = exec_properties["recipe_file"]
         folder = recipe_path(recipe_file).parent if recipe_file else ""
-        output.value = fingerprint_of(exec_properties["input_base"], inputs, folder)
+        paths = read_paths(exec_properties["input_base"])
+        chosen = choose_spans(paths, read_range(exec_properties.get("range_config")))
+        output.value = fingerprint_of(chosen.paths, inputs, folder)
         _progress.info("the records' fingerprint is %s", output.value)
 
 
@@ -48,6 +52,7 @@ class DataFingerprintSpec(ComponentSpec):
 
     PARAMETERS = {
         "input_base": ExecutionParameter(type=str),
+        "range_config": ExecutionParameter(type=str),
         "recipe_file": ExecutionParameter(type=str),
         "data_inputs": ExecutionParameter(type=str),
         "code_version": ExecutionParameter(type=str),
@@ -63,13 +68,14 @@ class DataFingerprint(base_component.BaseComponent):
 
     Args:
         input_base: As MixedExampleGen's; "" for what the recipe itself writes.
+        range_config: As MixedExampleGen's.
         recipe_file: Of that recipe, as `recipe_path` takes it; "" for none.
         data_inputs: The recipe's, relative to its file: what is looked at without `input_base`.
 
     Outputs `fingerprint` (String): another text whenever a file is another.
 
     Raises:
-        RecipeError: `input_base` is no path.
+        RecipeError: `input_base` is no path, or `range_config` names no span.
     """
 
     SPEC_CLASS = DataFingerprintSpec
@@ -79,12 +85,14 @@ class DataFingerprint(base_component.BaseComponent):
         self,
         input_base: str | RuntimeParameter,
         *,
+        range_config: range_config_pb2.RangeConfig | None = None,
         recipe_file: str = "",
         data_inputs: Sequence[str] = (),
     ) -> None:
         super().__init__(
             DataFingerprintSpec(
                 input_base=as_parameter("DataFingerprint.input_base", input_base),
+                range_config=as_range("DataFingerprint.range_config", range_config),
                 recipe_file=recipe_file,
                 data_inputs=json.dumps(list(data_inputs)),
                 code_version=code_version(__file__),

@@ -1,6 +1,7 @@
 """Counts the records in files by the files alone: nobody's word is taken for it."""
 
 import gzip
+import io
 import struct
 
 import pyarrow.parquet
@@ -19,20 +20,30 @@ def count_examples(path: str) -> int:
     Raises:
         BranchlineError: The file is cut off.
     """
-    number = 0
     with (
         FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file,
         gzip.open(file) as records,
     ):
         try:
-            while header := records.read(_HEADER.size):
-                (length, _) = _HEADER.unpack(header)
-                if len(records.read(length + _FOOTER_BYTES)) < length + _FOOTER_BYTES:
-                    raise EOFError("a record is not whole")
-                number += 1
+            return count_frames(records)
         except (EOFError, struct.error, gzip.BadGzipFile) as error:
-            told = f"{path}: was not written whole, only {number} records: {error}; is there room?"
+            told = f"{path}: was not written whole: {error}; is there room?"
             raise BranchlineError(told) from error
+
+
+def count_frames(file: io.BufferedReader | gzip.GzipFile) -> int:
+    """Counts the records of an opened TFRecord file, not compressed, by their lengths.
+
+    Raises:
+        EOFError: The last one is not whole.
+        struct.error: So is its length.
+    """
+    number = 0
+    while header := file.read(_HEADER.size):
+        (length, _) = _HEADER.unpack(header)
+        if len(file.read(length + _FOOTER_BYTES)) < length + _FOOTER_BYTES:
+            raise EOFError(f"after {number} records one is not whole")
+        number += 1
     return number
 
 

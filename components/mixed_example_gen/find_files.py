@@ -126,7 +126,7 @@ def list_records(paths: list[str]) -> tuple[list[RecordFile], list[str], dict[st
     others: set[str] = set()
     listed: dict[str, Listed] = {}
     for path in paths:
-        found = _match(path)
+        found = match(path)
         if not found:
             raise BranchlineError(f"{path}: there is no such file or directory of records")
         records = {each: it for each, it in found.items() if not _is_marker(it.below)}
@@ -169,8 +169,14 @@ def _partitions(below: str) -> tuple[tuple[str, str], ...]:
     return tuple(pair for pair in named if pair[1] not in ("", _ABSENT))
 
 
-def _match(path: str) -> dict[str, Listed]:
-    """The files at a path."""
+def match_records(path: str) -> list[str]:
+    """The paths of the files of records at a path, by their names; none if there is none."""
+    found = match(path).items()
+    return [each for each, it in found if not _is_marker(it.below) and file_format(each)]
+
+
+def match(path: str) -> dict[str, Listed]:
+    """The files at a path, which may be a file, a directory or a pattern."""
     check_access(_PATTERN_SIGNS.split(path)[0])
     try:
         return _match_paths(path)
@@ -226,7 +232,7 @@ def _hidden(relative: str) -> bool:
     return any(part.startswith(".") for part in relative.split("/"))
 
 
-def _fingerprint(files: dict[str, Listed]) -> str:
+def fingerprint(files: dict[str, Listed]) -> str:
     """Identifies files' contents by their paths, sizes and times of change."""
     digest = hashlib.sha256()
     for path, file in sorted(files.items()):
@@ -235,14 +241,14 @@ def _fingerprint(files: dict[str, Listed]) -> str:
 
 
 def fingerprint_of(
-    input_base: str, data_inputs: Iterable[str] = (), folder: str | Path = ""
+    paths: list[str], data_inputs: Iterable[str] = (), folder: str | Path = ""
 ) -> str:
-    """Identifies what `read_paths` finds in `input_base`; for "", what a recipe's function reads.
+    """Identifies the files of records at `paths`; without any, what a recipe's function reads.
 
     Of the function itself the recipe's code tells.
 
     Args:
-        input_base: As MixedExampleGen's.
+        paths: As `find_files` takes them.
         data_inputs: The recipe's.
         folder: What they are relative to.
 
@@ -250,14 +256,13 @@ def fingerprint_of(
         BranchlineError: As `find_files`.
         RecipeError: One of `data_inputs` leads to no file.
     """
-    paths = read_paths(input_base)
     if paths:
-        return _fingerprint(list_records(paths)[2])
+        return fingerprint(list_records(paths)[2])
     inputs: dict[str, Listed] = {}
     for path in data_inputs:
         whole = beam_path(path) if "://" in path else os.path.join(folder, path)
-        found = {each: it for each, it in _match(whole).items() if not _hidden(it.below)}
+        found = {each: it for each, it in match(whole).items() if not _hidden(it.below)}
         if not found:
             raise RecipeError(f"Recipe.data_inputs: {whole}: there is no such file")
         inputs.update(found)
-    return _fingerprint(inputs) if inputs else OWN_RECORDS
+    return fingerprint(inputs) if inputs else OWN_RECORDS

@@ -9,6 +9,7 @@ import tensorflow as tf
 from apache_beam.pvalue import TaggedOutput
 
 from branchline.components import quarantine
+from branchline.components.mixed_example_gen.count_again import UNCOUNTABLE, Tally, check_count
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.open_file import opened
@@ -29,6 +30,7 @@ from branchline.schemas.splits import Splits
 
 _log = logging.getLogger(__name__)
 WITH_SPLIT_KEY = "with_split_key"
+TALLIES = ".tallies"  # a tag, as quarantine.LINES
 
 
 def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
@@ -111,7 +113,7 @@ def _with_partitions(
 class ReadRecords(beam.DoFn):
     """Reads files, or ranges of them.
 
-    Tags: a split's name (serialized examples), LINES and COUNTS.
+    Tags: a split's name (serialized examples), LINES, COUNTS, and TALLIES, (path, Tally).
     """
 
     def __init__(self, splits: Splits, split_key: str | None, declared: Declared) -> None:
@@ -144,6 +146,8 @@ class ReadRecords(beam.DoFn):
         if self._split_key:
             told = quarantine.count(WITH_SPLIT_KEY, number=with_split_key)
             yield TaggedOutput(quarantine.COUNTS, told)
+        is_countable = not any(reason in UNCOUNTABLE for _, reason in counts)
+        yield TaggedOutput(TALLIES, (file.path, Tally(file.format, total, is_countable)))
         aside = sum(number for (what, _), number in counts.items() if what == "quarantined")
         _log.info("read %s: %d records, %d quarantined", file.path, total, aside)
 
@@ -189,8 +193,13 @@ def ingest(
         | "Spread" >> beam.Reshuffle()
         | "Read"
         >> beam.ParDo(ReadRecords(splits, split_key, declared)).with_outputs(
-            *split_uris, quarantine.LINES, quarantine.COUNTS
+            *split_uris, quarantine.LINES, quarantine.COUNTS, TALLIES
         )
+    )
+    again = (
+        read[TALLIES]
+        | "ByFile" >> beam.GroupByKey()
+        | "CountAgain" >> beam.FlatMapTuple(check_count)
     )
     files = [
         read[split]
@@ -201,6 +210,6 @@ def ingest(
     ]
     _ = {
         "lines": read[quarantine.LINES],
-        "counts": read[quarantine.COUNTS],
+        "counts": (read[quarantine.COUNTS], again) | "Counts" >> beam.Flatten(),
         "files": files | "Written" >> beam.Flatten(),
     } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri, "MixedExampleGen")

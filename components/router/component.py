@@ -15,6 +15,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from branchline.components import quarantine
 from branchline.components.artifacts import Quarantine
 from branchline.components.code_version import code_version
+from branchline.components.keep_quarantine import kept_if_failing
 from branchline.components.mixed_example_gen.raw_records import read_read_files
 from branchline.components.router.read_examples import check_format, find_sources
 from branchline.components.router.route_batch import batch_router
@@ -68,24 +69,30 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         quarantine.log_counts("Router", counts)
         before = list(map(quarantine.read_counts, before_uris))
         put_out = sum(quarantine.number_out(each["out"]) for each in before)
-        quarantine.check_conserved("Router", counts, put_out or None)
         records = sum(each["in"] for each in before or [counts])
         limit = exec_properties["quarantine_limit"]
         of_reasons = json.loads(exec_properties["reason_limits"])
-        quarantine.check_limit([*before, counts], records, limit, of_reasons)
         scarce = json.loads(exec_properties["scarce"])
-        _check_rows(counts, exec_properties["least_rows"], scarce)
+        with kept_if_failing(quarantine_uri):
+            quarantine.check_conserved("Router", counts, put_out or None)
+            quarantine.check_limit([*before, counts], records, limit, of_reasons)
+            _check_rows(counts, exec_properties["least_rows"], scarce)
 
 
 def _describe(routed: types.Artifact, examples: list[types.Artifact], splits: list[str]) -> None:
     """Writes down what the routed examples are: of a window of spans the last, and all of them."""
     routed.split_names = artifact_utils.encode_split_names(splits)
-    spans = sorted({artifact.span for artifact in examples})
+    spans = sorted({span for artifact in examples for span in _spans_of(artifact)})
     routed.span = spans[-1]
-    if len(examples) > 1:
+    if len(spans) > 1 or len(examples) > 1:
         routed.set_string_custom_property("spans", json.dumps(spans))
     examples_utils.set_payload_format(routed, example_gen_pb2.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(routed, "tfrecords_gzip")
+
+
+def _spans_of(examples: types.Artifact) -> list[int]:
+    told = examples.get_string_custom_property("spans")
+    return json.loads(told) if told else [examples.span]
 
 
 def _check_rows(counts: dict[str, Any], least_rows: int, scarce: dict[str, str]) -> None:
@@ -138,7 +145,8 @@ class Router(base_beam_component.BaseBeamComponent):
         routing: The routing table.
         example_quarantine: What MixedExampleGen set aside; counts towards the limit, and tells from
             which files the records came, so that what is set aside here is written as it came.
-        quarantine_limit: Share of the records in [0, 1]; above it the component fails.
+        quarantine_limit: Share of the records in [0, 1]; above it the component fails. What was
+            set aside is kept then, beside the quarantine's own folder, and the error says where.
         reason_limits: Reason → share of the records in [0, 1] for it alone, such as
             {"no_route": 0.0}.
         labels: "required", or "absent" for what is only to be predicted: labels are not read then.
@@ -150,8 +158,8 @@ class Router(base_beam_component.BaseBeamComponent):
     Outputs: `routed_examples` with the splits that came. In each, a route has the files
     `<route>-?????-of-?????.gz`, and an example its `_route` and its declared fields in their
     declared types; its keys for our own bookkeeping are gone, and a `_route` that it came with is
-    overwritten. The artifact's `span` is the last that came; of several artifacts the custom
-    property `spans` lists all. And `quarantine`.
+    overwritten. The artifact's `span` is the last that came; of several the custom property
+    `spans` lists all. And `quarantine`.
 
     Raises:
         RecipeError: An argument is wrong.

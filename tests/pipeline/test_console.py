@@ -3,6 +3,7 @@ import logging
 import re
 
 import pytest
+import tensorflow as tf
 
 from branchline.pipeline.console import LiveDisplay, PlainDisplay, make_display
 from branchline.pipeline.explain import explain
@@ -196,10 +197,31 @@ def test_an_error_that_became_text_is_found_in_it():
     [
         (KeyError("k"), "KeyError: 'k'", "log"),
         (OSError(28, "No space left on device"), "OSError: [Errno 28]", "disk is full"),
+        (
+            RuntimeError("Traceback\nOSError: [Errno 28] No space left on device\n"),
+            "OSError: [Errno 28]",
+            "disk is full",
+        ),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "a/b; No space left on device"),
+            "ResourceExhaustedError",
+            "disk is full",
+        ),
+        (OSError(30, "Read-only file system"), "OSError: [Errno 30]", "another place"),
         (MemoryError(), "MemoryError", "batch_size"),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM"), "ResourceExh", "batch_size"),
         (RecipeError("a\n b"), "a b", "same command"),
     ],
-    ids=["any", "disk", "memory", "ours"],
+    ids=[
+        "any",
+        "disk",
+        "disk-of-a-worker",
+        "disk-by-tensorflow",
+        "read-only",
+        "memory",
+        "memory-by-tensorflow",
+        "ours",
+    ],
 )
 def test_other_errors_are_told_with_type_and_advice(error, cause, advice):
     failure = explain(error)

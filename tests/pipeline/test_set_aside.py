@@ -36,7 +36,7 @@ def quarantine(tmp_path, monkeypatch):
     examples = build.empty_artifact(standard_artifacts.Examples, tmp_path / "examples")
     properties = component.MixedExampleGen(str(folder)).exec_properties
     component.Executor().Do({}, {"examples": [examples], "quarantine": [aside]}, properties)
-    monkeypatch.setattr(set_aside, "find_latest", lambda *_: [tmp_path / "aside"])
+    monkeypatch.setattr(set_aside, "find_quarantines", lambda *_: [tmp_path / "aside"])
     return tmp_path / "aside"
 
 
@@ -73,3 +73,10 @@ def test_where_nothing_has_run_one_line_says_so(tmp_path, capfd):
     assert main(arguments) == 2
     assert "where nothing has run yet" in capfd.readouterr().err
     assert not (tmp_path / "mended").exists()
+
+
+def test_a_folder_with_a_place_for_a_span_is_the_one_after_the_newest(tmp_path):
+    (tmp_path / "s-07").mkdir()
+    (tmp_path / "s-07" / "a.jsonl").write_text('{"i": 1}\n')
+    assert set_aside.name_folder(f"{tmp_path}/s-{{SPAN:2}}") == tmp_path / "s-08"
+    assert set_aside.name_folder(f"{tmp_path}/mended") == tmp_path / "mended"

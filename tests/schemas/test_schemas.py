@@ -253,6 +253,9 @@ WRONG = {
     "block-kind": (lambda: Validation(block=["x"]), "Validation.block", "'x'", "anomalies, drift"),
     "block-limit": (lambda: Validation(block=["skew"]), "Validation.skew", "None", "block has"),
     "materialize": (lambda: recipe(materialize=1), "Recipe.materialize", "1", "True or False"),
+    "no-spans": (lambda: recipe(spans=0), "Recipe.spans", "0", "an int of at least 1"),
+    "spans": (lambda: recipe(spans=(5, 3)), "Recipe.spans", "(5, 3)", "the first and the last"),
+    "span": (lambda: recipe(spans=(5, "x")), "Recipe.spans", "'x'", "an int of at least 0"),
     "inputs": (lambda: recipe(data_inputs="a"), "Recipe.data_inputs", "'a'", "a list of paths"),
 }
 
@@ -472,3 +475,10 @@ def test_a_bound_has_two_sides():
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize("spans", [3, (4, 6), [4, 6]], ids=["newest", "range", "range-of-json"])
+def test_which_spans_are_read_survives_json(spans):
+    made = recipe(spans=spans)
+    assert made.spans == (spans if spans == 3 else (4, 6))
+    assert from_json(to_json(made)) == made

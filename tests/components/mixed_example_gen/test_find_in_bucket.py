@@ -26,9 +26,9 @@ def test_d20_ten_thousand_files_are_found_by_one_listing_not_by_a_request_for_ea
     root = f"s3://{BUCKET}/records"
     with object_store(monkeypatch) as client:
         put(client, range(3))
-        few, _ = requests_of(caplog, lambda: (find_files([root]), fingerprint_of(root)))
+        few, _ = requests_of(caplog, lambda: (find_files([root]), fingerprint_of([root])))
         put(client, range(3, 60))
-        many, (found, _) = requests_of(caplog, lambda: (find_files([root]), fingerprint_of(root)))
+        many, (found, _) = requests_of(caplog, lambda: (find_files([root]), fingerprint_of([root])))
     assert len(found[0]) == 60
     assert few and len(many) == len(few)
 
@@ -37,9 +37,9 @@ def test_in_a_bucket_too_the_fingerprint_changes_with_the_files(monkeypatch):
     root = f"s3://{BUCKET}/records"
     with object_store(monkeypatch) as client:
         put(client, range(3))
-        first = fingerprint_of(root)
-        assert fingerprint_of(root) == first
+        first = fingerprint_of([root])
+        assert fingerprint_of([root]) == first
         client.put_object(Bucket=BUCKET, Key="records/0001.jsonl", Body=b'{"a": 12}\n')
-        second = fingerprint_of(root)
+        second = fingerprint_of([root])
         client.delete_object(Bucket=BUCKET, Key="records/0001.jsonl")
-        assert len({first, second, fingerprint_of(root)}) == 3
+        assert len({first, second, fingerprint_of([root])}) == 3

@@ -245,7 +245,7 @@ def test_links_that_lead_out_of_a_folder_are_passed_over(folders, path, caplog):
     assert [os.path.basename(file.path) for file in files] == ["a.jsonl", "within.jsonl"]
     for name in ("absolute.jsonl", "relative.jsonl", "pipe.jsonl"):
         assert f"{name} is" in caplog.text
-    assert fingerprint_of(f"{folders}/{path}")
+    assert fingerprint_of([f"{folders}/{path}"])
 
 
 def test_a_link_that_is_named_itself_is_followed(folders):
@@ -269,7 +269,7 @@ def test_no_file_name_is_taken_for_anything_else(tmp_path, name):
     example = to_example(parsed.record, found.path, 1)
     assert example.features.feature["branchline.source"].bytes_list.value[0].decode()
     assert isinstance(tf.train.Example.FromString(example.SerializeToString()), tf.train.Example)
-    assert fingerprint_of(str(tmp_path))
+    assert fingerprint_of([str(tmp_path)])
 
 
 OUT_OF_FOLDERS = ["..", "../x", "/etc/x", "a/b", "a\\b", "a\0b", "", "~", "a\n"]

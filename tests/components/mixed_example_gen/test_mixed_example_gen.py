@@ -19,9 +19,10 @@ from tfx.types import artifact_utils, standard_artifacts
 from branchline.components import MixedExampleGen, quarantine
 from branchline.components.artifacts import Quarantine
 from branchline.components.mixed_example_gen.component import Driver, Executor
+from branchline.components.mixed_example_gen.count_again import check_count
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.find_files import RecordFile
-from branchline.components.mixed_example_gen.ingest import ReadRecords, to_example
+from branchline.components.mixed_example_gen.ingest import TALLIES, ReadRecords, to_example
 from branchline.components.mixed_example_gen.ranges import Range
 from branchline.schemas import BranchlineError, RecipeError
 
@@ -234,6 +235,8 @@ def test_what_goes_in_comes_out_or_is_set_aside(tmp_path_factory, content, suffi
         if tagged.tag == quarantine.COUNTS:
             key, number = tagged.value
             counts[key] = counts.get(key, 0) + number
+        elif tagged.tag == TALLIES:
+            list(check_count(tagged.value[0], [tagged.value[1]]))  # the file holds as many
         else:
             out[tagged.tag] += 1
     assert counts["in"] == sum(out.values())

@@ -593,7 +593,7 @@ def test_a_file_whose_name_holds_a_patterns_signs_is_found(tmp_path):
         (tmp_path / name).write_text("a\n1\n")
     files, _ = find_files([f"{tmp_path}/part[1].csv"])
     assert [file.path for file in files] == [f"{tmp_path}/part[1].csv"]
-    assert fingerprint_of(files[0].path) != fingerprint_of(f"{tmp_path}/part1.csv")
+    assert fingerprint_of([files[0].path]) != fingerprint_of([f"{tmp_path}/part1.csv"])
     folder = tmp_path / "run [2]"
     folder.mkdir()
     (folder / "x.csv").write_text("a\n1\n")

@@ -159,7 +159,8 @@ def test_a_split_without_a_record_is_an_error_that_names_the_values_seen(tmp_pat
         ingest(tmp_path, BY_FIELD)
     assert str(error.value) == (
         "MixedExampleGen.splits: no record is in eval; train: 4 records, part such as 'train'; "
-        "quarantined as bad_split: 1, such as part: got 'valid', expected one of 'dev', 'train'"
+        "quarantined as bad_split: 1, such as part: got 'valid', expected one of 'dev', 'train'. "
+        f"What was set aside is kept in {tmp_path}/quarantine-kept"
     )
 
 

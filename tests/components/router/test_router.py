@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import builders as build
 import pytest
 import tensorflow as tf
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.localfilesystem import LocalFileSystem
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to, is_empty
 from object_store import BUCKET, object_store
@@ -21,6 +24,7 @@ from branchline.components.files.routed import route_files
 from branchline.components.router import write_routes
 from branchline.components.router.component import Executor
 from branchline.components.router.route_examples import RouteBatches, batch_size
+from branchline.pipeline.explain import explain
 from branchline.schemas import (
     BranchlineError,
     Numeric,
@@ -201,7 +205,21 @@ def test_a_route_that_may_be_scarce_is_passed_over_and_logged(tmp_path, caplog):
 
 
 def test_without_a_least_number_of_rows_routes_may_be_empty(tmp_path):
-    run(tmp_path, [("train", TRAIN), ("eval", EVAL)])
+    routed, _, counts = run(tmp_path, [("train", TRAIN), ("eval", EVAL)], least_rows=0)
+    assert counts["out"]["eval"] == {"lines": 1, "counts": 0}
+    assert route_files([routed.uri], "eval", "counts") == []
+
+
+def test_a_disk_that_is_full_is_told_with_the_path(tmp_path, monkeypatch):
+    def refuse(self, path, *arguments, **settings):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr(LocalFileSystem, "create", refuse)
+    with pytest.raises(Exception, match="No space left") as error:  # Beam makes another of it
+        run(tmp_path, [("train", TRAIN)])
+    failure = explain(error.value)
+    assert f"No space left on device: '{tmp_path}/" in failure.cause
+    assert "disk is full" in failure.advice
 
 
 @pytest.mark.parametrize("rows", [[], [{"z": 1}]], ids=["no-record", "no-record-left"])
