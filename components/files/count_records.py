@@ -1,6 +1,7 @@
 """Counts the records in files by the files alone: nobody's word is taken for it."""
 
 import gzip
+import io
 import struct
 
 import pyarrow.parquet
@@ -11,6 +12,7 @@ from branchline.schemas import BranchlineError
 
 _HEADER = struct.Struct("<QI")  # of a TFRecord: its length, and a checksum of that
 _FOOTER_BYTES = 4
+_PIECE = 1 << 18
 
 
 def count_examples(path: str) -> int:
@@ -22,7 +24,7 @@ def count_examples(path: str) -> int:
     number = 0
     with (
         FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file,
-        gzip.open(file) as records,
+        io.BufferedReader(gzip.open(file), _PIECE) as records,  # it reads far faster by pieces
     ):
         try:
             while header := records.read(_HEADER.size):

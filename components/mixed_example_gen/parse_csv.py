@@ -4,7 +4,8 @@ import csv
 import re
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
@@ -31,6 +32,7 @@ _FLOAT = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 # In a column of numbers; [0-9], as \d takes the digits of all scripts.
 _PLAIN_INT = re.compile(r"[+-]?[0-9]+")
 _PLAIN_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBERS_BEGIN = frozenset("-.0123456789")
 _BOOLEANS = {"true": 1, "false": 0}
 
 MISSING = frozenset({"NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None"})
@@ -62,6 +64,7 @@ def parse_csv(
     csv.field_size_limit(sys.maxsize)
     kept = _Lines(lines)
     header = _read_header(kept, source, delimiter)
+    readers = [(key, cell_reader(key, declared)) for key in header]
     while header:
         begin = kept.line
         try:
@@ -70,7 +73,7 @@ def parse_csv(
                 return
             if not row:
                 continue
-            record = _read_row(row, header, declared)
+            record = _read_row(row, readers, declared)
             yield Parsed(begin, kept.raw(), record, byte=kept.byte)
         except (csv.Error, NotARecord) as problem:
             found = problem if isinstance(problem, NotARecord) else None
@@ -122,7 +125,13 @@ class _Lines:
     def row(self, delimiter: str) -> list[str] | None:
         """Reads a row; None at the end."""
         self._seen, self._size = [], 0
-        return next(csv.reader(self, strict=True, delimiter=delimiter), None)
+        line = next(self, None)
+        if line is None:
+            return None
+        cells = line.rstrip("\r\n")
+        if '"' in cells or "\r" in cells:
+            return next(csv.reader(chain([line], self), strict=True, delimiter=delimiter))
+        return cells.split(delimiter) if cells else []  # as the reader does, which is slow to make
 
     def keep_first(self) -> bool:
         """Gives all lines of the row but its first to the next; tells whether there were any."""
@@ -160,23 +169,36 @@ def _read_header(lines: _Lines, source: str, delimiter: str) -> list[str]:
     return header
 
 
-def _read_row(row: list[str], header: list[str], declared: Declared) -> Record:
-    if len(row) != len(header):
-        raise NotARecord("csv_row_length", f"got {len(row)} cells, expected {len(header)}")
-    pairs = zip(header, row, strict=True)
-    cells = {key: read_cell(key, cell, declared) for key, cell in pairs if key and cell}
-    for key, cell in cells.items():
-        if isinstance(cell, str) and not_unicode(cell) and declared.reads(key):
-            raise NotARecord("invalid_utf8", f"{key}: the cell holds bytes that are not UTF-8")
+# The value of a cell that is not empty; None for an absent one.
+_CellReader = Callable[[str], Value | None]
+
+
+def _read_row(
+    row: list[str], readers: list[tuple[str, _CellReader]], declared: Declared
+) -> Record:
+    if len(row) != len(readers):
+        raise NotARecord("csv_row_length", f"got {len(row)} cells, expected {len(readers)}")
+    cells = {}
+    for cell, (key, read) in zip(row, readers, strict=True):
+        if cell and key:
+            cells[key] = value = read(cell)
+            if type(value) is str and not value.isascii() and not_unicode(value):
+                if declared.reads(key):
+                    told = f"{key}: the cell holds bytes that are not UTF-8"
+                    raise NotARecord("invalid_utf8", told)
     return read_record(cells, declared)
 
 
-def read_cell(key: str, cell: str, declared: Declared) -> Value | None:
-    """Reads a cell as whoever reads its column needs it; None for an absent value."""
+def cell_reader(key: str, declared: Declared) -> _CellReader:
+    """Gives what reads the cells of a column as whoever reads it needs them."""
     if key in declared.texts:
+        return str
+    return _read_number if key in declared.numbers else _read_any
+
+
+def _read_any(cell: str) -> Value:
+    if cell[0] not in _NUMBERS_BEGIN:
         return cell
-    if key in declared.numbers:
-        return _read_number(cell)
     if _INT.fullmatch(cell) and len(cell) <= INT_CHARACTERS:
         return int(cell)
     return float(cell) if _FLOAT.fullmatch(cell) else cell
@@ -184,6 +206,8 @@ def read_cell(key: str, cell: str, declared: Declared) -> Value | None:
 
 def _read_number(cell: str) -> Value | None:
     """Reads a cell of a column of numbers; one that is no number stays a text."""
+    if cell.isascii() and cell.isdigit() and len(cell) < 19:
+        return int(cell)  # most are so
     stripped = cell.strip()
     if not stripped or stripped in MISSING:
         return None

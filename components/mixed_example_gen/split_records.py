@@ -36,7 +36,7 @@ def choose_split(
     counted = record if keys is None else {k: v for k, v in record.items() if k in keys}
     if split_key in record:
         counted = record[split_key]
-    text = json.dumps(counted, sort_keys=True, default=_as_text).encode()
+    text = _TO_JSON(counted).encode()
     place = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
     place %= sum(splits.values())
     for split, parts in sorted(splits.items()):
@@ -67,3 +67,6 @@ def _plain(value: Value) -> str | int | float:
 def _as_text(value: bytes) -> str:
     """Bytes that are a text are the same to the hash as that text."""
     return value.decode(errors="backslashreplace")
+
+
+_TO_JSON = json.JSONEncoder(sort_keys=True, default=_as_text).encode
