@@ -35,12 +35,26 @@ def encode_example(record: Record, source: str, offset: int) -> bytes:
         source: The file it came from.
         offset: Its line or row.
     """
-    features = record | {SOURCE: [_as_bytes_of_path(source)], OFFSET: [offset]}
-    return _framed(_FIRST, b"".join([_entry(key, features[key]) for key in sorted(features)]))
+    entries = {key: _entry(key, values) for key, values in record.items()}
+    entries[SOURCE], entries[OFFSET] = _source(source), _new_entry(OFFSET, [offset])
+    return _framed(_FIRST, b"".join([entries[key] for key in sorted(entries)]))
 
 
 def _entry(key: str, values: list[Value]) -> bytes:
     """A key and its feature, as an entry of the map `Features.feature`."""
+    first = values[0]
+    if len(values) == 1 and len(key) < _SHORT:
+        if type(first) is int or (type(first) is str and len(first) < _SHORT):
+            return _entry_of_one(key, first)
+    return _new_entry(key, values)
+
+
+@functools.lru_cache(maxsize=1 << 15)  # categories, dates and small numbers come again and again
+def _entry_of_one(key: str, value: str | int) -> bytes:
+    return _new_entry(key, [value])
+
+
+def _new_entry(key: str, values: list[Value]) -> bytes:
     name, first = _key(key), values[0]
     if type(first) is int:
         kind, body = _INTS, _varint(first)
@@ -63,8 +77,8 @@ def _key(key: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=64)
-def _as_bytes_of_path(path: str) -> bytes:
-    return path.encode(errors="backslashreplace")
+def _source(path: str) -> bytes:
+    return _entry(SOURCE, [path.encode(errors="backslashreplace")])
 
 
 def _as_bytes(value: Any) -> bytes:
@@ -79,6 +93,10 @@ def _framed(tag: bytes, body: bytes) -> bytes:
 def _varint(value: int) -> bytes:
     if 0 <= value < 128:
         return b"%c" % value
+    if 0 <= value < 16384:
+        return b"%c%c" % (value & 127 | 128, value >> 7)
+    if 0 <= value < 2097152:
+        return b"%c%c%c" % (value & 127 | 128, value >> 7 & 127 | 128, value >> 14)
     value &= 0xFFFFFFFFFFFFFFFF  # of negative ones the 64 bits
     digits = bytearray()
     while value > 127:

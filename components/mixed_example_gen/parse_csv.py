@@ -5,7 +5,6 @@ import re
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
@@ -62,13 +61,13 @@ def parse_csv(
         BranchlineError: The header cannot be read, or names a column twice.
     """
     csv.field_size_limit(sys.maxsize)
-    kept = _Lines(lines)
-    header = _read_header(kept, source, delimiter)
+    kept = _Lines(lines, delimiter)
+    header = _read_header(kept, source)
     readers = [(key, cell_reader(key, declared)) for key in header]
     while header:
         begin = kept.line
         try:
-            row = kept.row(delimiter)
+            row = kept.row()
             if row is None:
                 return
             if not row:
@@ -90,18 +89,20 @@ def parse_csv(
 
 def header_line(lines: Iterable[bytes], source: str, delimiter: str) -> bytes:
     """Gives the header of a CSV file as it stands there, and checks it as `parse_csv` does."""
-    kept = _Lines(lines)
-    return kept.raw() if _read_header(kept, source, delimiter) else b""
+    kept = _Lines(lines, delimiter)
+    return kept.raw() if _read_header(kept, source) else b""
 
 
 class _Lines:
     """Hands out lines, remembers those of the current row, and takes them back."""
 
-    def __init__(self, lines: Iterable[bytes]) -> None:
+    def __init__(self, lines: Iterable[bytes], delimiter: str) -> None:
         self._lines, self._again = whole_lines(lines), deque[tuple[int, bytes]]()
         self._size = 0
         self._seen: list[tuple[int, bytes]] = []  # with how many bytes come before each
         self.line = 1  # of the next row
+        # Takes no more lines than a row has, and begins anew after an error.
+        self._reader = csv.reader(self, strict=True, delimiter=delimiter)
 
     def __iter__(self) -> "_Lines":
         return self
@@ -122,16 +123,10 @@ class _Lines:
             line = line.removeprefix(BYTE_ORDER_MARK)
         return line.decode(errors="surrogateescape")
 
-    def row(self, delimiter: str) -> list[str] | None:
+    def row(self) -> list[str] | None:
         """Reads a row; None at the end."""
         self._seen, self._size = [], 0
-        line = next(self, None)
-        if line is None:
-            return None
-        cells = line.rstrip("\r\n")
-        if '"' in cells or "\r" in cells:
-            return next(csv.reader(chain([line], self), strict=True, delimiter=delimiter))
-        return cells.split(delimiter) if cells else []  # as the reader does, which is slow to make
+        return next(self._reader, None)
 
     def keep_first(self) -> bool:
         """Gives all lines of the row but its first to the next; tells whether there were any."""
@@ -151,10 +146,10 @@ class _Lines:
         return text.removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
 
 
-def _read_header(lines: _Lines, source: str, delimiter: str) -> list[str]:
+def _read_header(lines: _Lines, source: str) -> list[str]:
     """Reads the names of the columns, "" for those without; [] if there is no row at all."""
     try:
-        header = lines.row(delimiter)
+        header = lines.row()
     except (csv.Error, NotARecord) as error:
         told = error.detail if isinstance(error, NotARecord) else str(error)
         raise BranchlineError(f"{source}:1: the CSV header cannot be read: {told}") from error

@@ -40,23 +40,23 @@ def parse_jsonl(lines: Iterable[bytes], declared: Declared) -> Iterator[Parsed]:
         is_cut = isinstance(line, CutLine)
         line = line.removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
         if line.strip() or is_cut:
-            yield _parse_line(line, declared, is_cut)._replace(offset=offset, byte=byte)
+            yield _parse_line(offset, byte, line, declared, is_cut)
 
 
-def _parse_line(line: bytes, declared: Declared, is_cut: bool) -> Parsed:
+def _parse_line(offset: int, byte: int, line: bytes, declared: Declared, is_cut: bool) -> Parsed:
     try:
         if is_cut:
             raise too_large()
         value = _parse_plain(line)
         if value is not None:
-            return Parsed(0, line, read_record(value, declared))
+            return Parsed(offset, line, read_record(value, declared), byte=byte)
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
             raise NotARecord("invalid_utf8", f"byte {error.start + 1}: {error.reason}") from None
-        return Parsed(0, line, _read_object(text, declared))
+        return Parsed(offset, line, _read_object(text, declared), byte=byte)
     except NotARecord as problem:
-        return Parsed(0, line, None, problem.reason, problem.detail)
+        return Parsed(offset, line, None, problem.reason, problem.detail, byte)
 
 
 def parse_json(lines: Iterable[bytes], declared: Declared) -> Iterator[Parsed]:

@@ -10,6 +10,7 @@ from branchline.components.mixed_example_gen.limits import (
     MOST_KEYS,
     MOST_NESTED,
 )
+from branchline.components.mixed_example_gen.row_as_json import row_as_json
 from branchline.schemas.errors import OFFSET, SOURCE
 
 Value = str | bytes | int | float
@@ -23,8 +24,7 @@ class Parsed(NamedTuple):
 
     Attributes:
         offset: The line in its file on which it begins, or its row, from 1.
-        raw: As it came: the bytes of its text, without the end of its line, or JSON of a table's
-            row.
+        came: As it came: the bytes of its text, without the end of its line, or a table's row.
         record: Key → its values, all of one type; None if there is a `reason`.
         reason: A word to count by; "" when all is well.
         detail: What came and what was expected.
@@ -32,11 +32,16 @@ class Parsed(NamedTuple):
     """
 
     offset: int
-    raw: bytes
+    came: Any
     record: Record | None
     reason: str = ""
     detail: str = ""
     byte: int | None = None
+
+    @property
+    def raw(self) -> bytes:
+        """As it came: a text, or a row as JSON, which is only written where somebody asks for it."""
+        return row_as_json(self.came)
 
 
 class NotARecord(ValueError):
