@@ -14,7 +14,7 @@ from apache_beam.io.tfrecordio import _TFRecordUtil
 MOST_ROWS = 2048
 # The greatest product of rows and of the size of the largest: TensorFlow pads some of what it reads
 # of a batch to that, and takes some twenty bytes for one.
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 1 << 20
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 
 

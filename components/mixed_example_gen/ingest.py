@@ -102,7 +102,7 @@ class ReadRecords(beam.DoFn):
         """Yields every record of one range."""
         file, start, stop, lines = element
         batches = {split: Batch() for split in split_names(self._splits)}
-        counts: Counter[tuple[str, str]] = Counter()
+        out, aside = Counter[str](), Counter[str]()
         with_split_key = 0
         for parsed in read_records(file, self._declared, start, stop):
             if start:
@@ -110,26 +110,26 @@ class ReadRecords(beam.DoFn):
                 parsed = parsed._replace(offset=parsed.offset + lines, byte=byte)
             tag, parsed = self._choose(parsed)
             if parsed.record is None:
-                counts["quarantined", parsed.reason] += 1
+                aside[parsed.reason] += 1
                 yield TaggedOutput(tag, _line(parsed, file))
                 continue
             with_split_key += self._split_key in parsed.record
-            counts["out", tag] += 1
+            out[tag] += 1
             example = encode_example(parsed.record, file.path, parsed.offset)
             if full := batches[tag].add(example):
                 yield TaggedOutput(tag, full)
         for split, batch in batches.items():
             if rest := batch.take():
                 yield TaggedOutput(split, rest)
-        total = sum(counts.values())
-        for key, number in counts.items():
-            yield TaggedOutput(quarantine.COUNTS, quarantine.count(*key, number=number))
+        total = sum(out.values()) + sum(aside.values())
+        for what, counts in {"out": out, "quarantined": aside}.items():
+            for name, number in counts.items():
+                yield TaggedOutput(quarantine.COUNTS, quarantine.count(what, name, number=number))
         yield TaggedOutput(quarantine.COUNTS, quarantine.count("in", number=total))
         if self._split_key:
             told = quarantine.count(WITH_SPLIT_KEY, number=with_split_key)
             yield TaggedOutput(quarantine.COUNTS, told)
-        aside = sum(number for (what, _), number in counts.items() if what == "quarantined")
-        _log.info("read %s: %d records, %d quarantined", file.path, total, aside)
+        _log.info("read %s: %d records, %d quarantined", file.path, total, sum(aside.values()))
 
     def _choose(self, parsed: Parsed) -> tuple[str, Parsed]:
         if parsed.record is None:

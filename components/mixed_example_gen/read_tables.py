@@ -34,8 +34,9 @@ from branchline.schemas import BranchlineError
 
 _BATCH_BYTES, _BATCH_ROWS = 2**24, 1024
 _AS_THEY_ARE = frozenset({str, int, float, bool, bytes, type(None)})
-# What was read of a row, and what was wrong with it.
-_Row = tuple[Any, NotARecord | None]
+# What was read of a row, what was wrong with it, and whether that need not be made plain: it is
+# so already, and its JSON is surely not too long.
+_Row = tuple[Any, NotARecord | None, bool]
 
 
 def read_table(
@@ -78,11 +79,13 @@ def read_table(
         offset += 1
 
 
-def _parse(offset: int, values: Any, problem: NotARecord | None, declared: Declared) -> Parsed:
+def _parse(
+    offset: int, values: Any, problem: NotARecord | None, is_plain: bool, declared: Declared
+) -> Parsed:
     came: Any = b""
     try:
-        plain = _plain(values)
-        came = plain if is_small(plain) else row_as_json(plain)
+        plain = values if is_plain else _plain(values)
+        came = plain if is_plain or is_small(plain) else row_as_json(plain)
         if type(came) is bytes and len(came) > LONGEST_RECORD:
             came = came[:KEPT_OF_LONGER]
             raise too_large()
@@ -145,7 +148,10 @@ def _rows_of(batch: pyarrow.RecordBatch) -> list[_Row]:
     try:
         columns = [_to_list(column) for column in batch.columns]
         rows = zip(*columns, strict=True) if columns else [()] * batch.num_rows
-        return [(dict(zip(batch.schema.names, row, strict=True)), None) for row in rows]
+        names = batch.schema.names
+        small = batch.nbytes + sum(map(len, names)) < LONGEST_RECORD // 16
+        is_plain = small and all(set(map(type, cells)) <= _AS_THEY_ARE for cells in columns)
+        return [(dict(zip(names, row, strict=True)), None, is_plain) for row in rows]
     except (ValueError, OverflowError, pyarrow.ArrowException):  # Python cannot hold some cell
         return [_cell_by_cell(batch, i) for i in range(batch.num_rows)]
 
@@ -182,13 +188,13 @@ def _cell_by_cell(batch: pyarrow.RecordBatch, row: int) -> _Row:
             problem = NotARecord("invalid_utf8", told, name)
         except (ValueError, OverflowError) as error:
             problem = NotARecord("wrong_type", f"{name}: got a {column.type}: {error}", name)
-    return values, problem
+    return values, problem, False
 
 
 def _avro_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
     # Bytes that are no text become halves of surrogate pairs, which `read_record` refuses.
     rows = fastavro.reader(file, handle_unicode_errors="surrogateescape")
-    return ((row if isinstance(row, dict) else {"value": row}, None) for row in rows)
+    return ((row if isinstance(row, dict) else {"value": row}, None, False) for row in rows)
 
 
 def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
@@ -198,7 +204,7 @@ def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
         try:
             row = _TFRecordUtil.read_record(limited)
         except NotARecord as problem:
-            yield limited.skipped, problem
+            yield limited.skipped, problem, False
             continue
         if row is None:
             return
@@ -227,11 +233,12 @@ def _read_example(serialized: bytes) -> _Row:
     try:
         example.ParseFromString(serialized)
     except DecodeError as error:
-        return serialized, NotARecord("malformed_example", f"{error}; expected a tf.Example")
+        told = f"{error}; expected a tf.Example"
+        return serialized, NotARecord("malformed_example", told), False
     features = sorted(example.features.feature.items(), key=lambda item: item[0])
     # A feature of no kind is one of no values.
     lists = {key: getattr(each, each.WhichOneof("kind") or "", None) for key, each in features}
-    return {key: list(each.value) for key, each in lists.items() if each}, None
+    return {key: list(each.value) for key, each in lists.items() if each}, None, False
 
 
 _OPEN: dict[str, Callable[[io.BufferedReader, str], Iterator[_Row]]] = {
