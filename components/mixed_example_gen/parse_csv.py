@@ -168,9 +168,7 @@ def _read_header(lines: _Lines, source: str) -> list[str]:
 _CellReader = Callable[[str], Value | None]
 
 
-def _read_row(
-    row: list[str], readers: list[tuple[str, _CellReader]], declared: Declared
-) -> Record:
+def _read_row(row: list[str], readers: list[tuple[str, _CellReader]], declared: Declared) -> Record:
     if len(row) != len(readers):
         raise NotARecord("csv_row_length", f"got {len(row)} cells, expected {len(readers)}")
     cells = {}

@@ -33,6 +33,7 @@ from branchline.components.mixed_example_gen.row_as_json import is_small, row_as
 from branchline.schemas import BranchlineError
 
 _BATCH_BYTES, _BATCH_ROWS = 2**24, 1024
+_BYTES_OF_VALUE = 40  # of Python's list and its float, and of Arrow's
 _AS_THEY_ARE = frozenset({str, int, float, bool, bytes, type(None)})
 # What was read of a row, what was wrong with it, and whether that need not be made plain: it is
 # so already, and its JSON is surely not too long.
@@ -138,10 +139,16 @@ def _parquet_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
             f"{path}: got the column {', '.join(twice)} more than once, expected one of each name"
         )
     groups = [table.metadata.row_group(i) for i in range(table.num_row_groups)]
-    size = sum(group.total_byte_size for group in groups) or 1
-    num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * table.metadata.num_rows // size))
+    size = max(1, *map(_bytes_of_row, groups))
+    num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
     batches = table.iter_batches(num_rows, use_threads=False)
     return (row for batch in batches for row in _rows_of(batch))
+
+
+def _bytes_of_row(group: pyarrow.parquet.RowGroupMetaData) -> int:
+    """About how much memory a row takes: packed, a picture of one colour has no size at all."""
+    values = sum(group.column(i).num_values for i in range(group.num_columns))
+    return max(group.total_byte_size, values * _BYTES_OF_VALUE) // max(group.num_rows, 1)
 
 
 def _rows_of(batch: pyarrow.RecordBatch) -> list[_Row]:
@@ -172,7 +179,9 @@ def _to_list(column: pyarrow.Array) -> list[Any]:
             return column.to_numpy(zero_copy_only=False).tolist()
         if pyarrow.types.is_timestamp(kind) and kind.tz is None:
             values = column.to_numpy(zero_copy_only=False).tolist()
-            if set(map(type, values)) == {datetime.datetime}:  # not of nanoseconds, or the year 10000
+            if set(map(type, values)) == {
+                datetime.datetime
+            }:  # not of nanoseconds, or the year 10000
                 return [value.isoformat() for value in values]
     return column.to_pylist()
 

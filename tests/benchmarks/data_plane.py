@@ -85,7 +85,9 @@ def write_flights(folder, records, flights):
     """Writes the records in three formats."""
     written, csv, parquet = 0, None, None
     with open(folder / "flights.jsonl", "w") as jsonl:
-        for batch in pyarrow.parquet.ParquetFile(flights).iter_batches(_ROWS) if flights else made():
+        for batch in (
+            pyarrow.parquet.ParquetFile(flights).iter_batches(_ROWS) if flights else made()
+        ):
             rows = pyarrow.Table.from_batches([batch.slice(0, records - written)])
             texts = rows.set_column(0, "date", rows["date"].cast("string"))
             csv = csv or pyarrow.csv.CSVWriter(folder / "flights.csv", texts.schema)
@@ -153,7 +155,9 @@ def ratios_of(figures):
 def show(figures, ratios):
     """Prints the tables."""
     for records, steps in figures.items():
-        print(f"\n{records} records{'':>{19 - len(str(records))}}{'wall':>9}{'processor':>11}{'µs a record':>13}{'GB':>7}")
+        print(
+            f"\n{records} records{'':>{19 - len(str(records))}}{'wall':>9}{'processor':>11}{'µs a record':>13}{'GB':>7}"
+        )
         for name, each in steps.items():
             per_record = each["processor"] / records * 1e6
             print(f"{name:28}{each['wall']:9.1f}{each['processor']:11.1f}", end="")

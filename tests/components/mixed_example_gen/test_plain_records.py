@@ -55,7 +55,10 @@ def test_a_plain_object_is_read_as_any_other(value, declared):
 
 
 @given(
-    st.lists(st.tuples(KEYS, VALUES), max_size=5), SEPARATORS, st.booleans(), st.sampled_from(DECLARED)
+    st.lists(st.tuples(KEYS, VALUES), max_size=5),
+    SEPARATORS,
+    st.booleans(),
+    st.sampled_from(DECLARED),
 )
 @example([("a", 1), ("a", 2)], (",", ":"), True, DECLARED[0])
 @example([("a", '":'), ("a", 2), ("b", 1)], (",", " :"), True, DECLARED[0])
