@@ -1,4 +1,4 @@
-"""Reads and writes TFRecord files by batches: what Beam does for each record costs more than that."""
+"""Reads and writes TFRecord files by batches: what Beam does for each record costs more."""
 
 import functools
 import io

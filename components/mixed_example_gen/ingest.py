@@ -21,7 +21,6 @@ from branchline.components.mixed_example_gen.read_lines import Lines
 from branchline.components.mixed_example_gen.read_record import (
     NotARecord,
     Parsed,
-    Record,
     read_record,
 )
 from branchline.components.mixed_example_gen.read_tables import TABLES, read_table

@@ -217,8 +217,10 @@ _LONG = b"0" * 19  # digits: what has fewer is a number of 64 bits
 
 
 def _parse_plain(line: bytes) -> dict[str, Any] | None:
-    """Parses an object fast, with a parser that reads long ints as floats and lets the last of equal
-    keys win; None if that may have happened, or it is no object."""
+    """Parses an object fast; None if there is none, or not surely the right one.
+
+    The parser reads ints of more than 64 bits as floats, and of equal keys lets the last one win.
+    """
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:

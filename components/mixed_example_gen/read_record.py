@@ -40,7 +40,7 @@ class Parsed(NamedTuple):
 
     @property
     def raw(self) -> bytes:
-        """As it came: a text, or a row as JSON, which is only written where somebody asks for it."""
+        """As it came: a text, or a row as JSON, which is written only where it is asked for."""
         return row_as_json(self.came)
 
 
@@ -112,10 +112,11 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
 
 
 def _read_plain(value: Mapping[str, Any]) -> Record | None:
-    """Reads an object in which nothing is nested and nothing can be wrong; None if it is another."""
+    """Reads an object in which nothing is nested and nothing is wrong; None for another."""
     if len(value) > MOST_KEYS or SOURCE in value or OFFSET in value:
         return None
     record: Record = {}
+    each: Any
     for key, each in value.items():
         kind = type(each)
         if kind is str:

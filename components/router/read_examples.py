@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -116,6 +116,6 @@ class _ReadFiles(beam.DoFn):
                     f"damaged one: {type(error).__name__}: {error}"
                 ) from error
 
-    def finish_bundle(self) -> Iterator[object]:
+    def finish_bundle(self) -> Any:
         if rest := self._batch.take():
             yield GlobalWindows.windowed_value_at_end_of_window(rest)

@@ -155,9 +155,8 @@ def ratios_of(figures):
 def show(figures, ratios):
     """Prints the tables."""
     for records, steps in figures.items():
-        print(
-            f"\n{records} records{'':>{19 - len(str(records))}}{'wall':>9}{'processor':>11}{'µs a record':>13}{'GB':>7}"
-        )
+        title = f"{records} records"
+        print(f"\n{title:28}{'wall':>9}{'processor':>11}{'µs a record':>13}{'GB':>7}")
         for name, each in steps.items():
             per_record = each["processor"] / records * 1e6
             print(f"{name:28}{each['wall']:9.1f}{each['processor']:11.1f}", end="")

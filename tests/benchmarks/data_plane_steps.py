@@ -1,4 +1,4 @@
-"""The steps that data_plane.py measures, each given its source and its output: a function to run."""
+"""The steps that data_plane.py measures: each, given source and output, is a function to run."""
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions

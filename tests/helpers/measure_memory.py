@@ -2,8 +2,8 @@
 
     python measure_memory.py FOLDER
 
-Prints, as JSON, case → the reasons of what was quarantined, or how it failed. The limits are on what
-is taken beyond what the process holds after the same steps on small records.
+Prints, as JSON, case → the reasons of what was quarantined, or how it failed. The limits are on
+what is taken beyond what the process holds after the same steps on small records.
 """
 
 import contextlib
@@ -78,7 +78,7 @@ def write_avro(path):
 
 
 def many_keys():
-    for number in range(3):
+    for _ in range(3):
         yield {"x": 1.5, "y": 1} | {f"key number {i}": i for i in range(10_000)}
         yield from map(small, range(SMALL))
 
