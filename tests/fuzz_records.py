@@ -24,8 +24,9 @@ import pyarrow.parquet
 import tensorflow as tf
 
 from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.encode_example import encode_example
 from branchline.components.mixed_example_gen.find_files import RecordFile
-from branchline.components.mixed_example_gen.ingest import read_records, to_example
+from branchline.components.mixed_example_gen.ingest import read_records
 from branchline.components.mixed_example_gen.limits import MOST_KEYS
 from branchline.schemas import BranchlineError
 
@@ -178,11 +179,12 @@ def tfrecord_file(rng: random.Random) -> tuple[bytes, int | None]:
         path = Path(folder) / "f"
         with tf.io.TFRecordWriter(str(path)) as writer:
             for number in range(RECORDS_OF_A_FILE):
-                example = to_example({"id": [number], "text": ["é"], "number": [0.5]}, "f", 1)
+                body = encode_example({"id": [number], "text": ["é"], "number": [0.5]}, "f", 1)
                 if number % 5:
+                    example = tf.train.Example.FromString(body)
                     del example.features.feature["branchline.source"]
                     del example.features.feature["branchline.offset"]
-                body = example.SerializeToString()
+                    body = example.SerializeToString(deterministic=True)
                 writer.write(damaged(rng, body) if rng.random() < 0.3 else body)
         content = path.read_bytes()
     return (damaged(rng, content), None) if rng.random() < 0.3 else (content, RECORDS_OF_A_FILE)
@@ -239,7 +241,7 @@ def read_one(path: Path, kind: str, expected: int | None, reasons: collections.C
             if (parsed.record is None) != bool(parsed.reason):
                 return f"neither a record nor a reason: {parsed}"
             if parsed.record is not None:
-                to_example(parsed.record, str(path), parsed.offset).SerializeToString()
+                encode_example(parsed.record, str(path), parsed.offset)
     except BranchlineError as error:
         reasons["(refused)"] += 1
         return f"an intact file was refused: {error}" if expected is not None else ""

@@ -12,6 +12,7 @@ from branchline.schemas import BranchlineError
 
 _HEADER = struct.Struct("<QI")  # of a TFRecord: its length, and a checksum of that
 _FOOTER_BYTES = 4
+_PIECE = 1 << 18
 
 
 def count_examples(path: str) -> int:
@@ -22,7 +23,7 @@ def count_examples(path: str) -> int:
     """
     with (
         FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file,
-        gzip.open(file) as records,
+        io.BufferedReader(gzip.open(file), _PIECE) as records,  # it reads far faster by pieces
     ):
         try:
             return count_frames(records)
@@ -31,7 +32,7 @@ def count_examples(path: str) -> int:
             raise BranchlineError(told) from error
 
 
-def count_frames(file: io.BufferedReader | gzip.GzipFile) -> int:
+def count_frames(file: io.BufferedIOBase) -> int:
     """Counts the records of an opened TFRecord file, not compressed, by their lengths.
 
     Raises:

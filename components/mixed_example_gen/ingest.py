@@ -1,57 +1,36 @@
 """Turns files of records into examples, split, with everything that is no record set aside."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
-import tensorflow as tf
 from apache_beam.pvalue import TaggedOutput
 
 from branchline.components import quarantine
+from branchline.components.files.tfrecords import Batch, WriteBatches
 from branchline.components.mixed_example_gen.count_again import UNCOUNTABLE, Tally, check_count
 from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.encode_example import encode_example
 from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.open_file import opened
-from branchline.components.mixed_example_gen.parse_csv import parse_csv, read_cell
+from branchline.components.mixed_example_gen.parse_csv import cell_reader, parse_csv
 from branchline.components.mixed_example_gen.parse_json import parse_json, parse_jsonl
 from branchline.components.mixed_example_gen.ranges import Range, ranges_of
 from branchline.components.mixed_example_gen.read_lines import Lines
 from branchline.components.mixed_example_gen.read_record import (
     NotARecord,
     Parsed,
-    Record,
     read_record,
 )
 from branchline.components.mixed_example_gen.read_tables import TABLES, read_table
 from branchline.components.mixed_example_gen.split_records import choose_split
-from branchline.schemas.errors import OFFSET, SOURCE
-from branchline.schemas.splits import Splits
+from branchline.schemas.splits import Splits, split_names
 
 _log = logging.getLogger(__name__)
 WITH_SPLIT_KEY = "with_split_key"
 TALLIES = ".tallies"  # a tag, as quarantine.LINES
-
-
-def to_example(record: Record, source: str, offset: int) -> tf.train.Example:
-    """Makes an example of a record: bytes, int or float lists, and where it came from."""
-    example = tf.train.Example()
-    features = example.features.feature
-    for key, values in record.items():
-        first = values[0]
-        if isinstance(first, str | bytes):
-            features[key].bytes_list.value.extend(map(_as_bytes, values))
-        elif isinstance(first, int):
-            features[key].int64_list.value.extend(values)
-        else:
-            features[key].float_list.value.extend(values)
-    features[SOURCE].bytes_list.value.append(source.encode(errors="backslashreplace"))
-    features[OFFSET].int64_list.value.append(offset)
-    return example
-
-
-def _as_bytes(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else value.encode()
 
 
 def read_records(
@@ -96,7 +75,7 @@ def _with_partitions(
     records: Iterator[Parsed], file: RecordFile, declared: Declared
 ) -> Iterator[Parsed]:
     try:
-        cells = {key: read_cell(key, cell, declared) for key, cell in file.partitions}
+        cells = {key: cell_reader(key, declared)(cell) for key, cell in file.partitions}
         fields, problem = read_record(cells, declared), None
     except NotARecord as error:
         fields, problem = {}, error
@@ -113,7 +92,7 @@ def _with_partitions(
 class ReadRecords(beam.DoFn):
     """Reads files, or ranges of them.
 
-    Tags: a split's name (serialized examples), LINES, COUNTS, and TALLIES, (path, Tally).
+    Tags: a split's name (lists of serialized examples), LINES, COUNTS, and TALLIES, (path, Tally).
     """
 
     def __init__(self, splits: Splits, split_key: str | None, declared: Declared) -> None:
@@ -123,7 +102,8 @@ class ReadRecords(beam.DoFn):
     def process(self, element: Range) -> Iterator[TaggedOutput]:
         """Yields every record of one range."""
         file, start, stop, lines = element
-        counts: dict[tuple[str, str], int] = {}
+        batches = {split: Batch() for split in split_names(self._splits)}
+        out, aside = Counter[str](), Counter[str]()
         with_split_key = 0
         for parsed in read_records(file, self._declared, start, stop):
             if start:
@@ -131,25 +111,28 @@ class ReadRecords(beam.DoFn):
                 parsed = parsed._replace(offset=parsed.offset + lines, byte=byte)
             tag, parsed = self._choose(parsed)
             if parsed.record is None:
-                value = _line(parsed, file)
-                key = ("quarantined", parsed.reason)
-            else:
-                with_split_key += self._split_key in parsed.record
-                example = to_example(parsed.record, file.path, parsed.offset)
-                value, key = example.SerializeToString(deterministic=True), ("out", tag)
-            counts[key] = counts.get(key, 0) + 1
-            yield TaggedOutput(tag, value)
-        total = sum(counts.values())
-        for key, number in counts.items():
-            yield TaggedOutput(quarantine.COUNTS, quarantine.count(*key, number=number))
+                aside[parsed.reason] += 1
+                yield TaggedOutput(tag, _line(parsed, file))
+                continue
+            with_split_key += self._split_key in parsed.record
+            out[tag] += 1
+            example = encode_example(parsed.record, file.path, parsed.offset)
+            if full := batches[tag].add(example):
+                yield TaggedOutput(tag, full)
+        for split, batch in batches.items():
+            if rest := batch.take():
+                yield TaggedOutput(split, rest)
+        total = sum(out.values()) + sum(aside.values())
+        for what, counts in {"out": out, "quarantined": aside}.items():
+            for name, number in counts.items():
+                yield TaggedOutput(quarantine.COUNTS, quarantine.count(what, name, number=number))
         yield TaggedOutput(quarantine.COUNTS, quarantine.count("in", number=total))
         if self._split_key:
             told = quarantine.count(WITH_SPLIT_KEY, number=with_split_key)
             yield TaggedOutput(quarantine.COUNTS, told)
-        is_countable = not any(reason in UNCOUNTABLE for _, reason in counts)
+        is_countable = not aside.keys() & UNCOUNTABLE
         yield TaggedOutput(TALLIES, (file.path, Tally(file.format, total, is_countable)))
-        aside = sum(number for (what, _), number in counts.items() if what == "quarantined")
-        _log.info("read %s: %d records, %d quarantined", file.path, total, aside)
+        _log.info("read %s: %d records, %d quarantined", file.path, total, sum(aside.values()))
 
     def _choose(self, parsed: Parsed) -> tuple[str, Parsed]:
         if parsed.record is None:
@@ -203,8 +186,7 @@ def ingest(
     )
     files = [
         read[split]
-        | f"Write[{split}]"
-        >> beam.io.WriteToTFRecord(f"{uri}/data_tfrecord", file_name_suffix=".gz")
+        | f"Write[{split}]" >> WriteBatches(f"{uri}/data_tfrecord")
         | f"Written[{split}]" >> beam.Map(lambda path, split=split: (split, path))
         for split, uri in split_uris.items()
     ]

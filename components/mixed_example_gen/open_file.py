@@ -19,8 +19,8 @@ _DETAIL_CHARACTERS = 300  # Beam's errors hold the whole record in hexadecimal d
 
 
 @contextmanager
-def opened(path: str) -> Iterator[io.BufferedReader]:
-    """Opens a file for reading, decompressed as its name says.
+def opened(path: str, ending: str | None = None) -> Iterator[io.BufferedReader]:
+    """Opens a file for reading, decompressed as its name's ending says, or another `ending`.
 
     Whatever else than a BranchlineError a reader of it raises is the fault of its content.
 
@@ -34,7 +34,8 @@ def opened(path: str) -> Iterator[io.BufferedReader]:
         raise BranchlineError(f"{path}: cannot be read: {error}") from error
     storage: Any = _Storage(path, content)
     with content, io.BufferedReader(storage, _BUFFER_BYTES) as file:
-        decompress: Any = next((fn for end, fn in _DECOMPRESS.items() if path.endswith(end)), None)
+        name = ending or path
+        decompress: Any = next((fn for end, fn in _DECOMPRESS.items() if name.endswith(end)), None)
         # A file of no bytes holds no records, although it is no archive.
         yield decompress(file) if decompress and file.peek(1) else file
 

@@ -1,10 +1,11 @@
 """Parses the rows of CSV files. A row that is broken costs itself, and no row after it."""
 
 import csv
+import functools
 import re
 import sys
 from collections import Counter, deque
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
@@ -31,6 +32,7 @@ _FLOAT = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 # In a column of numbers; [0-9], as \d takes the digits of all scripts.
 _PLAIN_INT = re.compile(r"[+-]?[0-9]+")
 _PLAIN_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBERS_BEGIN = frozenset("-.0123456789")
 _BOOLEANS = {"true": 1, "false": 0}
 
 
@@ -58,17 +60,18 @@ def parse_csv(
         BranchlineError: The header cannot be read, or names a column twice.
     """
     csv.field_size_limit(sys.maxsize)
-    kept = _Lines(lines)
-    header = _read_header(kept, source, delimiter)
+    kept = _Lines(lines, delimiter)
+    header = _read_header(kept, source)
+    readers = [(key, cell_reader(key, declared)) for key in header]
     while header:
         begin = kept.line
         try:
-            row = kept.row(delimiter)
+            row = kept.row()
             if row is None:
                 return
             if not row:
                 continue
-            record = _read_row(row, header, declared)
+            record = _read_row(row, readers, declared)
             yield Parsed(begin, kept.raw(), record, byte=kept.byte)
         except (csv.Error, NotARecord) as problem:
             found = problem if isinstance(problem, NotARecord) else None
@@ -85,18 +88,20 @@ def parse_csv(
 
 def header_line(lines: Iterable[bytes], source: str, delimiter: str) -> bytes:
     """Gives the header of a CSV file as it stands there, and checks it as `parse_csv` does."""
-    kept = _Lines(lines)
-    return kept.raw() if _read_header(kept, source, delimiter) else b""
+    kept = _Lines(lines, delimiter)
+    return kept.raw() if _read_header(kept, source) else b""
 
 
 class _Lines:
     """Hands out lines, remembers those of the current row, and takes them back."""
 
-    def __init__(self, lines: Iterable[bytes]) -> None:
+    def __init__(self, lines: Iterable[bytes], delimiter: str) -> None:
         self._lines, self._again = whole_lines(lines), deque[tuple[int, bytes]]()
         self._size = 0
         self._seen: list[tuple[int, bytes]] = []  # with how many bytes come before each
         self.line = 1  # of the next row
+        # Takes no more lines than a row has, and begins anew after an error.
+        self._reader = csv.reader(self, strict=True, delimiter=delimiter)
 
     def __iter__(self) -> "_Lines":
         return self
@@ -117,10 +122,10 @@ class _Lines:
             line = line.removeprefix(BYTE_ORDER_MARK)
         return line.decode(errors="surrogateescape")
 
-    def row(self, delimiter: str) -> list[str] | None:
+    def row(self) -> list[str] | None:
         """Reads a row; None at the end."""
         self._seen, self._size = [], 0
-        return next(csv.reader(self, strict=True, delimiter=delimiter), None)
+        return next(self._reader, None)
 
     def keep_first(self) -> bool:
         """Gives all lines of the row but its first to the next; tells whether there were any."""
@@ -140,10 +145,10 @@ class _Lines:
         return text.removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
 
 
-def _read_header(lines: _Lines, source: str, delimiter: str) -> list[str]:
+def _read_header(lines: _Lines, source: str) -> list[str]:
     """Reads the names of the columns, "" for those without; [] if there is no row at all."""
     try:
-        header = lines.row(delimiter)
+        header = lines.row()
     except (csv.Error, NotARecord) as error:
         told = error.detail if isinstance(error, NotARecord) else str(error)
         raise BranchlineError(f"{source}:1: the CSV header cannot be read: {told}") from error
@@ -158,23 +163,36 @@ def _read_header(lines: _Lines, source: str, delimiter: str) -> list[str]:
     return header
 
 
-def _read_row(row: list[str], header: list[str], declared: Declared) -> Record:
-    if len(row) != len(header):
-        raise NotARecord("csv_row_length", f"got {len(row)} cells, expected {len(header)}")
-    pairs = zip(header, row, strict=True)
-    cells = {key: read_cell(key, cell, declared) for key, cell in pairs if key and cell}
-    for key, cell in cells.items():
-        if isinstance(cell, str) and not_unicode(cell) and declared.reads(key):
-            raise NotARecord("invalid_utf8", f"{key}: the cell holds bytes that are not UTF-8")
+# The value of a cell that is not empty; None for an absent one.
+_CellReader = Callable[[str], Value | None]
+
+
+def _read_row(row: list[str], readers: list[tuple[str, _CellReader]], declared: Declared) -> Record:
+    if len(row) != len(readers):
+        raise NotARecord("csv_row_length", f"got {len(row)} cells, expected {len(readers)}")
+    cells = {}
+    for cell, (key, read) in zip(row, readers, strict=True):
+        if cell and key:
+            cells[key] = value = read(cell)
+            if type(value) is str and not value.isascii() and not_unicode(value):
+                if declared.reads(key):
+                    told = f"{key}: the cell holds bytes that are not UTF-8"
+                    raise NotARecord("invalid_utf8", told)
     return read_record(cells, declared)
 
 
-def read_cell(key: str, cell: str, declared: Declared) -> Value | None:
-    """Reads a cell as whoever reads its column needs it; None for an absent value."""
+def cell_reader(key: str, declared: Declared) -> _CellReader:
+    """Gives what reads the cells of a column as whoever reads it needs them."""
     if key in declared.texts:
-        return cell
+        return str
     if key in declared.numbers:
-        return _read_number(cell, declared.missing_cells)
+        return functools.partial(_read_number, missing=declared.missing_cells)
+    return _read_any
+
+
+def _read_any(cell: str) -> Value:
+    if cell[0] not in _NUMBERS_BEGIN:
+        return cell
     if _INT.fullmatch(cell) and len(cell) <= INT_CHARACTERS:
         return int(cell)
     return float(cell) if _FLOAT.fullmatch(cell) else cell
@@ -182,6 +200,8 @@ def read_cell(key: str, cell: str, declared: Declared) -> Value | None:
 
 def _read_number(cell: str, missing: Container[str]) -> Value | None:
     """Reads a cell of a column of numbers; one that is no number stays a text."""
+    if cell.isascii() and cell.isdigit() and len(cell) < 19 and cell not in missing:
+        return int(cell)  # most are so
     stripped = cell.strip()
     if not stripped or stripped in missing:
         return None

@@ -13,8 +13,9 @@ import apache_beam as beam
 
 from branchline.components.files import storage
 from branchline.components.mixed_example_gen.declared import read_declared
+from branchline.components.mixed_example_gen.encode_example import encode_example
 from branchline.components.mixed_example_gen.find_files import RecordFile
-from branchline.components.mixed_example_gen.ingest import read_records, to_example
+from branchline.components.mixed_example_gen.ingest import read_records
 from branchline.schemas import BranchlineError
 
 _log = logging.getLogger(__name__)
@@ -105,8 +106,7 @@ def _read_again(
             if not wanted:
                 return
             if parsed.offset in wanted and parsed.record is not None:
-                made = to_example(parsed.record, file.path, parsed.offset)
-                same = made.SerializeToString(deterministic=True)
+                same = encode_example(parsed.record, file.path, parsed.offset)
                 came = {"record": parsed.raw, "byte": parsed.byte}
                 for line, example in wanted.pop(parsed.offset):
                     yield line | came if example == same else line

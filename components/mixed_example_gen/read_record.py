@@ -11,6 +11,7 @@ from branchline.components.mixed_example_gen.limits import (
     MOST_KEYS,
     MOST_NESTED,
 )
+from branchline.components.mixed_example_gen.row_as_json import row_as_json
 from branchline.schemas.errors import OFFSET, SOURCE
 
 Value = str | bytes | int | float
@@ -24,8 +25,7 @@ class Parsed(NamedTuple):
 
     Attributes:
         offset: The line in its file on which it begins, or its row, from 1.
-        raw: As it came: the bytes of its text, without the end of its line, or JSON of a table's
-            row.
+        came: As it came: the bytes of its text, without the end of its line, or a table's row.
         record: Key → its values, all of one type; None if there is a `reason`.
         reason: A word to count by; "" when all is well.
         detail: What came and what was expected.
@@ -33,11 +33,16 @@ class Parsed(NamedTuple):
     """
 
     offset: int
-    raw: bytes
+    came: Any
     record: Record | None
     reason: str = ""
     detail: str = ""
     byte: int | None = None
+
+    @property
+    def raw(self) -> bytes:
+        """As it came: a text, or a row as JSON, which is written only where it is asked for."""
+        return row_as_json(self.came)
 
 
 class NotARecord(ValueError):
@@ -84,6 +89,9 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
             a list mixes types, a number is too large, or a text is not Unicode (half a surrogate
             pair). Or it has more keys than `MOST_KEYS`.
     """
+    plain = _read_plain(value)
+    if plain is not None:
+        return plain
     record: Record = {}
     paths: dict[str, str] = {}
     for number, (path, each) in enumerate(_leaves(value, ())):
@@ -103,6 +111,47 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
         if values:
             record[key] = values
     return record
+
+
+def _read_plain(value: Mapping[str, Any]) -> Record | None:
+    """Reads an object in which nothing is nested and nothing is wrong; None for another."""
+    if len(value) > MOST_KEYS or SOURCE in value or OFFSET in value:
+        return None
+    record: Record = {}
+    each: Any
+    for key, each in value.items():
+        kind = type(each)
+        if kind is str:
+            good = each.isascii() or not not_unicode(each)
+        elif kind is int:
+            good = -(2**63) <= each < 2**63
+        elif kind is float:
+            good = not abs(each) > _FLOAT32_MAX  # NaN is a value too
+        elif kind is bool:
+            each, good = int(each), True
+        elif kind is list:
+            good = not each or _is_plain(each)
+        else:
+            good = each is None or kind is bytes
+        if not good or not (key.isascii() or not not_unicode(key)):
+            return None
+        if kind is list:
+            if each and each != [""]:
+                record[key] = each
+        elif each is not None and each != "" and each != b"":
+            record[key] = [each]
+    return record
+
+
+def _is_plain(values: list[Any]) -> bool:
+    """Whether all values are of one type that an example holds, and nothing is wrong with them."""
+    kinds = set(map(type, values))
+    if kinds == {str}:
+        return not not_unicode("".join(values))
+    if kinds == {int}:
+        return -(2**63) <= min(values) and max(values) < 2**63
+    # A NaN that is the first is the least and the greatest, and another is neither.
+    return kinds == {float} and -_FLOAT32_MAX <= min(values) and max(values) <= _FLOAT32_MAX
 
 
 def _leaves(value: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple, Any]]:

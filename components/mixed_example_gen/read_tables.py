@@ -5,11 +5,9 @@ ones, null is absent. Dates, times and timestamps become texts in ISO 8601, UUID
 numbers where their key is read as one, else texts, durations seconds. Bytes stay bytes.
 """
 
-import base64
 import datetime
 import decimal
 import io
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,12 +30,15 @@ from branchline.components.mixed_example_gen.read_record import (
     nested_too_deeply,
     read_record,
 )
+from branchline.components.mixed_example_gen.row_as_json import is_small, row_as_json
 from branchline.schemas import BranchlineError
 
 _BATCH_BYTES, _BATCH_ROWS = 2**24, 1024
-_AS_THEY_ARE = (str, int, float, bool, bytes, decimal.Decimal, type(None))
-# What was read of a row, and what was wrong with it.
-_Row = tuple[Any, NotARecord | None]
+_BYTES_OF_VALUE = 40  # of Python's list and its float, and of Arrow's
+_AS_THEY_ARE = frozenset({str, int, float, bool, bytes, decimal.Decimal, type(None)})
+# What was read of a row, what was wrong with it, and whether that need not be made plain: it is
+# so already, and its JSON is surely not too long.
+_Row = tuple[Any, NotARecord | None, bool]
 
 
 def read_table(
@@ -80,38 +81,24 @@ def read_table(
         offset += 1
 
 
-def _parse(offset: int, values: Any, problem: NotARecord | None, declared: Declared) -> Parsed:
-    raw = b""
+def _parse(
+    offset: int, values: Any, problem: NotARecord | None, is_plain: bool, declared: Declared
+) -> Parsed:
+    came: Any = b""
     try:
-        plain = _plain(values)
-        raw = _raw(plain)
-        if len(raw) > LONGEST_RECORD:
-            raw = raw[:KEPT_OF_LONGER]
+        plain = values if is_plain else _plain(values)
+        came = plain if is_plain or is_small(plain) else row_as_json(plain)
+        if type(came) is bytes and len(came) > LONGEST_RECORD:
+            came = came[:KEPT_OF_LONGER]
             raise too_large()
         if problem and (problem.key is None or declared.reads(problem.key)):
             raise problem
-        return Parsed(offset, raw, read_record(plain, declared))
+        return Parsed(offset, came, read_record(plain, declared))
     except NotARecord as error:
-        return Parsed(offset, raw, None, error.reason, error.detail)
+        return Parsed(offset, came, None, error.reason, error.detail)
     except RecursionError:
         problem = nested_too_deeply()
-        return Parsed(offset, raw, None, problem.reason, problem.detail)
-
-
-def _raw(row: Any) -> bytes:
-    return row if isinstance(row, bytes) else _as_json(row).encode(errors="backslashreplace")
-
-
-def _others_as_json(value: bytes | decimal.Decimal) -> Any:
-    if isinstance(value, decimal.Decimal):
-        return str(value)
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(value).decode()}
-
-
-_as_json = json.JSONEncoder(ensure_ascii=False, default=_others_as_json).encode
+        return Parsed(offset, came, None, problem.reason, problem.detail)
 
 
 def _plain(value: Any) -> Any:
@@ -120,15 +107,18 @@ def _plain(value: Any) -> Any:
     >>> _plain({"a": [("k", datetime.date(2024, 2, 29))], "b": [None, b"x"]})
     {'a': {'k': '2024-02-29'}, 'b': [None, b'x']}
     """
-    if isinstance(value, _AS_THEY_ARE):
+    if type(value) in _AS_THEY_ARE:
         return value
     if isinstance(value, list) and value and type(value[0]) is tuple:  # Arrow's maps
         value = dict(value)
     if isinstance(value, dict):
+        if set(map(type, value)) == {str} and set(map(type, value.values())) <= _AS_THEY_ARE:
+            return value
         return {_as_key(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, datetime.date | datetime.time):
+    if isinstance(value, (list, tuple)):  # noqa: UP038 - as A | B it is slow
+        plain = set(map(type, value)) <= _AS_THEY_ARE
+        return list(value) if plain else [_plain(each) for each in value]
+    if isinstance(value, (datetime.date, datetime.time)):  # noqa: UP038
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
         return value.total_seconds()
@@ -150,17 +140,51 @@ def _parquet_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
             f"{path}: got the column {', '.join(twice)} more than once, expected one of each name"
         )
     groups = [table.metadata.row_group(i) for i in range(table.num_row_groups)]
-    size = sum(group.total_byte_size for group in groups) or 1
-    num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * table.metadata.num_rows // size))
+    size = max(1, *map(_bytes_of_row, groups))
+    num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
     batches = table.iter_batches(num_rows, use_threads=False)
     return (row for batch in batches for row in _rows_of(batch))
 
 
+def _bytes_of_row(group: pyarrow.parquet.RowGroupMetaData) -> int:
+    """About how much memory a row takes: packed, a picture of one colour has no size at all."""
+    values = sum(group.column(i).num_values for i in range(group.num_columns))
+    return max(group.total_byte_size, values * _BYTES_OF_VALUE) // max(group.num_rows, 1)
+
+
 def _rows_of(batch: pyarrow.RecordBatch) -> list[_Row]:
     try:
-        return [(row, None) for row in batch.to_pylist()]
-    except (ValueError, OverflowError):  # Python cannot hold some cell
+        columns = [_to_list(column) for column in batch.columns]
+        rows = zip(*columns, strict=True) if columns else [()] * batch.num_rows
+        names = batch.schema.names
+        small = batch.nbytes + sum(map(len, names)) < LONGEST_RECORD // 16
+        is_plain = small and all(set(map(type, cells)) <= _AS_THEY_ARE for cells in columns)
+        return [(dict(zip(names, row, strict=True)), None, is_plain) for row in rows]
+    except (ValueError, OverflowError, pyarrow.ArrowException):  # Python cannot hold some cell
         return [_cell_by_cell(batch, i) for i in range(batch.num_rows)]
+
+
+_BY_NUMPY = (
+    pyarrow.types.is_integer,
+    pyarrow.types.is_floating,
+    pyarrow.types.is_string,
+    pyarrow.types.is_large_string,
+)
+
+
+def _to_list(column: pyarrow.Array) -> list[Any]:
+    """The cells of a column: as `to_pylist` gives them, only faster, and times also as texts."""
+    kind = column.type
+    if not column.null_count:
+        if any(is_kind(kind) for is_kind in _BY_NUMPY):
+            return column.to_numpy(zero_copy_only=False).tolist()
+        if pyarrow.types.is_timestamp(kind) and kind.tz is None:
+            values = column.to_numpy(zero_copy_only=False).tolist()
+            if set(map(type, values)) == {
+                datetime.datetime
+            }:  # not of nanoseconds, or the year 10000
+                return [value.isoformat() for value in values]
+    return column.to_pylist()
 
 
 def _cell_by_cell(batch: pyarrow.RecordBatch, row: int) -> _Row:
@@ -174,13 +198,13 @@ def _cell_by_cell(batch: pyarrow.RecordBatch, row: int) -> _Row:
             problem = NotARecord("invalid_utf8", told, name)
         except (ValueError, OverflowError) as error:
             problem = NotARecord("wrong_type", f"{name}: got a {column.type}: {error}", name)
-    return values, problem
+    return values, problem, False
 
 
 def _avro_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
     # Bytes that are no text become halves of surrogate pairs, which `read_record` refuses.
     rows = fastavro.reader(file, handle_unicode_errors="surrogateescape")
-    return ((row if isinstance(row, dict) else {"value": row}, None) for row in rows)
+    return ((row if isinstance(row, dict) else {"value": row}, None, False) for row in rows)
 
 
 def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
@@ -190,7 +214,7 @@ def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
         try:
             row = _TFRecordUtil.read_record(limited)
         except NotARecord as problem:
-            yield limited.skipped, problem
+            yield limited.skipped, problem, False
             continue
         if row is None:
             return
@@ -219,11 +243,12 @@ def _read_example(serialized: bytes) -> _Row:
     try:
         example.ParseFromString(serialized)
     except DecodeError as error:
-        return serialized, NotARecord("malformed_example", f"{error}; expected a tf.Example")
+        told = f"{error}; expected a tf.Example"
+        return serialized, NotARecord("malformed_example", told), False
     features = sorted(example.features.feature.items(), key=lambda item: item[0])
     # A feature of no kind is one of no values.
     lists = {key: getattr(each, each.WhichOneof("kind") or "", None) for key, each in features}
-    return {key: list(each.value) for key, each in lists.items() if each}, None
+    return {key: list(each.value) for key, each in lists.items() if each}, None, False
 
 
 _OPEN: dict[str, Callable[[io.BufferedReader, str], Iterator[_Row]]] = {

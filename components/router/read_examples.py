@@ -1,32 +1,35 @@
-"""Finds the files of Examples artifacts and reads them, however they were written."""
+"""Finds the files of Examples artifacts and reads them by batches, however they were written."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.transforms.window import GlobalWindows
 from tfx import types
 from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
+from branchline.components.files.tfrecords import Batch, read_framed
+from branchline.components.mixed_example_gen.open_file import COMPRESSIONS, opened
 from branchline.schemas import BranchlineError
 
 _TF_EXAMPLE = example_gen_pb2.FORMAT_TF_EXAMPLE
-_ENDINGS = (".gz", ".bz2", ".zst", ".deflate")  # by which Beam tells
+_PIECE = 1 << 18
 
 
 class Source(NamedTuple):
-    """Files of one split of one artifact.
+    """A file of examples.
 
     Attributes:
-        pattern: Of their names.
-        compression: One of Beam's `CompressionTypes`.
+        path: Where it is.
+        ending: That of its name which tells how it is compressed, given to a name that does not.
     """
 
-    pattern: str
-    compression: str
+    path: str
+    ending: str | None
 
 
 def check_format(examples: types.Artifact) -> None:
@@ -61,22 +64,21 @@ def find_sources(artifacts: Sequence[types.Artifact]) -> dict[str, list[Source]]
             found = sources.setdefault(split, [])
             pattern = f"{artifact_utils.get_split_uri([artifact], split).rstrip('/')}/*"
             paths = [each.path for each in FileSystems.match([pattern])[0].metadata_list]
-            if paths:
-                found.append(Source(pattern, _compression(artifact, paths)))
+            ending = _ending(artifact, paths)
+            found.extend(Source(path, ending) for path in paths)
     return sources
 
 
-def _compression(artifact: types.Artifact, paths: list[str]) -> str:
+def _ending(artifact: types.Artifact, paths: list[str]) -> str | None:
     """Tells by the names' endings; by the artifact's word only where no name has one."""
-    silent = not any(path.endswith(_ENDINGS) for path in paths)
+    silent = not any(path.endswith(COMPRESSIONS) for path in paths)
     stated = artifact.has_custom_property("file_format")
-    if silent and stated and examples_utils.get_file_format(artifact) == "tfrecords_gzip":
-        return CompressionTypes.GZIP
-    return CompressionTypes.AUTO
+    is_gzip = stated and examples_utils.get_file_format(artifact) == "tfrecords_gzip"
+    return ".gz" if silent and is_gzip else None
 
 
 class ReadExamples(beam.PTransform):
-    """Reads the serialized examples of one split."""
+    """Reads the serialized examples of one split: lists of as many as `Batch` puts together."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         super().__init__()
@@ -84,12 +86,36 @@ class ReadExamples(beam.PTransform):
 
     def expand(self, input_or_inputs: beam.Pipeline) -> beam.PCollection:
         """Adds the reads to the pipeline."""
-        read = [
+        return (
             input_or_inputs
-            | f"Read[{number}]"
-            >> beam.io.ReadFromTFRecord(source.pattern, compression_type=source.compression)
-            for number, source in enumerate(self._sources)
-        ]
-        if not read:
-            return input_or_inputs | "Nothing" >> beam.Create([])
-        return read[0] if len(read) == 1 else read | "All" >> beam.Flatten()
+            | "Files" >> beam.Create(self._sources)
+            | "Spread" >> beam.Reshuffle()
+            | "Examples" >> beam.ParDo(_ReadFiles())
+        )
+
+
+class _ReadFiles(beam.DoFn):
+    """Small files share a batch."""
+
+    def start_bundle(self) -> None:
+        self._batch = Batch()
+
+    def process(self, element: Source) -> Iterator[list[bytes]]:
+        number = 0
+        with opened(*element) as file:
+            try:
+                for example in read_framed(io.BufferedReader(file, _PIECE)):
+                    number += 1
+                    if full := self._batch.add(example):
+                        yield full
+            except BranchlineError:
+                raise
+            except Exception as error:
+                raise BranchlineError(
+                    f"{element.path}: after {number} examples, this is no file of TFRecords, or a "
+                    f"damaged one: {type(error).__name__}: {error}"
+                ) from error
+
+    def finish_bundle(self) -> Any:
+        if rest := self._batch.take():
+            yield GlobalWindows.windowed_value_at_end_of_window(rest)

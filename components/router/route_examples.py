@@ -13,9 +13,6 @@ from branchline.components.router.route_batch import batch_router, describe_reco
 from branchline.components.router.write_routes import RoutedExamples, WriteRoutes
 from branchline.schemas import RoutingTable, to_json
 
-_LEAST, _MOST = 512, 2048
-_BYTES_OF_ONE = 16 * 1024
-
 
 class RouteBatches(beam.DoFn):
     """Routes batches of serialized examples of one split.
@@ -46,11 +43,6 @@ class RouteBatches(beam.DoFn):
             line |= problem._asdict()
             yield TaggedOutput(quarantine.LINES, (line, element[row]))
             yield TaggedOutput(quarantine.COUNTS, quarantine.count("quarantined", problem.reason))
-
-
-def batch_size(example: bytes) -> int:
-    """What an example counts in a batch: a large one more, so that batches fit into memory."""
-    return 1 + len(example) // _BYTES_OF_ONE
 
 
 def route_examples(
@@ -86,7 +78,6 @@ def route_examples(
         routed = (
             pipeline
             | f"Read[{split}]" >> ReadExamples(where)
-            | f"Batch[{split}]" >> beam.BatchElements(_LEAST, _MOST, element_size_fn=batch_size)
             | f"Route[{split}]"
             >> beam.ParDo(RouteBatches(table, split, label=label)).with_outputs(
                 quarantine.LINES, quarantine.COUNTS, main="routed"

@@ -1,6 +1,5 @@
 """Writes the examples of a split into a set of files per route, whatever the number of routes."""
 
-import io
 import re
 from collections.abc import Mapping
 from typing import Any, BinaryIO
@@ -9,10 +8,10 @@ import apache_beam as beam
 from apache_beam.io import fileio
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.io.tfrecordio import _TFRecordUtil
 from apache_beam.options.value_provider import StaticValueProvider
 
 from branchline.components.files.routed import NO_ROUTE, file_name, split_dir
+from branchline.components.files.tfrecords import frame
 from branchline.schemas import BranchlineError
 
 RoutedExamples = tuple[str, list[bytes]]
@@ -73,10 +72,7 @@ class _TFRecordSink(fileio.FileSink):
         self._file = fh
 
     def write(self, record: RoutedExamples) -> None:
-        buffer = io.BytesIO()
-        for example in record[1]:
-            _TFRecordUtil.write_record(buffer, example)
-        self._file.write(buffer.getvalue())
+        self._file.write(frame(record[1]))
 
     def flush(self) -> None:
         """Does nothing: Beam's compressed files can be flushed once, which closing them does."""

@@ -1,9 +1,12 @@
-"""What the benchmarks of whole pipelines share: seconds of components, spreads, and the machine."""
+"""What the benchmarks share: runs of processes, seconds of components, spreads, and the machine."""
 
 import importlib.metadata
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import time
 
 
 def where_measured():
@@ -14,6 +17,21 @@ def where_measured():
         "machine": {"cpus": os.cpu_count(), "machine": platform.machine()},
         "versions": versions | {"python": platform.python_version()},
         "load": os.getloadavg(),
+    }
+
+
+def run(command, log):
+    """Wall and processor seconds and peak memory of a process that has to end well."""
+    begun = time.perf_counter()
+    with open(log, "w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{command} failed:\n{log.read_text()[-4000:]}")
+    return {
+        "wall": time.perf_counter() - begun,
+        "processor": used.ru_utime + used.ru_stime,
+        "memory: GB": used.ru_maxrss / 1e6,
     }
 
 

@@ -16,10 +16,9 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from measured import component_seconds, spread, where_measured
+from measured import component_seconds, run, spread, where_measured
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 RUN_LOCAL = Path(__file__).parents[2] / "run_local.py"
@@ -121,21 +120,6 @@ def write_records(path, routes, arguments):
             record[f"{prefix}category"] = f"category {category}"
             record[f"{prefix}y"] = int(xs[0] - 1 + category - 3 + rng.gauss(0, 1) > 0)
             file.write(json.dumps(record | {"kind": f"kind {i % routes}"}) + "\n")
-
-
-def run(command, log):
-    """Wall and processor seconds and peak memory of a process that has to end well."""
-    begun = time.perf_counter()
-    with open(log, "w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-        _, status, used = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"{command} failed:\n{log.read_text()[-4000:]}")
-    return {
-        "wall": time.perf_counter() - begun,
-        "processor": used.ru_utime + used.ru_stime,
-        "memory: GB": used.ru_maxrss / 1e6,
-    }
 
 
 def show(figures):

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from reference_routing import fate
 
 from branchline.components.mixed_example_gen.declared import declared_by, read_declared
+from branchline.components.mixed_example_gen.encode_example import encode_example
 from branchline.components.mixed_example_gen.find_files import find_files
-from branchline.components.mixed_example_gen.ingest import read_records, to_example
+from branchline.components.mixed_example_gen.ingest import read_records
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.routing.parse_batch import parse
 from branchline.components.routing.routing_fn import route_index
@@ -187,7 +188,7 @@ def routed(records):
 
 def stored(record):
     """Key → the type of its values, and these, as an Example has them."""
-    return build.read_example(to_example(record, "", 1).SerializeToString())
+    return build.read_example(encode_example(record, "", 1))
 
 
 ODD = {"flag": True, "code": "7", "list": [], "value": 3.0, "size": None, "tag": "True"}

@@ -18,12 +18,13 @@ import tensorflow as tf
 from apache_beam.io.tfrecordio import _TFRecordUtil
 
 from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.encode_example import encode_example
 from branchline.components.mixed_example_gen.find_files import (
     RecordFile,
     find_files,
     fingerprint_of,
 )
-from branchline.components.mixed_example_gen.ingest import read_records, to_example
+from branchline.components.mixed_example_gen.ingest import read_records
 from branchline.components.mixed_example_gen.limits import (
     KEPT_OF_LONGER,
     LONGEST_DETAIL,
@@ -114,7 +115,7 @@ def test_a_tfrecord_that_is_too_long_is_skipped(tmp_path):
         crc = [struct.pack("<I", _TFRecordUtil._masked_crc32c(part)) for part in (length, body)]
         return length + crc[0] + body + crc[1]
 
-    good = to_example({"x": [1]}, "f", 1)
+    good = tf.train.Example.FromString(encode_example({"x": [1]}, "f", 1))
     del good.features.feature["branchline.source"], good.features.feature["branchline.offset"]
     good = framed(good.SerializeToString())
     endless = struct.pack("<Q", 2**60)
@@ -195,7 +196,7 @@ def test_no_record_runs_code(tmp_path, monkeypatch, text):
     for kind in ("jsonl", "parquet"):
         (parsed,) = read(tmp_path / "in" / f"f.{kind}", kind)
         assert parsed.record == {key: [value] for key, value in row.items()}
-        to_example(parsed.record, "f", 1)
+        encode_example(parsed.record, "f", 1)
     assert os.listdir(tmp_path) == ["in"]
 
 
@@ -266,9 +267,8 @@ def test_no_file_name_is_taken_for_anything_else(tmp_path, name):
     assert os.fsencode(found.path) == os.path.join(os.fsencode(folder), name) and not others
     (parsed,) = read_records(found, Declared())
     assert parsed.record == {"k": ["../../boom"], "x": [1]}
-    example = to_example(parsed.record, found.path, 1)
+    example = tf.train.Example.FromString(encode_example(parsed.record, found.path, 1))
     assert example.features.feature["branchline.source"].bytes_list.value[0].decode()
-    assert isinstance(tf.train.Example.FromString(example.SerializeToString()), tf.train.Example)
     assert fingerprint_of([str(tmp_path)])
 
 

@@ -21,8 +21,9 @@ from branchline.components.artifacts import Quarantine
 from branchline.components.mixed_example_gen.component import Driver, Executor
 from branchline.components.mixed_example_gen.count_again import check_count
 from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.encode_example import encode_example
 from branchline.components.mixed_example_gen.find_files import RecordFile
-from branchline.components.mixed_example_gen.ingest import TALLIES, ReadRecords, to_example
+from branchline.components.mixed_example_gen.ingest import TALLIES, ReadRecords
 from branchline.components.mixed_example_gen.ranges import Range
 from branchline.schemas import BranchlineError, RecipeError
 
@@ -238,7 +239,7 @@ def test_what_goes_in_comes_out_or_is_set_aside(tmp_path_factory, content, suffi
         elif tagged.tag == TALLIES:
             list(check_count(tagged.value[0], [tagged.value[1]]))  # the file holds as many
         else:
-            out[tagged.tag] += 1
+            out[tagged.tag] += 1 if tagged.tag == quarantine.LINES else len(tagged.value)
     assert counts["in"] == sum(out.values())
     assert out[quarantine.LINES] == sum(
         n for key, n in counts.items() if key.startswith("quarantined/")
@@ -251,7 +252,7 @@ def test_what_goes_in_comes_out_or_is_set_aside(tmp_path_factory, content, suffi
 
 def test_an_example_holds_texts_ints_and_floats_as_they_are():
     record = {"t": ["ä", ""], "i": [1, 2**62], "f": [0.5]}
-    example = build.read_example(to_example(record, "f.csv", 7).SerializeToString())
+    example = build.read_example(encode_example(record, "f.csv", 7))
     assert example == {
         "t": ("string", ["ä".encode(), b""]),
         "i": ("int", [1, 2**62]),

@@ -17,8 +17,9 @@ import tensorflow as tf
 
 from branchline.components.mixed_example_gen import open_file
 from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.encode_example import encode_example
 from branchline.components.mixed_example_gen.find_files import find_files
-from branchline.components.mixed_example_gen.ingest import ReadRecords, read_records, to_example
+from branchline.components.mixed_example_gen.ingest import ReadRecords, read_records
 from branchline.components.mixed_example_gen.ranges import Range
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas import BranchlineError
@@ -110,10 +111,7 @@ def test_the_same_records_give_the_same_examples_and_splits_in_every_format(tmp_
         assert [p.record for p in parsed] == want
         for p, record, line in zip(parsed, want, RECORDS, strict=True):
             assert json.loads(p.raw) == line
-            same = [
-                to_example(r, "f", 1).SerializeToString(deterministic=True)
-                for r in (p.record, record)
-            ]
+            same = [encode_example(r, "f", 1) for r in (p.record, record)]
             assert same[0] == same[1]
             types = [[type(v) for values in r.values() for v in values] for r in (p.record, record)]
             assert types[0] == types[1]
@@ -126,7 +124,7 @@ def test_an_examples_values_stay_as_they_are_and_empty_lists_are_absent(tmp_path
     assert [p.record for p in parsed] == records_of(tmp_path / "b.tfrecords.gz")
     assert parsed[5].record == {"id": [5]}
     assert parsed[0].record == {"id": [0], "t": ["ä0".encode()], "l": [0, 1]}
-    example = build.read_example(to_example(parsed[0].record, "f", 1).SerializeToString())
+    example = build.read_example(encode_example(parsed[0].record, "f", 1))
     assert example["t"] == ("string", ["ä0".encode()])
     splits = {"train": 1, "eval": 1}
     texts = [{"t": [f"ä{i}"]} for i in range(20)]
@@ -377,6 +375,6 @@ def test_a_folder_of_all_formats_gives_all_records(tmp_path):
     assert len(files) == len(WRITERS) + 3 and not others
     reader = ReadRecords({"train": 4, "eval": 1}, None, Declared())
     tagged = [each for file in files for each in reader.process(Range(file))]
-    examples = [each.value for each in tagged if each.tag in ("train", "eval")]
+    examples = [one for each in tagged if each.tag in ("train", "eval") for one in each.value]
     assert len(examples) == len(WRITERS) * len(RECORDS) + 2 + 1
     assert sum(each.value[1] for each in tagged if each.value[0] == "in") == len(examples)

@@ -23,7 +23,7 @@ from branchline.components.artifacts import Quarantine
 from branchline.components.files.routed import route_files
 from branchline.components.router import write_routes
 from branchline.components.router.component import Executor
-from branchline.components.router.route_examples import RouteBatches, batch_size
+from branchline.components.router.route_examples import RouteBatches
 from branchline.pipeline.explain import explain
 from branchline.schemas import (
     BranchlineError,
@@ -408,10 +408,6 @@ def test_a_batch_comes_out_route_by_route():
             "quarantined/no_route": 2,
         }
         assert_that(sums, equal_to(list(want.items())), label="counts")
-
-
-def test_large_examples_come_in_smaller_batches():
-    assert [batch_size(b"x" * n) for n in (0, 100, 20_000, 1_000_000)] == [1, 1, 2, 62]
 
 
 @pytest.mark.parametrize(

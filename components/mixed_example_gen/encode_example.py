@@ -1,0 +1,106 @@
+"""Encodes a record as the bytes of a tf.train.Example, three times as fast as its Python classes.
+
+See https://protobuf.dev/programming-guides/encoding. Serialized with `deterministic=True`
+an Example has the very same bytes: keys in order, numbers packed.
+"""
+
+import functools
+import struct
+from typing import Any
+
+import tensorflow as tf
+
+from branchline.components.mixed_example_gen.read_record import Record, Value
+from branchline.schemas.errors import OFFSET, SOURCE
+
+# Field 1 of a message, of bytes or a message; it is the field in Example, Features, a map's key,
+# and in the lists of values.
+_FIRST = b"\n"
+_VALUE = b"\x12"  # field 2: a map's value
+_BYTES, _FLOATS, _INTS = 0x0A, 0x12, 0x1A  # of Feature
+_LISTS: dict[int, Any] = {
+    _BYTES: tf.train.BytesList,
+    _FLOATS: tf.train.FloatList,
+    _INTS: tf.train.Int64List,
+}
+_FLOAT = struct.Struct("<f")
+_SHORT = 118  # bytes of a key and its value, so that all lengths around them take one byte
+
+
+def encode_example(record: Record, source: str, offset: int) -> bytes:
+    """Makes an example of a record: bytes, int or float lists, and where it came from.
+
+    Args:
+        record: Key → its values, at least one.
+        source: The file it came from.
+        offset: Its line or row.
+    """
+    entries = {key: _entry(key, values) for key, values in record.items()}
+    entries[SOURCE], entries[OFFSET] = _source(source), _new_entry(OFFSET, [offset])
+    return _framed(_FIRST, b"".join([entries[key] for key in sorted(entries)]))
+
+
+def _entry(key: str, values: list[Value]) -> bytes:
+    """A key and its feature, as an entry of the map `Features.feature`."""
+    first = values[0]
+    if len(values) == 1 and len(key) < _SHORT:
+        if type(first) is int or (type(first) is str and len(first) < _SHORT):
+            return _entry_of_one(key, first)
+    return _new_entry(key, values)
+
+
+@functools.lru_cache(maxsize=1 << 15)  # categories, dates and small numbers come again and again
+def _entry_of_one(key: str, value: str | int) -> bytes:
+    return _new_entry(key, [value])
+
+
+def _new_entry(key: str, values: list[Value]) -> bytes:
+    name, first = _key(key), values[0]
+    if type(first) is int:
+        kind, body = _INTS, _varint(first)
+    elif type(first) is float:
+        kind, body = _FLOATS, _FLOAT.pack(first)
+    else:
+        kind, body = _BYTES, _as_bytes(first)
+    size = len(body)
+    if len(values) == 1 and len(name) + size < _SHORT:
+        sizes = len(name) + size + 6, name, size + 4, kind, size + 2, size
+        return b"\n%c%b\x12%c%c%c\n%c%b" % (*sizes, body)
+    texts = map(_as_bytes, values) if kind == _BYTES else values
+    feature = _framed(b"%c" % kind, _LISTS[kind](value=texts).SerializeToString())
+    return _framed(_FIRST, name + _framed(_VALUE, feature))
+
+
+@functools.lru_cache(maxsize=4096)
+def _key(key: str) -> bytes:
+    return _framed(_FIRST, key.encode())
+
+
+@functools.lru_cache(maxsize=64)
+def _source(path: str) -> bytes:
+    return _entry(SOURCE, [path.encode(errors="backslashreplace")])
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value.encode() if type(value) is str else value
+
+
+def _framed(tag: bytes, body: bytes) -> bytes:
+    size = len(body)
+    return b"%b%c%b" % (tag, size, body) if size < 128 else tag + _varint(size) + body
+
+
+def _varint(value: int) -> bytes:
+    if 0 <= value < 128:
+        return b"%c" % value
+    if 0 <= value < 16384:
+        return b"%c%c" % (value & 127 | 128, value >> 7)
+    if 0 <= value < 2097152:
+        return b"%c%c%c" % (value & 127 | 128, value >> 7 & 127 | 128, value >> 14)
+    value &= 0xFFFFFFFFFFFFFFFF  # of negative ones the 64 bits
+    digits = bytearray()
+    while value > 127:
+        digits.append(value & 127 | 128)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)

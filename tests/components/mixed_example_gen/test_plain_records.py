@@ -1,0 +1,138 @@
+"""What is read and written fast gives what is read and written with care."""
+
+import json
+
+import builders as build
+import pyarrow
+import pytest
+import tensorflow as tf
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from branchline.components.mixed_example_gen import parse_json, read_record, read_tables
+from branchline.components.mixed_example_gen.declared import Declared
+from branchline.components.mixed_example_gen.encode_example import encode_example
+from branchline.components.mixed_example_gen.parse_json import parse_jsonl
+from branchline.components.mixed_example_gen.read_record import NotARecord
+from branchline.components.mixed_example_gen.split_records import _as_json, _to_json
+from branchline.schemas.errors import OFFSET, SOURCE
+
+DECLARED = [Declared(), Declared(frozenset("ab"), frozenset("a"), frozenset("b"))]
+KEYS = st.sampled_from(["a", "b", "a.b", "", "é", '":', "c d", "\ud83d", OFFSET, "k" * 130])
+INTS = st.sampled_from([0, -1, 127, 128, 2**14, 2**21 - 1, 2**21, 2**63 - 1, -(2**63)])
+BIG = st.sampled_from([2**63, 2**64, -(2**63) - 1, 10**30, int("9" * 400)])
+FLOATS = st.floats(width=32) | st.sampled_from([3.0, -0.0, 1e300, 3.4028235e38])
+TEXTS = st.text(max_size=5) | st.sampled_from(["", "x" * 117, "x" * 300, '"a":', "\ud83d", "1:2"])
+ONE = st.none() | st.booleans() | INTS | BIG | FLOATS | TEXTS
+VALUES = st.recursive(
+    ONE | st.lists(INTS, max_size=3) | st.lists(FLOATS, max_size=3) | st.lists(TEXTS, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=6,
+)
+OBJECTS = st.dictionaries(KEYS, VALUES, max_size=5)
+SEPARATORS = st.sampled_from([(",", ":"), (", ", ": "), (" , ", "\t:\r ")])
+
+
+def outcome(function, *arguments):
+    try:
+        return repr(function(*arguments))  # tells 3 from 3.0, and NaN is like NaN
+    except NotARecord as error:
+        return error.args
+
+
+def carefully(monkeypatch):
+    monkeypatch.setattr(parse_json, "_parse_plain", lambda line: None)
+    monkeypatch.setattr(read_record, "_read_plain", lambda value: None)
+
+
+@given(OBJECTS, st.sampled_from(DECLARED))
+@settings(deadline=None, max_examples=400)
+def test_a_plain_object_is_read_as_any_other(value, declared):
+    with pytest.MonkeyPatch.context() as patch:
+        fast = outcome(read_record.read_record, value, declared)
+        carefully(patch)
+        assert fast == outcome(read_record.read_record, value, declared)
+
+
+@given(
+    st.lists(st.tuples(KEYS, VALUES), max_size=5),
+    SEPARATORS,
+    st.booleans(),
+    st.sampled_from(DECLARED),
+)
+@example([("a", 1), ("a", 2)], (",", ":"), True, DECLARED[0])
+@example([("a", '":'), ("a", 2), ("b", 1)], (",", " :"), True, DECLARED[0])
+@example([("b", 10**30), ("é", "1:2")], (",", ":"), False, DECLARED[1])
+@settings(deadline=None, max_examples=400)
+def test_a_line_is_parsed_fast_to_the_same_record_or_reason(pairs, separators, ascii, declared):
+    between, colon = separators
+    parts = [
+        f"{json.dumps(key, ensure_ascii=ascii)}{colon}"
+        f"{json.dumps(value, ensure_ascii=ascii, separators=separators)}"
+        for key, value in pairs
+    ]
+    line = f"{{{between.join(parts)}}}".encode(errors="surrogatepass")
+    with pytest.MonkeyPatch.context() as patch:
+        fast = outcome(list, parse_jsonl([line], declared))
+        carefully(patch)
+        assert fast == outcome(list, parse_jsonl([line], declared))
+
+
+def test_most_lines_take_the_fast_way():
+    lines = [b'{"a": 1, "t": "12:30", "f": [0.5, 1], "n": {"b": "\\"x\\""}}', b'{"a":null}']
+    assert [parse_json._parse_plain(line) for line in lines] == list(map(json.loads, lines))
+
+
+RECORDS = st.dictionaries(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=140),
+    st.lists(INTS, min_size=1, max_size=3)
+    | st.lists(st.floats(width=32), min_size=1, max_size=3)
+    | st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=3)
+    | st.lists(st.binary(max_size=200), min_size=1, max_size=3),
+    max_size=6,
+)
+
+
+@given(RECORDS, st.sampled_from(["f.csv", "é" * 100, "\udcff.csv"]), st.integers(1, 2**62))
+@example({"t": ["x" * size for size in (1, 113)]} | {"i": [1] * 200}, "f", 1)
+@example({"t" * size: ["x" * (118 - size)] for size in range(1, 118)}, "f", 1)
+@settings(deadline=None, max_examples=400)
+def test_an_example_has_the_bytes_that_its_class_would_write(record, source, offset):
+    place = {SOURCE: source.encode(errors="backslashreplace"), OFFSET: offset}
+    feature = {key: build.feature(values) for key, values in (record | place).items()}
+    made = tf.train.Example(features=tf.train.Features(feature=feature))
+    for _ in range(2):  # once new, and once remembered
+        assert encode_example(record, source, offset) == made.SerializeToString(deterministic=True)
+
+
+@given(RECORDS)
+@settings(deadline=None)
+def test_what_a_split_hashes_is_its_json(record):
+    assert _as_json(record, list(record)) == _to_json(record)
+
+
+COLUMNS = {
+    "ints": pyarrow.array([1, -(2**63)]),
+    "unsigned": pyarrow.array([2**64 - 1, 0], pyarrow.uint64()),
+    "floats of 32 bits": pyarrow.array([1.5, 0.1], pyarrow.float32()),
+    "floats": pyarrow.array([0.1, float("nan")]),
+    "texts": pyarrow.array(["é\0", ""]),
+    "large texts": pyarrow.array(["é", "x"], pyarrow.large_string()),
+    "with nulls": pyarrow.array([1, None]),
+    "booleans": pyarrow.array([True, False]),
+    "bytes": pyarrow.array([b"\xff", b""]),
+    "seconds": pyarrow.array([0, 1], pyarrow.timestamp("s")),
+    "milliseconds": pyarrow.array([1, 2**40], pyarrow.timestamp("ms")),
+    "microseconds": pyarrow.array([1, -(2**50)], pyarrow.timestamp("us")),
+    "nanoseconds": pyarrow.array([1, 1000], pyarrow.timestamp("ns")),
+    "with a zone": pyarrow.array([1, 2], pyarrow.timestamp("us", "Europe/Berlin")),
+    "days": pyarrow.array([1, 2], pyarrow.date32()),
+    "lists": pyarrow.array([[1, None], []]),
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS.values(), ids=COLUMNS)
+def test_a_column_is_read_fast_to_the_same_cells(column):
+    plain = [read_tables._plain(each.as_py()) for each in column]
+    fast = [read_tables._plain(each) for each in read_tables._to_list(column)]
+    assert repr(fast) == repr(plain)
