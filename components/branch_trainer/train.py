@@ -14,6 +14,7 @@ import tensorflow as tf
 from branchline.components.branch_trainer.check_heads import check_heads
 from branchline.components.branch_trainer.inputs import Input, input_specs
 from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.one_name import one_name
 from branchline.components.branch_trainer.read_rows import Rows, Scale
 from branchline.components.branch_trainer.settings_of import path_settings
 from branchline.components.branch_trainer.streams_of import first_batches, shuffled_batches
@@ -63,7 +64,8 @@ def train(
     """
     training = recipe.training
     keras.utils.set_random_seed(training.seed)
-    model = build_model(recipe, inputs)
+    with one_name():
+        model = build_model(recipe, inputs)
     held_back = {name: _held_back(recipe, name, rows[name].count) for name in rows}
     sizes = {name: rows[name].count - held_back[name] for name in rows}
     due = _steps_due(recipe, sizes)

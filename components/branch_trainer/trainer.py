@@ -21,6 +21,7 @@ from branchline.components.branch_trainer.history import History, Progress
 from branchline.components.branch_trainer.loop import ENDED, NOT_FINITE, Chunk, Loop
 from branchline.components.branch_trainer.mixed_step import MixedStep
 from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.one_name import one_name
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step import PathStep
 from branchline.components.branch_trainer.streams import (
@@ -123,12 +124,12 @@ class Trainer:
             check_stream(path, streams[path])
             spec: Any = streams[path].element_spec
             features = spec[0]
-            with self.replicas.scope():
+            with self.replicas.scope(), one_name():
                 model.build_path(*((path, features) if path in model.paths else features[::-1]))
         self.replicas.check_made_here(model.variables)
         self.validator = Validator(model, dict(validation or {}))
         self.best = self._best_weights()
-        with self.replicas.scope():
+        with self.replicas.scope(), one_name():
             self.path_steps = [self._step_of(path, jit_compile) for path in self.paths]
         self.tensorboard = None
         if tensorboard_dir is not None and self.replicas.is_chief:
