@@ -97,12 +97,15 @@ RECORDS = st.dictionaries(
 @example({"t": ["x" * size for size in (1, 113)]} | {"i": [1] * 200}, "f", 1)
 @example({"t" * size: ["x" * (118 - size)] for size in range(1, 118)}, "f", 1)
 @settings(deadline=None, max_examples=400)
-def test_an_example_has_the_bytes_that_its_class_would_write(record, source, offset):
+def test_an_example_is_read_as_the_one_that_its_class_would_write(record, source, offset):
     place = {SOURCE: source.encode(errors="backslashreplace"), OFFSET: offset}
     feature = {key: build.feature(values) for key, values in (record | place).items()}
     made = tf.train.Example(features=tf.train.Features(feature=feature))
     for _ in range(2):  # once new, and once remembered
-        assert encode_example(record, source, offset) == made.SerializeToString(deterministic=True)
+        encoded = encode_example(record, source, offset)
+        read = tf.train.Example.FromString(encoded)
+        texts = [each.SerializeToString(deterministic=True) for each in (read, made)]
+        assert texts[0] == texts[1] and len(encoded) == len(texts[1])
 
 
 @given(RECORDS)
