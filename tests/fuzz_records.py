@@ -23,6 +23,7 @@ import pyarrow
 import pyarrow.parquet
 import tensorflow as tf
 
+from branchline.components.mixed_example_gen.count_again import UNCOUNTABLE, Tally, check_count
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.encode_example import encode_example
 from branchline.components.mixed_example_gen.find_files import RecordFile
@@ -233,11 +234,12 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 
 def read_one(path: Path, kind: str, expected: int | None, reasons: collections.Counter) -> str:
     """Reads a file, and says what is wrong with how it was read; "" if nothing."""
-    items = 0
+    items, countable = 0, True
     try:
         for parsed in read_records(RecordFile(str(path), kind), DECLARED):
             items += 1
             reasons[parsed.reason] += 1
+            countable = countable and parsed.reason not in UNCOUNTABLE
             if (parsed.record is None) != bool(parsed.reason):
                 return f"neither a record nor a reason: {parsed}"
             if parsed.record is not None:
@@ -247,6 +249,10 @@ def read_one(path: Path, kind: str, expected: int | None, reasons: collections.C
         return f"an intact file was refused: {error}" if expected is not None else ""
     except Exception as error:  # noqa: BLE001 - that is what is looked for
         return f"{type(error).__name__}: {error}"
+    try:
+        list(check_count(str(path), [Tally(kind, items, countable)]))
+    except Exception as error:  # noqa: BLE001
+        return f"counted again: {type(error).__name__}: {error}"
     lost = expected is not None and items != expected
     return f"{items} items came of {expected}" if lost else ""
 

@@ -104,11 +104,13 @@ def _count_rows(file: io.BufferedReader) -> int:
     return pyarrow.parquet.ParquetFile(file).metadata.num_rows
 
 
-def _count_blocks(file: io.BufferedReader) -> int:
+def _count_blocks(file: io.BufferedReader) -> int | None:
+    if not file.seekable():  # as zstd's are not; fastavro asks where each block is
+        return None
     return sum(block.num_records for block in fastavro.block_reader(file))
 
 
-_COUNT: dict[str, Callable[[io.BufferedReader], int]] = {
+_COUNT: dict[str, Callable[[io.BufferedReader], int | None]] = {
     "jsonl": _count_lines,
     "csv": _count_cells(","),
     "tsv": _count_cells("\t"),
