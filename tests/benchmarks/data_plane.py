@@ -1,4 +1,5 @@
-"""Measures MixedExampleGen and Router, beside TFX's CsvExampleGen and a pipeline that only copies.
+"""Measures MixedExampleGen and Router, beside TFX's CsvExampleGen and a pipeline that only copies,
+and then the whole pipeline.
 
     python tests/benchmarks/data_plane.py [--records 300000 3000000] [--flights FILE.parquet]
         [--steps NAME …] [--output FILE.json]
@@ -6,8 +7,8 @@
 The records are flights (date, delay, distance, origin, destination), on three routes by their
 distance: the first of --flights, which is `data/flights-3m.parquet` of the npm package
 vega-datasets, or without it rows of the same columns by a seed. Every step is a process of its own
-with the settings of the pipeline. Seconds are those of the step's work alone, without imports;
-memory is the process's peak.
+with the settings of the pipeline. Seconds are those of the step's work alone, without imports, of
+the pipeline those of the command; memory is the process's peak.
 """
 
 import argparse
@@ -33,6 +34,7 @@ STEPS = {
     "MixedExampleGen, Parquet": ("flights.parquet", "mixed"),
     "copying": ("mixed-flights.parquet", "copy"),
     "Router": ("mixed-flights.parquet", "router"),
+    "whole pipeline": ("flights.parquet", None),
 }
 # What is as many times as fast as what, in processor seconds; and what it should reach.
 RATIOS = [
@@ -42,6 +44,7 @@ RATIOS = [
     ("Router", "copying", 0.7),
 ]
 _ROWS = 100_000  # written at a time
+RUN_LOCAL = Path(__file__).parents[2] / "run_local.py"
 
 
 def main():
@@ -76,6 +79,10 @@ def measure(folder, name, records):
     print(f"{name}, {records} records …", file=sys.stderr)
     file, step = STEPS[name]
     log = folder / "log"
+    if step is None:
+        recipe = Path(__file__).parent / "data_plane_recipe.py"
+        command = [sys.executable, RUN_LOCAL, "--recipe", recipe, "--data", folder / file]
+        return run([*command, "--output", folder / "output"], log)
     command = [sys.executable, __file__, "--in-process", step, folder / file]
     whole = run([*command, folder / f"{step}-{file}"], log)
     return json.loads(log.read_text().splitlines()[-1]) | {"memory: GB": whole["memory: GB"]}

@@ -2,6 +2,7 @@
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from data_plane_recipe import TABLE
 from tfx.components.example_gen.csv_example_gen import executor as csv_executor
 from tfx.components.example_gen.utils import make_default_output_config
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
@@ -13,19 +14,6 @@ from branchline.components.artifacts import Quarantine
 from branchline.components.mixed_example_gen import component as mixed_component
 from branchline.components.router import component as router_component
 from branchline.pipeline.local import BEAM_ARGS
-from branchline.schemas import Categorical, Numeric, Route, RoutingTable, when
-
-FEATURES = {"distance": Numeric(), "origin": Categorical(), "destination": Categorical()}
-TABLE = RoutingTable(
-    *(
-        Route(name, condition, features=FEATURES, label="delay", task="regression")
-        for name, condition in {
-            "short": when.less("distance", 500),
-            "medium": when.less("distance", 1000),
-            "long": when.present("distance"),
-        }.items()
-    )
-)
 
 
 def csv_example_gen(source, output):
