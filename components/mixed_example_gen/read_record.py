@@ -1,7 +1,7 @@
 """Reads a parsed object as a record: key → values, all of one type."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -89,7 +89,7 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
             a list mixes types, a number is too large, or a text is not Unicode (half a surrogate
             pair). Or it has more keys than `MOST_KEYS`.
     """
-    plain = _read_plain(value)
+    plain = _read_plain(value, declared.wholes)
     if plain is not None:
         return plain
     record: Record = {}
@@ -113,8 +113,8 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
     return record
 
 
-def _read_plain(value: Mapping[str, Any]) -> Record | None:
-    """Reads an object in which nothing is nested and nothing is wrong; None for another."""
+def _read_plain(value: Mapping[str, Any], wholes: Container[str]) -> Record | None:
+    """Reads an object in which nothing is nested, wrong or to be changed; None for another."""
     if len(value) > MOST_KEYS or SOURCE in value or OFFSET in value:
         return None
     record: Record = {}
@@ -126,11 +126,11 @@ def _read_plain(value: Mapping[str, Any]) -> Record | None:
         elif kind is int:
             good = -(2**63) <= each < 2**63
         elif kind is float:
-            good = not abs(each) > _FLOAT32_MAX  # NaN is a value too
+            good = not abs(each) > _FLOAT32_MAX and key not in wholes  # NaN is a value too
         elif kind is bool:
             each, good = int(each), True
         elif kind is list:
-            good = not each or _is_plain(each)
+            good = not each or (_is_plain(each) and not (type(each[0]) is float and key in wholes))
         else:
             good = each is None or kind is bytes
         if not good or not (key.isascii() or not not_unicode(key)):

@@ -17,7 +17,11 @@ from branchline.components.mixed_example_gen.read_record import NotARecord
 from branchline.components.mixed_example_gen.split_records import _as_json, _to_json
 from branchline.schemas.errors import OFFSET, SOURCE
 
-DECLARED = [Declared(), Declared(frozenset("ab"), frozenset("a"), frozenset("b"))]
+DECLARED = [
+    Declared(),
+    Declared(frozenset("ab"), frozenset("a"), frozenset("b")),
+    Declared(numbers=frozenset("a"), wholes=frozenset("ab")),
+]
 KEYS = st.sampled_from(["a", "b", "a.b", "", "é", '":', "c d", "\ud83d", OFFSET, "k" * 130])
 INTS = st.sampled_from([0, -1, 127, 128, 2**14, 2**21 - 1, 2**21, 2**63 - 1, -(2**63)])
 BIG = st.sampled_from([2**63, 2**64, -(2**63) - 1, 10**30, int("9" * 400)])
@@ -42,10 +46,11 @@ def outcome(function, *arguments):
 
 def carefully(monkeypatch):
     monkeypatch.setattr(parse_json, "_parse_plain", lambda line: None)
-    monkeypatch.setattr(read_record, "_read_plain", lambda value: None)
+    monkeypatch.setattr(read_record, "_read_plain", lambda value, wholes: None)
 
 
 @given(OBJECTS, st.sampled_from(DECLARED))
+@example({"a": 3.0, "b": [1.0, 2.0], "c d": 3.0}, DECLARED[2])
 @settings(deadline=None, max_examples=400)
 def test_a_plain_object_is_read_as_any_other(value, declared):
     with pytest.MonkeyPatch.context() as patch:
