@@ -207,7 +207,7 @@ def test_a_route_that_may_be_scarce_is_passed_over_and_logged(tmp_path, caplog):
 def test_without_a_least_number_of_rows_routes_may_be_empty(tmp_path):
     routed, _, counts = run(tmp_path, [("train", TRAIN), ("eval", EVAL)], least_rows=0)
     assert counts["out"]["eval"] == {"lines": 1, "counts": 0}
-    assert route_files([routed.uri], "eval", "counts") == []
+    assert route_files([routed.uri], "eval", ["counts"]) == {"counts": []}
 
 
 def test_a_disk_that_is_full_is_told_with_the_path(tmp_path, monkeypatch):
