@@ -56,7 +56,7 @@ def test_a_folder_that_vanishes_meanwhile_is_told_with_the_file(folder, monkeypa
     module, name = {
         "before-it-is-divided": (ranges, "opened"),
         "before-it-is-read": (ingest, "opened"),
-        "while-it-is-read": (ingest, "to_example"),
+        "while-it-is-read": (ingest, "encode_example"),
     }[when]
     function = getattr(module, name)
 
