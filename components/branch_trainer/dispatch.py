@@ -104,17 +104,20 @@ def _call(graph, row: tf.Tensor) -> list[tf.Tensor]:
     )
 
 
-def call_with(graph, args: list[tf.Tensor]) -> list[tf.Tensor]:
+def call_with(graph, args: list[tf.Tensor], config: bytes = b"") -> list[tf.Tensor]:
     """Calls a concrete function with its inputs and, in place of what it captured, others.
 
     Args:
         graph: The concrete function.
         args: Its flat inputs, then a tensor for each of its `captured_inputs`.
+        config: How TensorFlow is to run it, a serialized ConfigProto; empty for as always.
 
     Returns:
         Its flat outputs.
     """
-    outputs = tf.raw_ops.StatefulPartitionedCall(args=args, Tout=graph.output_dtypes, f=graph)
-    for output, shape in zip(outputs, graph.output_shapes, strict=True):
-        output.set_shape(shape)
+    outputs = tf.raw_ops.StatefulPartitionedCall(
+        args=args, Tout=[each.dtype for each in graph.outputs], f=graph, config_proto=config
+    )
+    for output, each in zip(outputs, graph.outputs, strict=True):
+        output.set_shape(each.shape)
     return outputs

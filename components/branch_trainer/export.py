@@ -335,17 +335,10 @@ def _as_it_is(
     graph: Any = tf.function(
         serve_fn, input_signature=_EXAMPLES, autograph=False, experimental_attributes=whole
     ).get_concrete_function()
-    specs = tf.nest.flatten(graph.structured_outputs)
 
     def call(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = tf.raw_ops.StatefulPartitionedCall(
-            args=[examples, *graph.captured_inputs],
-            Tout=[each.dtype for each in specs],
-            f=graph,
-            config_proto=how.SerializeToString(),
-        )
-        for output, each in zip(outputs, specs, strict=True):
-            output.set_shape(each.shape)
+        given = [examples, *graph.captured_inputs]
+        outputs = call_with(graph, given, how.SerializeToString())
         return tf.nest.pack_sequence_as(graph.structured_outputs, outputs)
 
     return tf.function(call, input_signature=_EXAMPLES, autograph=False).get_concrete_function()

@@ -2,7 +2,7 @@
 
 Only what costs little is counted: Parquet by its footer; JSONL, CSV, TSV, Avro and TFRecord by
 lines, rows, blocks and frames, where they lie on this machine and are not packed by bzip2, which is
-ten times as slow as the others. That takes at most 1.4 µs a record, reading some 100. A file in
+ten times as slow as the others. That takes at most 1.4 µs a record, reading 30 and more. A file in
 which damage or a broken quote runs records together is held to no number, nor is a `.json` file.
 """
 

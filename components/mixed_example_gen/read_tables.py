@@ -180,9 +180,8 @@ def _to_list(column: pyarrow.Array) -> list[Any]:
             return column.to_numpy(zero_copy_only=False).tolist()
         if pyarrow.types.is_timestamp(kind) and kind.tz is None:
             values = column.to_numpy(zero_copy_only=False).tolist()
-            if set(map(type, values)) == {
-                datetime.datetime
-            }:  # not of nanoseconds, or the year 10000
+            # Those of nanoseconds, or of the year 10000, are none.
+            if set(map(type, values)) == {datetime.datetime}:
                 return [value.isoformat() for value in values]
     return column.to_pylist()
 
