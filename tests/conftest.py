@@ -1,5 +1,6 @@
 import os
 import sys
+import time
 
 import keras
 import numpy as np
@@ -112,6 +113,21 @@ def train_by_hand():
 def outcome_on_two_devices(tmp_path_factory):
     """Name of a check of replicas.py → "passed", or what went wrong."""
     return run_on_two_devices(tmp_path_factory.mktemp("devices"))
+
+
+@pytest.fixture(autouse=True)
+def _beam_at_rest():
+    """Waits until no worker of Beam is at work any more.
+
+    A pipeline that fails leaves its other workers running for a while. They draw from Python's
+    `random`, from which Keras draws the initial weights of the next test.
+    """
+    yield
+    beam = sys.modules.get("apache_beam.utils.thread_pool_executor")
+    workers = list(beam.shared_unbounded_instance()._workers) if beam else []
+    end = time.monotonic() + 30
+    while any(worker._work_item for worker in workers) and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 @pytest.hookimpl(trylast=True)

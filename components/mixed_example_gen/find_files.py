@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -44,12 +45,12 @@ class Listed(NamedTuple):
     Attributes:
         below: What follows in its path on the one that was named.
         size: In bytes.
-        state: What changes with its content.
+        changed: When, in seconds since 1970; a bucket tells whole ones.
     """
 
     below: str
     size: int
-    state: str
+    changed: float
 
 
 class RecordFile(NamedTuple):
@@ -206,8 +207,7 @@ def _match_paths(path: str) -> dict[str, Listed]:
 
 
 def _listed(below: str, file: FileMetadata) -> Listed:
-    state = f"{file.size_in_bytes} {file.last_updated_in_seconds}"
-    return Listed(below, file.size_in_bytes, state)
+    return Listed(below, file.size_in_bytes, file.last_updated_in_seconds)
 
 
 def _is_within(path: str, folder: str) -> bool:
@@ -236,7 +236,7 @@ def fingerprint(files: dict[str, Listed]) -> str:
     """Identifies files' contents by their paths, sizes and times of change."""
     digest = hashlib.sha256()
     for path, file in sorted(files.items()):
-        digest.update(f"{path}\0{file.state}\0".encode(errors="backslashreplace"))
+        digest.update(f"{path}\0{file.size} {file.changed}\0".encode(errors="backslashreplace"))
     return digest.hexdigest()
 
 
@@ -245,7 +245,8 @@ def fingerprint_of(
 ) -> str:
     """Identifies the files of records at `paths`; without any, what a recipe's function reads.
 
-    Of the function itself the recipe's code tells.
+    Of the function itself the recipe's code tells. Where a file in a bucket is of this very second,
+    the next one is waited for: what is written then gets another time, as a bucket tells seconds.
 
     Args:
         paths: As `find_files` takes them.
@@ -256,8 +257,18 @@ def fingerprint_of(
         BranchlineError: As `find_files`.
         RecipeError: One of `data_inputs` leads to no file.
     """
+    found = _list_inputs(paths, data_inputs, folder)
+    if any("://" in path and int(file.changed) == int(time.time()) for path, file in found.items()):
+        time.sleep(1)
+        found = _list_inputs(paths, data_inputs, folder)
+    return fingerprint(found) if found else OWN_RECORDS
+
+
+def _list_inputs(
+    paths: list[str], data_inputs: Iterable[str], folder: str | Path
+) -> dict[str, Listed]:
     if paths:
-        return fingerprint(list_records(paths)[2])
+        return list_records(paths)[2]
     inputs: dict[str, Listed] = {}
     for path in data_inputs:
         whole = beam_path(path) if "://" in path else os.path.join(folder, path)
@@ -265,4 +276,4 @@ def fingerprint_of(
         if not found:
             raise RecipeError(f"Recipe.data_inputs: {whole}: there is no such file")
         inputs.update(found)
-    return fingerprint(inputs) if inputs else OWN_RECORDS
+    return inputs
