@@ -33,6 +33,8 @@ IMPORTS = {
 EVALUATORS = tuple(f"Evaluator.{name}" for name in ("reviews", "digits", "tumours", "diabetes"))
 # What we do → our components, and TFX's that do as much.
 COUNTERPARTS = {
+    "ingest (TFX: CsvExampleGen)": (("MixedExampleGen",), ("CsvExampleGen",)),
+    "ingest (TFX: ImportExampleGen)": (("MixedExampleGen",), ("ImportExampleGen",)),
     "ingest and route (TFX: CsvExampleGen)": (("MixedExampleGen", "Router"), ("CsvExampleGen",)),
     "ingest and route (TFX: ImportExampleGen)": (
         ("MixedExampleGen", "Router"),
