@@ -122,7 +122,7 @@ def create_pipeline(
             beam_pipeline_args=list(beam_pipeline_args),
         )
     assert output_dir is not None
-    output_dir = output_dir.resolve()
+    output_dir = output_dir.absolute()
     components = create_components(
         recipe,
         recipe_file=recipe_file,

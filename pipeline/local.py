@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from branchline.pipeline.arguments import read_arguments
 from branchline.pipeline.load_recipe import list_recipes, load_recipe
+from branchline.pipeline.plain_name import plain_name
 from branchline.pipeline.set_fields import set_fields
 from branchline.schemas import BranchlineError, Recipe, RecipeError
 
@@ -97,7 +98,7 @@ def _run(arguments: Namespace, capture: "Capture") -> int:
                 recipe_file=recipe_file,
                 recipe_module=recipe_module,
                 data_paths=data_paths,
-                output_dir=output_dir,
+                output_dir=plain_name(output_dir),
                 enable_cache=not arguments.no_cache,
                 resume=arguments.resume,
                 on_components=display.components.extend,
@@ -212,11 +213,6 @@ def _importing() -> Iterator[None]:
 @contextmanager
 def _claimed(output_dir: Path) -> Iterator[None]:
     """Makes the output directory and keeps other runs out of it."""
-    if set("*?[]") & set(str(output_dir)):
-        raise RecipeError(
-            f"--output {output_dir}: got a path with one of * ? [ ], which Beam and TFX take for "
-            "patterns; name another"
-        )
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         lock = os.open(output_dir / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
