@@ -35,26 +35,25 @@ def encode_example(record: Record, source: str, offset: int) -> bytes:
         source: The file it came from.
         offset: Its line or row.
     """
-    entries = {key: _entry(key, values) for key, values in record.items()}
-    entries[SOURCE], entries[OFFSET] = _source(source), _new_entry(OFFSET, [offset])
+    entries = {SOURCE: _source(source), OFFSET: _entry(OFFSET, [offset])}
+    for key, values in record.items():
+        first: Any = values[0]
+        kind = type(first)
+        short = kind is int or (kind is str and len(first) < _SHORT)
+        if short and len(values) == 1 and len(key) < _SHORT:
+            entries[key] = _entry_of_one(key, first)
+        else:
+            entries[key] = _entry(key, values)
     return _framed(_FIRST, b"".join([entries[key] for key in sorted(entries)]))
-
-
-def _entry(key: str, values: list[Value]) -> bytes:
-    """A key and its feature, as an entry of the map `Features.feature`."""
-    first = values[0]
-    if len(values) == 1 and len(key) < _SHORT:
-        if type(first) is int or (type(first) is str and len(first) < _SHORT):
-            return _entry_of_one(key, first)
-    return _new_entry(key, values)
 
 
 @functools.lru_cache(maxsize=1 << 15)  # categories, dates and small numbers come again and again
 def _entry_of_one(key: str, value: str | int) -> bytes:
-    return _new_entry(key, [value])
+    return _entry(key, [value])
 
 
-def _new_entry(key: str, values: list[Value]) -> bytes:
+def _entry(key: str, values: list[Value]) -> bytes:
+    """A key and its feature, as an entry of the map `Features.feature`."""
     name, first = _key(key), values[0]
     if type(first) is int:
         kind, body = _INTS, _varint(first)

@@ -1,21 +1,24 @@
 """Sends a record to its split: by a stable hash, by its time, or by a field that says it."""
 
+import functools
 import hashlib
+import itertools
 import json
-from collections.abc import Container
 from json.encoder import encode_basestring_ascii as _quoted
+from typing import Any
 
 from branchline.components.mixed_example_gen.read_record import NotARecord, Record, Value
 from branchline.schemas.splits import SplitByField, SplitByTime, Splits
 
 _MOST_KEYS = 20  # that an error names
+_MOST_KEPT = 100  # keys of a record that are kept for the next
 
 
 def choose_split(
     record: Record,
     splits: Splits,
     split_key: str | None = None,
-    keys: Container[str] | None = None,
+    keys: frozenset[str] | None = None,
 ) -> str:
     """Chooses the split of a record, the same on every run and in every order of records.
 
@@ -37,14 +40,22 @@ def choose_split(
     if split_key in record:
         text = _to_json(record[split_key])
     else:
-        text = _as_json(record, list(record) if keys is None else [k for k in record if k in keys])
+        text = _as_json(record, keys)
     place = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-    place %= sum(splits.values())
-    for split, parts in sorted(splits.items()):
-        if place < parts:
-            return split
-        place -= parts
-    raise AssertionError("unreachable: the parts add up")
+    ends = _ends(tuple(splits.items()))
+    place %= ends[-1][1]
+    return next(split for split, end in ends if place < end)
+
+
+@functools.lru_cache(maxsize=16)
+def _ends(splits: tuple[tuple[str, int], ...]) -> list[tuple[str, int]]:
+    """Each split, and where its places end.
+
+    >>> _ends((("train", 4), ("eval", 1)))
+    [('eval', 1), ('train', 5)]
+    """
+    names, parts = zip(*sorted(splits), strict=True)
+    return list(zip(names, itertools.accumulate(parts), strict=True))
 
 
 def _choose_by_field(record: Record, splits: SplitByTime | SplitByField) -> str:
@@ -65,18 +76,26 @@ def _plain(value: Value) -> str | int | float:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _as_json(record: Record, keys: list[str]) -> str:
-    """What `_to_json` gives of these keys, faster where there is one text or int."""
-    keys.sort()
+def _as_json(record: Record, keys: frozenset[str] | None) -> str:
+    """What `_to_json` gives of what the record has under `keys`, in less time."""
     parts = []
-    for key in keys:
+    names = _names if len(record) < _MOST_KEPT else _names.__wrapped__
+    for key, name in names(tuple(record), keys):
         values = record[key]
-        first = values[0]
-        if len(values) > 1 or type(first) not in (str, int):
-            parts.append(f"{_quoted(key)}: {_to_json(values)}")
+        first: Any = values[0]
+        kind = type(first)
+        if len(values) > 1 or (kind is not str and kind is not int):
+            parts.append(f"{name}{_to_json(values)}")
         else:
-            parts.append(f"{_quoted(key)}: [{_quoted(first) if type(first) is str else first}]")
+            parts.append(f"{name}[{_quoted(first) if kind is str else first}]")
     return f"{{{', '.join(parts)}}}"
+
+
+@functools.lru_cache(maxsize=256)  # records of one kind have the same keys
+def _names(record: tuple[str, ...], keys: frozenset[str] | None) -> list[tuple[str, str]]:
+    """Those of a record's keys that are hashed, in order, and how JSON writes each."""
+    hashed = sorted(record if keys is None else keys.intersection(record))
+    return [(key, f"{_quoted(key)}: ") for key in hashed]
 
 
 def _as_text(value: bytes) -> str:

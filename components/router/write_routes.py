@@ -11,7 +11,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.value_provider import StaticValueProvider
 
 from branchline.components.files.routed import NO_ROUTE, file_name, split_dir
-from branchline.components.files.tfrecords import frame
+from branchline.components.files.tfrecords import Compressed, frame
 from branchline.schemas import BranchlineError
 
 RoutedExamples = tuple[str, list[bytes]]
@@ -66,16 +66,17 @@ class _TFRecordSink(fileio.FileSink):
     """Writes lists of records as compressed TFRecords."""
 
     def create_metadata(self, destination: str, full_file_name: str) -> fileio.FileMetadata:
-        return fileio.FileMetadata("application/octet-stream", CompressionTypes.GZIP)
+        return fileio.FileMetadata("application/octet-stream", CompressionTypes.UNCOMPRESSED)
 
     def open(self, fh: BinaryIO) -> None:
-        self._file = fh
+        self._file = Compressed(fh)
 
     def write(self, record: RoutedExamples) -> None:
         self._file.write(frame(record[1]))
 
     def flush(self) -> None:
-        """Does nothing: Beam's compressed files can be flushed once, which closing them does."""
+        """Ends the content; Beam calls it once, before it closes the file."""
+        self._file.end()
 
 
 def _temporary(uri: str) -> str:

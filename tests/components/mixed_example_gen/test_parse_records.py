@@ -488,7 +488,7 @@ def test_records_of_one_split_key_stay_together_and_others_go_by_their_content()
 
 
 def test_d17_a_new_column_changes_no_split():
-    splits, keys = {"train": 1, "eval": 1}, {"id"}
+    splits, keys = {"train": 1, "eval": 1}, frozenset({"id"})
     for i in range(50):
         before = choose_split({"id": [i]}, splits, None, keys)
         assert choose_split({"id": [i], "new": ["x"]}, splits, None, keys) == before

@@ -114,10 +114,12 @@ def test_an_example_is_read_as_the_one_that_its_class_would_write(record, source
         assert texts[0] == texts[1] and len(encoded) == len(texts[1])
 
 
-@given(RECORDS)
+@given(RECORDS, st.data())
 @settings(deadline=None)
-def test_what_a_split_hashes_is_its_json(record):
-    assert _as_json(record, list(record)) == _to_json(record)
+def test_what_a_split_hashes_is_its_json(record, data):
+    assert _as_json(record, None) == _to_json(record)
+    keys = data.draw(st.frozensets(st.sampled_from([*record, "no such"])))
+    assert _as_json(record, keys) == _to_json({key: record[key] for key in keys & record.keys()})
 
 
 COLUMNS = {
