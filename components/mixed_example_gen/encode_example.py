@@ -35,7 +35,7 @@ def encode_example(record: Record, source: str, offset: int) -> bytes:
         source: The file it came from.
         offset: Its line or row.
     """
-    entries = {SOURCE: _source(source), OFFSET: _entry(OFFSET, [offset])}
+    entries = {}
     for key, values in record.items():
         first: Any = values[0]
         kind = type(first)
@@ -44,6 +44,7 @@ def encode_example(record: Record, source: str, offset: int) -> bytes:
             entries[key] = _entry_of_one(key, first)
         else:
             entries[key] = _entry(key, values)
+    entries[SOURCE], entries[OFFSET] = _source(source), _entry(OFFSET, [offset])
     return _framed(_FIRST, b"".join([entries[key] for key in sorted(entries)]))
 
 

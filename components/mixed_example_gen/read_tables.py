@@ -9,7 +9,7 @@ import datetime
 import decimal
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import fastavro
@@ -132,27 +132,50 @@ def _as_key(key: Any) -> str:
 
 
 def _parquet_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
-    table = pyarrow.parquet.ParquetFile(file, buffer_size=2**20)
+    metadata = pyarrow.parquet.read_metadata(file)
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    kept = sorted({each.path_in_schema for each in columns if _is_kept_once(each)})
+    table = pyarrow.parquet.ParquetFile(
+        file, metadata=metadata, read_dictionary=kept, buffer_size=2**20
+    )
     names = table.schema_arrow.names
     twice = sorted(name for name, number in Counter(names).items() if number > 1)
     if twice:
         raise BranchlineError(
             f"{path}: got the column {', '.join(twice)} more than once, expected one of each name"
         )
-    groups = [table.metadata.row_group(i) for i in range(table.num_row_groups)]
-    size = max(1, *map(_bytes_of_row, groups))
+    widths = [metadata.schema.column(i).length for i in range(metadata.num_columns)]
+    size = max(1, *(_bytes_of_row(group, widths) for group in groups))
     num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
     batches = table.iter_batches(num_rows, use_threads=False)
     return (row for batch in batches for row in _rows_of(batch))
 
 
-def _bytes_of_row(group: pyarrow.parquet.RowGroupMetaData) -> int:
+def _is_kept_once(column: pyarrow.parquet.ColumnChunkMetaData) -> bool:
+    """Whether texts or bytes that come again and again are in the file once: so they stay."""
+    is_nested = "." in column.path_in_schema
+    return column.has_dictionary_page and column.physical_type == "BYTE_ARRAY" and not is_nested
+
+
+def _bytes_of_row(group: pyarrow.parquet.RowGroupMetaData, widths: list[int]) -> int:
     """About how much memory a row takes: packed, a picture of one colour has no size at all."""
-    values = sum(group.column(i).num_values for i in range(group.num_columns))
-    return max(group.total_byte_size, values * _BYTES_OF_VALUE) // max(group.num_rows, 1)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    sizes = [max(width, _BYTES_OF_VALUE) for width in widths]
+    values = sum(each.num_values * size for each, size in zip(columns, sizes, strict=True))
+    mean = max(group.total_byte_size, values) // max(group.num_rows, 1)
+    # Of lists, each row may hold all that is in the file once.
+    of_lists = [
+        each.total_uncompressed_size
+        for each in columns
+        if each.has_dictionary_page
+        and each.physical_type == "BYTE_ARRAY"
+        and not _is_kept_once(each)
+    ]
+    return max(mean, *of_lists, 0)
 
 
-def _rows_of(batch: pyarrow.RecordBatch) -> list[_Row]:
+def _rows_of(batch: pyarrow.RecordBatch) -> Iterable[_Row]:
     try:
         columns = [_to_list(column) for column in batch.columns]
         rows = zip(*columns, strict=True) if columns else [()] * batch.num_rows
@@ -161,7 +184,7 @@ def _rows_of(batch: pyarrow.RecordBatch) -> list[_Row]:
         is_plain = small and all(set(map(type, cells)) <= _AS_THEY_ARE for cells in columns)
         return [(dict(zip(names, row, strict=True)), None, is_plain) for row in rows]
     except (ValueError, OverflowError, pyarrow.ArrowException):  # Python cannot hold some cell
-        return [_cell_by_cell(batch, i) for i in range(batch.num_rows)]
+        return (_cell_by_cell(batch, i) for i in range(batch.num_rows))
 
 
 _BY_NUMPY = (
@@ -173,8 +196,18 @@ _BY_NUMPY = (
 
 
 def _to_list(column: pyarrow.Array) -> list[Any]:
-    """The cells of a column: as `to_pylist` gives them, only faster, and times also as texts."""
+    """The cells of a column: as `to_pylist` gives them, only faster, and times also as texts.
+
+    Cells of a dictionary share their values, so that they take no more memory than it.
+    """
     kind = column.type
+    if pyarrow.types.is_dictionary(kind):
+        places = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        used, places = np.unique(places, return_inverse=True)
+        if without := used[:1].tolist() == [-1]:
+            used = used[1:]
+        values = [None] * without + _to_list(column.dictionary.take(pyarrow.array(used)))
+        return [values[place] for place in places.tolist()]
     if not column.null_count:
         if any(is_kind(kind) for is_kind in _BY_NUMPY):
             return column.to_numpy(zero_copy_only=False).tolist()

@@ -63,6 +63,31 @@ class Peak:
         tracemalloc.stop()
 
 
+LONG = "x" * 2**20
+REPEATED = {
+    "texts": pyarrow.array([LONG] * 150 + [None, "y"]),
+    "lists of texts": pyarrow.array([[LONG]] * 150 + [None, ["y"]]),
+    "a dictionary": pyarrow.DictionaryArray.from_arrays([0] * 150 + [None, 1], [LONG, "y"]),
+    "bytes of one width": pyarrow.array([LONG.encode()] * 150 + [None] * 2, pyarrow.binary(2**20)),
+}
+
+
+@pytest.mark.parametrize("column", REPEATED.values(), ids=REPEATED)
+def test_a_table_that_holds_a_long_text_once_for_many_rows_stays_small(tmp_path, column):
+    path = tmp_path / "bomb.parquet"
+    options = {"dictionary_pagesize_limit": 2**30, "compression": "zstd"}
+    pyarrow.parquet.write_table(pyarrow.table({"x": column}), path, **options)
+    assert path.stat().st_size < 2**20
+    before, most, read_of = pyarrow.total_allocated_bytes(), 0, []
+    with Peak() as peak:
+        for parsed in read_records(RecordFile(str(path), "parquet"), X_ONLY):
+            most = max(most, pyarrow.total_allocated_bytes() - before)
+            read_of.append([len(value) for value in parsed.record.get("x", [])])
+    last = [] if pyarrow.types.is_fixed_size_binary(column.type) else [1]
+    assert read_of == [[2**20]] * 150 + [[], last]
+    assert most < 2**25 and peak.bytes < 2**25
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
 def test_a_bomb_of_one_line_is_set_aside_in_bounded_memory_and_the_next_line_is_read(
     tmp_path, kind

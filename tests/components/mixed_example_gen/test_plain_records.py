@@ -139,6 +139,13 @@ COLUMNS = {
     "with a zone": pyarrow.array([1, 2], pyarrow.timestamp("us", "Europe/Berlin")),
     "days": pyarrow.array([1, 2], pyarrow.date32()),
     "lists": pyarrow.array([[1, None], []]),
+    "dictionary": pyarrow.array(["b", "a", "b"]).dictionary_encode(),
+    "dictionary with nulls": pyarrow.array([None, "a", None, "b"]).dictionary_encode(),
+    "dictionary of nulls": pyarrow.array([None, None], pyarrow.string()).dictionary_encode(),
+    "dictionary of a null": pyarrow.DictionaryArray.from_arrays([0, 1, None], ["a", None]),
+    "dictionary of bytes": pyarrow.array([b"\xff", b""]).dictionary_encode(),
+    "dictionary of times": pyarrow.array([0, 1], pyarrow.timestamp("s")).dictionary_encode(),
+    "part of a dictionary": pyarrow.array(["a", "b", "a", "c"]).dictionary_encode()[1:],
 }
 
 
