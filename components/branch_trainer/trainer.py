@@ -14,7 +14,7 @@ from branchline.components.branch_trainer.arguments import (
     paths_of,
     settings_of,
 )
-from branchline.components.branch_trainer.checkpoint import Checkpoints
+from branchline.components.branch_trainer.checkpoint import Checkpoints, described
 from branchline.components.branch_trainer.distribute import replicas_of
 from branchline.components.branch_trainer.early_stop import BestWeights, Validator
 from branchline.components.branch_trainer.history import History, Progress
@@ -56,14 +56,16 @@ class Trainer:
         steps_per_loop: how many of them run in one call of the graph.
         seed: of random schedules.
         validation: path → finite dataset of batches.
-        validate_every: steps between validations, with `validation`.
+        validate_every: steps between validations, with `validation`; there is one at the end too.
         checkpoint_dir: where to keep checkpoints: weights, statistics, optimizer slots and clocks,
-            places in the streams, early-stop state. A place of this training alone.
+            places in the streams, early-stop state. A place of this training alone, also of a file
+            system that `tf.io.gfile` knows, such as "gs://bucket/folder".
         checkpoint_every: steps between them; None: about a tenth of `steps`, or more where
             writing them would take more than a twentieth of the time, and none in the first ten
             seconds. There is one at the end too.
         resume: whether to go on from the newest checkpoint in `checkpoint_dir` where there is one;
-            if not, older ones are removed.
+            if not, older ones are removed. Model, streams, schedule, seed and kinds of optimizers
+            have to be those of before, `steps` need not.
         on_progress: called once per loop, before a checkpoint, so that what it sets in the model,
             such as a `Conditional.on`, is in it.
         tensorboard_dir: where to write TensorBoard files, a run per path; see `TensorBoard`.
@@ -136,6 +138,7 @@ class Trainer:
             optimizers = {step.path: step.optimizers for step in self.path_steps}
             self.tensorboard = TensorBoard(tensorboard_dir, optimizers)
         self.checkpoints = None
+        self._unsaved = True
         if checkpoint_dir is not None:
             check_separate(streams)
             self.checkpoints = self._checkpoints_in(checkpoint_dir, streams)
@@ -163,6 +166,7 @@ class Trainer:
                 break
             chunk = self.loop.run(np.array([self.paths.index(p) for p in routes], np.int32))
             seconds = time.monotonic() - loop_started
+            self._unsaved = True
             self.history.record(routes[: chunk.taken], chunk)
             if self.tensorboard:
                 taken = routes[: chunk.taken]
@@ -236,12 +240,28 @@ class Trainer:
         identity = {
             "paths": self.paths,
             "streams": [str(streams[path].element_spec) for path in self.paths],
+            "stream lengths": [int(streams[path].cardinality()) for path in self.paths],
+            "schedule settings": described(self.schedule),
+            "seeds": [self.seed],
+            "optimizers": [[type(o).__name__ for o in s.optimizers] for s in self.path_steps],
+            "parts and their variables": self._places(),
         }
         return Checkpoints(directory, variables, identity)
 
+    def _places(self) -> list:
+        """Tells which of the model's variables each path has where, in order."""
+        numbers = {id(v): i for i, v in enumerate(self.model.variables)}
+        return [
+            [path, *(f"{at}={branch}" for at, branch in self.model.paths[path].choices.items())]
+            + [[numbers[id(v)] for v in part.variables] for part in parts]
+            for path in self.model.paths
+            for parts in [self.model.parts_of(path).values()]
+        ]
+
     def _save(self) -> None:
-        if self.checkpoints is not None and self.replicas.is_chief:
-            early = {path: [best.best, best.waited] for path, best in self.best.items()}
+        if self.checkpoints is not None and self.replicas.is_chief and self._unsaved:
+            self._unsaved = False
+            early = {path: [b.best, b.waited, b.updates] for path, b in self.best.items()}
             progress = {"history": dataclasses.asdict(self.history), "early_stop": early}
             started = time.monotonic()
             self.checkpoints.save(self.history.step, progress)
@@ -253,9 +273,11 @@ class Trainer:
         progress = self.checkpoints.restore()
         if progress is None:
             return
+        self._unsaved = False
         self.history = History.from_json(progress["history"])
-        for path, (best, waited) in progress["early_stop"].items():
-            self.best[path].best, self.best[path].waited = best, waited
+        for path, figures in progress["early_stop"].items():
+            best = self.best[path]
+            best.best, best.waited, best.updates = figures
 
     def _give_up(self, path: str, chunk: Chunk) -> None:
         step = self.history.step
@@ -276,8 +298,12 @@ class Trainer:
                 continue
             loss = self._validation_loss(path)
             self._record_validation(path, loss)
-            if path in self.best and self.best[path].observe(loss):
+            if path in self.best and self.best[path].observe(loss, self._updates(path)):
                 self.history.stopped[path] = f"no improvement until step {self.history.step}"
+
+    def _updates(self, path: str) -> int:
+        """Returns how often the path was updated; a step may only gather its gradient."""
+        return int(np.array(self.optimizers[path].iterations))
 
     def _validation_loss(self, path: str) -> float:
         """Returns the first worker's: statistics differ, and all have to come to one decision."""
@@ -292,6 +318,10 @@ class Trainer:
         for path, best in self.best.items():
             loss = best.settle(lambda path=path: self._validation_loss(path))
             self._record_validation(path, loss)
+        for path in self.validator.datasets:
+            last = self.history.validation[path][-1:]
+            if path not in self.best and (not last or last[0][0] < self.history.step):
+                self._record_validation(path, self._validation_loss(path))
         done = "all steps taken" if self.history.step >= self.steps else "the schedule ended"
         for path in self._active():
             self.history.stopped[path] = done

@@ -22,6 +22,7 @@ from branchline.schemas import (
     Recipe,
     Route,
     RoutingTable,
+    Target,
     Training,
     when,
 )
@@ -128,6 +129,19 @@ def test_a_route_of_one_row_is_trained_on_it_even_if_it_stops_early(tmp_path):
     _, summary, _ = run(recipe, {"r": [{"x": 1.0, "y": 2.0}]}, tmp_path)
     assert summary["routes"]["r"]["steps"] == 3
     assert math.isfinite(summary["routes"]["r"]["loss"])
+
+
+def test_f37_a_route_without_a_label_to_watch_does_not_stop_early(tmp_path, caplog):
+    target = Target("regression", optional=True)
+    route = Route("r", when.present("x"), features={"x": Numeric()}, targets={"y": target})
+    training = Training(
+        steps=30, batch_size=4, validate_every=1, early_stopping=EarlyStopping(patience=1)
+    )
+    recipe = Recipe("one", RoutingTable(route), training=training)
+    rows = [{"x": 1.0} for _ in range(2)] + [{"x": 1.0, "y": 2.0} for _ in range(18)]
+    _, summary, _ = run(recipe, {"r": rows}, tmp_path)
+    assert summary["routes"]["r"]["steps"] == 30
+    assert "none of the 2 rows held back to watch it has a label" in caplog.text
 
 
 def test_routes_take_turns_as_the_schedule_says(tmp_path):
