@@ -21,7 +21,7 @@ from branchline.components.branch_trainer.streams_of import first_batches, shuff
 from branchline.components.branch_trainer.trainer import History, Progress, Trainer
 from branchline.components.routing.has_label import has_label
 from branchline.schemas import BranchlineError, PathTraining, Recipe, Route, Target
-from branchline.schemas.schedules import Situation, as_schedule
+from branchline.schemas.schedules import AsPlanned, Situation, as_schedule
 
 _progress = logging.getLogger("branchline.progress")
 _VALIDATION_BATCH = 1024
@@ -114,6 +114,10 @@ def train(
     }
     if configure_trainer is not None:
         options = _configured(configure_trainer(recipe, model, options))
+    if options["schedule"] is training.schedule:
+        decaying = [name for name in rows if training.path(name).decay != "constant"]
+        limits = {name: due[name] for name in decaying}
+        options |= {"schedule": AsPlanned(as_schedule(training.schedule), limits)}
     trainer = Trainer(model, **options)
     started = time.monotonic()
     history = trainer.run()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +19,14 @@ from branchline.components.branch_trainer.checkpoint import Checkpoints, describ
 from branchline.components.branch_trainer.distribute import replicas_of
 from branchline.components.branch_trainer.early_stop import BestWeights, Validator
 from branchline.components.branch_trainer.history import History, Progress
-from branchline.components.branch_trainer.loop import ENDED, NOT_FINITE, Chunk, Loop
+from branchline.components.branch_trainer.loop import (
+    ENDED,
+    FAILED,
+    NOT_FINITE,
+    Chunk,
+    Loop,
+    describe_batch,
+)
 from branchline.components.branch_trainer.mixed_step import MixedStep
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.one_name import one_name
@@ -157,6 +165,8 @@ class Trainer:
 
         Raises:
             ValueError: a stream is empty.
+            tf.errors.OpError: TensorFlow failed in a step, as by a label or an id out of range;
+                names step, path and batch, which `failed_batch` returns.
         """
         started, first = time.monotonic(), self.history.step
         while self.history.step < self.steps and self._active():
@@ -171,6 +181,8 @@ class Trainer:
             if self.tensorboard:
                 taken = routes[: chunk.taken]
                 self.tensorboard.write_steps(self.history.step, taken, chunk, seconds)
+            if chunk.status == FAILED:
+                raise self._failure(routes[chunk.taken], chunk) from chunk.error
             if chunk.taken < len(routes):
                 self._give_up(routes[chunk.taken], chunk)
             if chunk.taken and self.history.step % self.validate_every == 0:
@@ -189,17 +201,16 @@ class Trainer:
         return self.history
 
     def failed_batch(self, path: str) -> Any:
-        """Returns the batch at which the loss or gradient of `path` was not finite, or None.
+        """Returns the batch at which a step of `path` failed or was not finite, or None.
 
         After resuming it is read again, from a stream that gives the same batches. Of several
         workers, each has its rows of it.
         """
-        if not self.history.stopped.get(path, "").startswith(_NOT_FINITE):
-            return None
-        batch = self.loop.failed_batch(self.paths.index(path))
-        if batch is None:
-            batch = next(iter(self.loop.iterators[self.paths.index(path)]))
-        return self.replicas.joined(batch)
+        if path not in self.paths:
+            raise KeyError(f"Path {path!r} has no stream; those that do: {list(self.paths)}")
+        not_finite = self.history.stopped.get(path, "").startswith(_NOT_FINITE)
+        batch = self.loop.failed_batch(self.paths.index(path), read=not_finite)
+        return None if batch is None else self.replicas.joined(batch)
 
     @property
     def optimizers(self) -> dict:
@@ -291,6 +302,26 @@ class Trainer:
         if self.schedule.on_end == "stop":
             for other in self._active():
                 self.history.stopped[other] = f"the stream of {path!r} ended at step {step}"
+
+    def _failure(self, path: str, chunk: Chunk) -> tf.errors.OpError:
+        """Returns what TensorFlow raised with step, path and batch in its message."""
+        error: Any = chunk.error
+        batch = self.failed_batch(path)
+        if batch is None:
+            told = "The stream of path {path!r} could not be read on"
+            what = "expected batches that its dataset can make; look at what it reads and maps"
+        else:
+            told = "A step on path {path!r} failed"
+            what = (
+                f"Its batch, which failed_batch({path!r}) returns: "
+                f"{'; '.join(describe_batch(batch))}. "
+                "Are all labels below the number of classes and all ids below the table's size?"
+            )
+        told = told.format(path=path)
+        # Without the calls by which the graph was made, which the error that it is raised from has.
+        cause = re.sub(r'\n  File "[^\n]*|\n(?=\n)', "", error.message)
+        message = f"{told} after {self.history.step} steps: {cause}\n{what}"
+        return type(error)(error.node_def, error.op, message)
 
     def _validate(self) -> None:
         for path in self.validator.datasets:

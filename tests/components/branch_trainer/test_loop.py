@@ -156,6 +156,57 @@ def test_a_loss_that_is_not_finite_stops_its_path_and_keeps_the_batch(
     assert keeps_before_checking(trainer)  # or it would now and then be a part of another batch
 
 
+def test_f40_an_id_out_of_range_is_told_with_path_step_and_batch(
+    typed_model, typed_batches, stream_of
+):
+    batches = typed_batches()
+    ids = batches["token"][2][0]
+    ids[3, 0] = 99
+    trainer = Trainer(typed_model(), streams=streams_of(batches, stream_of), steps=20)
+    expected = (
+        r"A step on path 'token' failed after 5 steps: (.|\n)*99 is not in \[0, 6\)(.|\n)*"
+        r"failed_batch\('token'\) returns: "
+        r"\[0\] int64 \[5, 1\] from \d to 99; \[1\] float32 \[5, 1\] from"
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        trainer.run()
+    np.testing.assert_array_equal(trainer.failed_batch("token")[0], ids)
+    assert trainer.failed_batch("vector") is None
+    assert trainer.history.steps == {"vector": 3, "token": 2}
+
+
+def test_f40_a_label_out_of_range_is_told_with_path_step_and_batch(typed_batches, stream_of):
+    x = typed_batches()["vector"][0][0]
+    labels = np.array([0, 1, 2, 7, 0])
+    model = BranchedModel(
+        [keras.layers.Dense(4)],
+        heads=[Head("k", keras.layers.Dense(3, "softmax"), loss="sparse_categorical_crossentropy")],
+        paths={"a": Path()},
+    )
+    trainer = Trainer(model, streams={"a": stream_of([(x, labels)])}, steps=3)
+    expected = r"A step on path 'a' failed after 0 steps: (.|\n)*\[1\] int64 \[5\] from 0 to 7"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        trainer.run()
+    np.testing.assert_array_equal(trainer.failed_batch("a")[1], labels)
+
+
+def test_f40_a_stream_that_fails_is_told_and_no_batch_of_another_is_given(
+    typed_model, typed_batches, stream_of
+):
+    streams = streams_of(typed_batches(), stream_of)
+
+    def break_at_nine(number, batch):
+        with tf.control_dependencies([tf.debugging.assert_less(number, tf.constant(9, tf.int64))]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    broken = streams["token"].repeat().enumerate().map(break_at_nine)
+    trainer = Trainer(typed_model(), streams=streams | {"token": broken}, steps=30)
+    expected = "The stream of path 'token' could not be read on after 19 steps"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        trainer.run()
+    assert trainer.failed_batch("token") is None
+
+
 def test_the_loop_is_traced_once(typed_model, typed_batches, stream_of):
     batches = typed_batches(num_batches=3)
     streams = {
