@@ -104,6 +104,7 @@ def train(
                 take=held_back[name],
                 batch_size=_VALIDATION_BATCH,
                 labels_fn=labels_fns[name],
+                cache_file=os.path.join(cache_dir, f"{name}.watched"),
             )
             for name in rows
             if held_back[name]

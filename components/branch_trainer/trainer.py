@@ -62,7 +62,7 @@ class Trainer:
         settings: path → `PathSettings`, for paths that differ from the defaults.
         steps: number of steps, of all paths together.
         steps_per_loop: how many of them run in one call of the graph.
-        seed: of random schedules.
+        seed: of random schedules, and of PCGrad's orders.
         validation: path → finite dataset of batches.
         validate_every: steps between validations, with `validation`; there is one at the end too.
         checkpoint_dir: where to keep checkpoints: weights, statistics, optimizer slots and clocks,
@@ -168,6 +168,14 @@ class Trainer:
             tf.errors.OpError: TensorFlow failed in a step, as by a label or an id out of range;
                 names step, path and batch, which `failed_batch` returns.
         """
+        try:
+            self._take_steps()
+        finally:
+            if self.tensorboard:
+                self.tensorboard.close()
+        return self.history
+
+    def _take_steps(self) -> None:
         started, first = time.monotonic(), self.history.step
         while self.history.step < self.steps and self._active():
             loop_started = time.monotonic()
@@ -196,9 +204,6 @@ class Trainer:
                 self._save()
         self._save()
         self._finish()
-        if self.tensorboard:
-            self.tensorboard.flush()
-        return self.history
 
     def failed_batch(self, path: str) -> Any:
         """Returns the batch at which a step of `path` failed or was not finite, or None.
@@ -218,9 +223,10 @@ class Trainer:
         return {s.path: s.optimizer for s in self.path_steps if isinstance(s, PathStep)}
 
     def _step_of(self, path: str, jit_compile: bool) -> PathStep | MixedStep:
-        kind = PathStep if path in self.model.paths else MixedStep
-        settings = self.settings[path]
-        return kind(self.model, path, settings, jit_compile=jit_compile, replicas=self.replicas)
+        options: dict[str, Any] = {"jit_compile": jit_compile, "replicas": self.replicas}
+        if path in self.model.paths:
+            return PathStep(self.model, path, self.settings[path], **options)
+        return MixedStep(self.model, path, self.settings[path], **options, seed=self.seed)
 
     def _active(self) -> tuple[str, ...]:
         return tuple(path for path in self.paths if path not in self.history.stopped)
@@ -341,7 +347,7 @@ class Trainer:
         return self.replicas.of_all(self.validator(path))[0]
 
     def _record_validation(self, path: str, loss: float) -> None:
-        self.history.validation[path].append((self.history.step, loss))
+        self.history.record_validation(path, loss)
         if self.tensorboard:
             self.tensorboard.write_validation(self.history.step, path, loss)
 
