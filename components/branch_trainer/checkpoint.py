@@ -151,6 +151,7 @@ class Checkpoints:
 def described(value: Any) -> Any:
     """Gives a schedule, or a part of one, as plain values that tell it from another.
 
+    >>> from branchline.schemas.schedules import Alternate
     >>> described(Alternate("ab"))
     ['Alternate', [['pattern', 'ab'], ['on_end', 'repeat']]]
 
