@@ -214,6 +214,49 @@ class Custom:
         return [_next_active(path, situation) for path in named]
 
 
+@dataclasses.dataclass(frozen=True)
+class AsPlanned:
+    """Follows a schedule, but lets paths with a limit inherit no more steps than that.
+
+    A path whose learning rate has fallen to 0 learns nothing from the turns of one that stopped.
+
+    Args:
+        schedule: gives every path as many steps as its limit, as long as none stops.
+        limits: path → its most steps, once another path has stopped.
+    """
+
+    schedule: Any
+    limits: Mapping[str, int]
+
+    @property
+    def on_end(self) -> str:
+        """As that of the schedule."""
+        return self.schedule.on_end
+
+    def check(self, situation: Situation) -> None:
+        """Raises what the schedule raises."""
+        self.schedule.check(situation)
+
+    def routes(self, situation: Situation, count: int) -> list[str]:
+        """Returns the paths of the next steps, `count` at most; none if there is nothing to do."""
+        if situation.active == situation.paths:
+            return self.schedule.routes(situation, count)
+        left = {path: self._left(path, situation) for path in situation.active}
+        active = tuple(path for path in situation.active if left[path] > 0)
+        if not active:
+            return []
+        situation = dataclasses.replace(situation, active=active)
+        routes = self.schedule.routes(situation, count)
+        for number, path in enumerate(routes):
+            if left[path] == 0:  # from here on the others share its turns
+                return routes[:number]
+            left[path] -= 1
+        return routes
+
+    def _left(self, path: str, situation: Situation) -> float:
+        return self.limits.get(path, float("inf")) - situation.steps_done[path]
+
+
 def _next_active(path: str, situation: Situation) -> str:
     at = situation.paths.index(path)
     around = situation.paths[at:] + situation.paths[:at]

@@ -36,7 +36,8 @@ class PathTraining:
     Args:
         optimizer: One of OPTIMIZERS.
         learning_rate: At the start, after the warm-up.
-        decay: "constant", or "cosine" or "linear" down to 0 over the steps the path is due.
+        decay: "constant", or "cosine" or "linear" down to 0 over the steps the path is due; then it
+            takes no more than those, also if others stop early and leave their turns.
         warmup_steps: Steps of the path over which the learning rate rises from 0.
         weight_decay: Decoupled, per step, of the path's weights only.
         clip_norm: Greatest global norm of a step's gradient; None for no limit.

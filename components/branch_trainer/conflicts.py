@@ -47,12 +47,13 @@ def inner_products(gradients: Sequence[Sequence[tf.Tensor]]) -> tf.Tensor:
     return products
 
 
-def random_orders(num_routes: int, step: tf.Tensor) -> tf.Tensor:
+def random_orders(num_routes: int, step: tf.Tensor, seed: int = 0) -> tf.Tensor:
     """Returns int32 [routes, routes], a permutation in each row, the same whenever asked.
 
     Args:
         num_routes: how many.
         step: int64 [], names the draw.
+        seed: of the training; names the draws of all steps.
     """
-    draws = tf.random.stateless_uniform([num_routes, num_routes], tf.stack([step, 0]))
+    draws = tf.random.stateless_uniform([num_routes, num_routes], tf.stack([step, seed]))
     return tf.argsort(draws, axis=1)

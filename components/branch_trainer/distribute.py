@@ -42,6 +42,17 @@ def replicas_of(strategy: tf.distribute.Strategy | None) -> "OneReplica":
     return Replicas(strategy)
 
 
+def is_chief(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> bool:
+    """Returns whether this process is the one that writes: the chief, or else the first worker.
+
+    Args:
+        resolver: of a MultiWorkerMirroredStrategy. With a chief, worker 0 is the second process.
+    """
+    if "chief" in resolver.cluster_spec().jobs:
+        return resolver.task_type == "chief"
+    return not resolver.task_id
+
+
 class OneReplica:
     """Without a strategy, everything happens here and once."""
 
@@ -117,8 +128,7 @@ class Replicas(OneReplica):
         self.is_multi_worker = isinstance(strategy, _MULTI_WORKER)
         # In one call, a collective operation takes one shape only, and rows are of any number.
         self.steps_per_call = 1 if self.is_multi_worker else None
-        resolver = strategy.cluster_resolver
-        self.is_chief = not (self.is_multi_worker and resolver.task_id)
+        self.is_chief = not self.is_multi_worker or is_chief(strategy.cluster_resolver)
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Returns the strategy's scope."""

@@ -3,11 +3,13 @@
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from branchline.components.branch_trainer.losses import path_loss
-from branchline.components.branch_trainer.mixed_losses import mixed_loss
+from branchline.components.branch_trainer.losses import head_loss, label_of, rows_with_label
+from branchline.components.branch_trainer.mixed_losses import rows_of_head
 from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.parts import Head
 from branchline.components.branch_trainer.settings import EarlyStop
 from branchline.components.branch_trainer.streams import rows_of
 
@@ -30,32 +32,66 @@ class Validator:
         if endless:
             raise ValueError(f"Validation data must be finite; that of {endless} repeats for ever")
         self.datasets = datasets
-        self._loss_fns = {path: _loss_fn(model, path, d) for path, d in datasets.items()}
+        self._heads = {
+            path: model.heads_of(path) if path in model.paths else list(model.heads)
+            for path in datasets
+        }
+        self._sums_fns = {
+            path: _sums_fn(model, path, self._heads[path], d) for path, d in datasets.items()
+        }
 
     def __call__(self, path: str) -> float:
-        """Returns the loss of `path`, a mean over batches weighted by their rows.
+        """Returns the loss of `path`: its heads', weighted and summed, without penalties of layers.
+
+        Each head's is a mean over all rows that have its label, however they are batched; 0 where
+        none has it. A sample weight multiplies the loss of its row.
 
         Raises:
-            ValueError: the dataset is empty.
+            ValueError: the dataset is empty, or no row of it has a label.
         """
-        total, rows = 0.0, 0
+        heads = self._heads[path]
+        totals, labelled, num_rows = np.zeros(len(heads)), np.zeros(len(heads)), 0
         for batch in self.datasets[path]:
-            loss, size = self._loss_fns[path](*batch)
-            total += float(loss) * int(size)
-            rows += int(size)
-        if not rows:
+            losses, counts = (np.array(each, np.float64) for each in self._sums_fns[path](*batch))
+            totals += losses * counts
+            labelled += counts
+            num_rows += int(rows_of(batch))
+        if not num_rows:
             raise ValueError(f"The validation data of path {path!r} is empty")
-        return total / rows
+        if not labelled.any():
+            raise ValueError(
+                f"The validation data of path {path!r} has {num_rows} rows, of which none has a "
+                f"label of its heads {[head.name for head in heads]}; give rows that have one"
+            )
+        weights = np.array([head.loss_weight for head in heads])
+        return float(np.sum(weights * totals / np.maximum(labelled, 1)))
 
 
-def _loss_fn(model: BranchedModel, path: str, dataset: Any):
-    def loss_and_rows(*batch):
-        if path in model.paths:
-            return path_loss(model, path, batch, training=False), rows_of(batch)
-        return mixed_loss(model, batch, training=False), rows_of(batch)
+def _sums_fn(model: BranchedModel, path: str, heads: list[Head], dataset: Any):
+    """Makes a function of a batch: each head's loss, and of how many rows it is the mean."""
+
+    def losses_and_counts(*batch):
+        features, labels, *rest = batch
+        ids = None
+        if path not in model.paths:
+            features, ids = features
+        outputs = model(features, path=path if ids is None else ids, training=False)
+        losses, counts = [], []
+        for head in heads:
+            rows = None if ids is None else rows_of_head(model, head, ids)
+            losses.append(head_loss(head, labels, outputs[head.name], *rest, rows=rows))
+            counts.append(_num_labelled(head, labels, rows_of(batch), rows))
+        return losses, counts
 
     signature = tuple(dataset.element_spec)
-    return tf.function(loss_and_rows, input_signature=signature, autograph=False)
+    return tf.function(losses_and_counts, input_signature=signature, autograph=False)
+
+
+def _num_labelled(head: Head, labels: Any, num_rows: tf.Tensor, rows: tf.Tensor | None):
+    present = tf.fill([num_rows], True) if rows is None else rows
+    if head.missing is not None:
+        present &= rows_with_label(tf.convert_to_tensor(label_of(head, labels)), head.missing)
+    return tf.math.count_nonzero(present)
 
 
 class BestWeights:
@@ -74,11 +110,21 @@ class BestWeights:
         self.rule = rule
         self.best = float("inf")
         self.waited = 0
+        self.updates = 0
         self._now = [v.value for v in own_state]
         self.copies = [tf.Variable(v, trainable=False) for v in self._now]
 
-    def observe(self, loss: float) -> bool:
-        """Takes the loss of one validation; returns whether the path should stop."""
+    def observe(self, loss: float, updates: int) -> bool:
+        """Takes the loss of one validation; returns whether the path should stop.
+
+        Args:
+            loss: of the path.
+            updates: its updates so far. Without one since the last validation, this one says
+                nothing about the path, and is passed over.
+        """
+        if updates <= self.updates:
+            return False
+        self.updates = updates
         if loss < self.best - self.rule.min_delta:
             self.best, self.waited = loss, 0
             _copy(self._now, self.copies)
@@ -98,7 +144,7 @@ class BestWeights:
         todays = [v.numpy() for v in self._now]
         _copy(self.copies, self._now)
         remembered = validate_fn()
-        if remembered <= today:
+        if remembered <= today or np.isnan(today):
             return remembered
         _copy(todays, self._now)
         return today

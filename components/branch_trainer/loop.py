@@ -1,6 +1,7 @@
 """The inner loop: many steps, on whatever paths, in one call of one TensorFlow graph."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,9 @@ from branchline.components.branch_trainer import step
 from branchline.components.branch_trainer.alike import Alike
 from branchline.components.branch_trainer.dispatch import dispatcher
 
-STEPPED, ENDED, NOT_FINITE = 0, 1, 2
+STEPPED, ENDED, NOT_FINITE, FAILED = 0, 1, 2, 3
+# How TensorFlow ends a message of what failed while a batch was read: only so it can be told.
+_WHILE_READING = re.compile(r"IteratorGetNext(_\d+)?(\}\})?\]\]")
 
 
 class Chunk(NamedTuple):
@@ -19,9 +22,10 @@ class Chunk(NamedTuple):
     Attributes:
         taken: number of steps taken; fewer than asked for if the next one could not be.
         status: why it stopped: STEPPED (all taken), ENDED (the stream had no batch), NOT_FINITE
-            (loss or gradient).
+            (loss or gradient), FAILED (TensorFlow raised an error).
         losses, gradient_norms: float32 [taken].
         rows: int64 [taken], examples per step.
+        error: what TensorFlow raised, where FAILED.
     """
 
     taken: int
@@ -29,6 +33,7 @@ class Chunk(NamedTuple):
     losses: np.ndarray
     gradient_norms: np.ndarray
     rows: np.ndarray
+    error: tf.errors.OpError | None = None
 
 
 class Loop:
@@ -88,26 +93,36 @@ class Loop:
         return chunks[0] if len(chunks) == 1 else _joined(chunks)
 
     def _call(self, routes: np.ndarray) -> Chunk:
-        status = STEPPED
+        status, failure = STEPPED, None
         try:
             self._run(tf.constant(routes, tf.int32))
         except tf.errors.OutOfRangeError:
             status = ENDED
-        except tf.errors.InvalidArgumentError as error:
-            if step.NOT_FINITE not in error.message:
-                raise
-            status = NOT_FINITE
+        except tf.errors.OpError as error:
+            is_checked = isinstance(error, tf.errors.InvalidArgumentError)
+            if is_checked and step.NOT_FINITE in error.message:
+                status = NOT_FINITE
+            else:
+                status, failure = FAILED, error
         losses, norms, rows = self._figures.numpy().T
         taken = int(np.sum(rows >= 0))
-        if status == NOT_FINITE:
+        if status == NOT_FINITE or (failure and not _WHILE_READING.search(failure.message)):
             failed = int(routes[taken])
             kept = self._keepers[failed].batch()
             spec = self._specs[failed]
             self._failed[failed] = tf.nest.pack_sequence_as(spec, kept, expand_composites=True)
-        return Chunk(taken, status, losses[:taken], norms[:taken], rows[:taken].astype(np.int64))
+        rows = rows[:taken].astype(np.int64)
+        return Chunk(taken, status, losses[:taken], norms[:taken], rows, failure)
 
-    def failed_batch(self, route: int) -> Any:
-        """Returns the batch with which a step of the route was not finite; None if all were."""
+    def failed_batch(self, route: int, *, read: bool = False) -> Any:
+        """Returns the batch with which a step of the route failed or was not finite, or None.
+
+        Args:
+            route: position in `steps`.
+            read: whether it failed in another process and is the next one of the stream.
+        """
+        if read and route not in self._failed:
+            self._failed[route] = next(self.iterators[route])
         return self._failed.get(route)
 
     def _run_routes(self, routes: tf.Tensor):
@@ -139,8 +154,32 @@ class Loop:
 
 
 def _joined(chunks: list[Chunk]) -> Chunk:
-    taken, status, *figures = zip(*chunks, strict=True)
-    return Chunk(sum(taken), status[-1], *(np.concatenate(parts) for parts in figures))
+    taken, status, *figures, error = zip(*chunks, strict=True)
+    return Chunk(
+        sum(taken), status[-1], *(np.concatenate(parts) for parts in figures), error=error[-1]
+    )
+
+
+def describe_batch(batch: Any, name: str = "") -> Iterator[str]:
+    """Tells of each tensor of a batch its dtype, shape, and least and greatest number.
+
+    >>> list(describe_batch(({"x": tf.constant([[3], [9]])}, tf.constant([0.5, 1.0]))))
+    ["[0]['x'] int32 [2, 1] from 3 to 9", '[1] float32 [2] from 0.5 to 1.0']
+    """
+    if isinstance(batch, dict):
+        for key, value in batch.items():
+            yield from describe_batch(value, f"{name}[{key!r}]")
+    elif isinstance(batch, list | tuple):
+        for number, value in enumerate(batch):
+            yield from describe_batch(value, f"{name}[{number}]")
+    else:
+        told = f"{name} {batch.dtype.name} {list(batch.shape)}"
+        numbers = isinstance(batch, tf.Tensor) and (
+            batch.dtype.is_integer or batch.dtype.is_floating
+        )
+        if numbers and tf.size(batch) > 0:
+            told += f" from {tf.reduce_min(batch).numpy()} to {tf.reduce_max(batch).numpy()}"
+        yield told
 
 
 def _dimensions(spec: tf.TensorSpec) -> list[int | None]:

@@ -5,6 +5,7 @@ import tensorflow as tf
 from branchline.components.branch_trainer.in_replica import share_of_replica
 from branchline.components.branch_trainer.losses import head_loss, like_rows
 from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.parts import Head
 
 
 def mixed_loss(model: BranchedModel, batch: tuple, *, training: bool) -> tf.Tensor:
@@ -86,15 +87,20 @@ def route_means(
     return loss, tf.stack(means), penalties
 
 
+def rows_of_head(model: BranchedModel, head: Head, path_ids: tf.Tensor) -> tf.Tensor | None:
+    """Returns which rows of a mixed batch take a path with the head, bool [batch]; None: all."""
+    used_by = [i for i, path in enumerate(model.paths) if head in model.heads_of(path)]
+    if len(used_by) == len(model.paths):
+        return None
+    return tf.reduce_any(tf.cast(path_ids, tf.int32)[:, None] == used_by, axis=1)
+
+
 def _heads_loss(model, outputs, labels, path_ids, weight=None) -> tf.Tensor:
     total = tf.constant(0.0)
     for head in model.heads:
         if head.name not in outputs:
             continue
-        used_by = [i for i, path in enumerate(model.paths) if head in model.heads_of(path)]
-        rows = None
-        if len(used_by) < len(model.paths):
-            rows = tf.reduce_any(tf.cast(path_ids, tf.int32)[:, None] == used_by, axis=1)
+        rows = rows_of_head(model, head, path_ids)
         total += head.loss_weight * head_loss(head, labels, outputs[head.name], weight, rows)
     return total
 

@@ -40,6 +40,7 @@ class MixedStep:
             `conflicts`.
         jit_compile: whether XLA compiles the step.
         replicas: what runs it, as in `PathStep`.
+        seed: of PCGrad's orders.
 
     Raises:
         ValueError: another setting is given, or one that XLA cannot compile.
@@ -53,6 +54,7 @@ class MixedStep:
         *,
         jit_compile: bool = False,
         replicas: OneReplica | None = None,
+        seed: int = 0,
     ):
         defaults = PathSettings()
         given = [f for f in vars(defaults) if getattr(settings, f) != getattr(defaults, f)]
@@ -66,6 +68,7 @@ class MixedStep:
             )
         self.model = model
         self.path = name
+        self.seed = seed
         self.settings = settings
         self.replicas = replicas or OneReplica()
         self.groups = _by_users(model)
@@ -204,7 +207,8 @@ class MixedStep:
         products = inner_products(
             [[g for g, s in zip(of_route, shared, strict=True) if s] for of_route in of_routes]
         )
-        factors = pcgrad_factors(products, random_orders(len(of_routes), self._num_steps))
+        orders = random_orders(len(of_routes), self._num_steps, self.seed)
+        factors = pcgrad_factors(products, orders)
         gradients = []
         for k, is_shared in enumerate(shared):
             each = [of_route[k] for of_route in of_routes]

@@ -18,7 +18,8 @@ from branchline.components.branch_trainer.inputs import Input, densify
 from branchline.components.routing.has_label import has_label
 from branchline.schemas import BranchlineError, Route, RoutingTable, Target
 
-BATCH = 4096  # rows parsed at a time
+BATCH = 4096  # rows parsed at a time, if they are so small:
+_BATCH_BYTES = 64 << 20
 _STRING = 32  # bytes that a string is taken to need
 
 Columns = dict[str, Any]
@@ -86,7 +87,10 @@ class RowReader:
         features: dict[str, list[Columns] | None] = {route: [] for route in files}
         labels: dict[str, list[Columns]] = {route: [] for route in files}
         routes = [(path, route) for route, of in files.items() for path in sorted(of)]
-        for serialized, numbers in _batches(tf.constant([path for path, _ in routes], tf.string)):
+        paths = tf.constant([path for path, _ in routes], tf.string)
+        for serialized, numbers in _batches(
+            paths, tf.constant(_rows_at_a_time(self._inputs), tf.int64)
+        ):
             columns = self._parse(serialized)
             for route, first, count in _runs([routes[number][1] for number in numbers.numpy()]):
                 parsed, of_batch = self._of_route(route, *_rows_from(columns, first, count))
@@ -162,20 +166,23 @@ def serialized_rows(files: list[str]) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(sorted(files), compression_type="GZIP")
 
 
-@tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-def _batches(files: tf.Tensor) -> tf.data.Dataset:
-    """Streams what is in files, `BATCH` records at a time; one trace serves all routes.
+@tf.function(
+    input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int64)],
+    autograph=False,
+)
+def _batches(files: tf.Tensor, size: tf.Tensor) -> tf.data.Dataset:
+    """Streams what is in files, `size` records at a time; one trace serves all routes.
 
     Returns:
         A dataset of the records, string [batch], and the number of each one's file, int64 [batch].
     """
 
     def read(number: tf.Tensor) -> tf.data.Dataset:
-        records = tf.data.TFRecordDataset(files[number], compression_type="GZIP").batch(BATCH)
+        records = tf.data.TFRecordDataset(files[number], compression_type="GZIP").batch(size)
         return records.map(lambda some: (some, tf.fill([tf.size(some)], number)))
 
     numbers = tf.data.Dataset.range(tf.size(files, tf.int64))
-    return numbers.flat_map(read).rebatch(BATCH)
+    return numbers.flat_map(read).rebatch(size)
 
 
 def _runs(values: Sequence[str]) -> Iterator[tuple[str, int, int]]:
@@ -209,6 +216,21 @@ def num_bytes(columns: Any) -> int:
     return sum(math.prod(part.shape) * (part.dtype.size or _STRING) for part in parts)
 
 
+def _rows_at_a_time(inputs: Mapping[str, Mapping[str, Input]]) -> int:
+    """Returns how many rows to parse at a time, were all as large as those of the largest route."""
+    largest = max(map(_row_bytes, inputs.values()), default=1)
+    return max(1, min(BATCH, _BATCH_BYTES // largest))
+
+
+def _row_bytes(inputs: Mapping[str, Input]) -> int:
+    """Estimates what a row takes in memory; a length that varies counts as 1."""
+    sizes = [
+        math.prod(each or 1 for each in spec.shape) * (tf.as_dtype(spec.dtype).size or _STRING)
+        for spec in inputs.values()
+    ]
+    return max(1, sum(sizes))
+
+
 def padded(values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
     """Makes ragged values dense."""
     return values.to_tensor() if isinstance(values, tf.RaggedTensor) else values
@@ -236,7 +258,8 @@ def _rows_of(values: Any, spec: Input) -> tf.Tensor | tf.RaggedTensor:
 
 
 def _concat(parts: list[Columns]) -> Columns:
-    return tf.nest.map_structure(lambda *of_part: tf.concat(of_part, axis=0), *parts)
+    """Joins columns one by one and takes them out of the parts, or all would be there twice."""
+    return {key: tf.concat([part.pop(key) for part in parts], axis=0) for key in [*parts[0]]}
 
 
 def scales_of(rows: Rows, route: Route) -> dict[str, Scale]:

@@ -11,7 +11,8 @@ class EarlyStop:
     """When a path has learned enough.
 
     Args:
-        patience: validations without improvement after which the path stops.
+        patience: validations without improvement after which the path stops; those before which
+            it was not updated since the last one are not counted.
         min_delta: by how much the validation loss has to fall to count as an improvement.
 
     Raises:

@@ -17,6 +17,7 @@ from branchline.components.branch_trainer.read_rows import (
 
 _BLOCK = 16  # batches gathered at a time where nothing has to be padded, if they are so small:
 _BLOCK_BYTES = 16 << 20
+_WATCHED_BYTES = 64 << 20  # of rows that are validated at a time
 _BUFFER = 256 << 20  # bytes of rows that are shuffled at a time where they do not fit in memory
 
 # Or tf.data rewrites what is mapped, and leaves a file of it until the process ends.
@@ -127,8 +128,7 @@ def _from_disk(
         features, labels = rows.parse_fn(serialized)
         return features, labels_fn(labels)
 
-    some = rows.parse_fn(next(iter(serialized_rows(rows.files).batch(64))))
-    one = max(1, math.ceil(num_bytes(some[0]) / len(next(iter(some[1].values())))))
+    one = _row_bytes(rows)
     buffer = max(4 * batch_size, _BUFFER // one)
     kept = serialized_rows(rows.files).skip(skip).batch(min(BATCH, buffer)).map(parse)
     shuffled = kept.cache(cache_file).unbatch().shuffle(buffer, seed=seed).repeat()
@@ -136,10 +136,27 @@ def _from_disk(
     return batches.map(_as_it_is(lambda *of_batch: tf.nest.map_structure(padded, of_batch)))
 
 
+def _row_bytes(rows: Rows) -> int:
+    """Estimates what a row takes in memory, from the first of those on disk."""
+    if rows.features is not None:
+        return max(1, num_bytes(rows.features) // max(1, rows.count))
+    features, labels = rows.parse_fn(next(iter(serialized_rows(rows.files).batch(64))))
+    return max(1, math.ceil(num_bytes(features) / len(next(iter(labels.values())))))
+
+
 def first_batches(
-    rows: Rows, *, take: int, batch_size: int, labels_fn: LabelsFn
+    rows: Rows, *, take: int, batch_size: int, labels_fn: LabelsFn, cache_file: str = ""
 ) -> tf.data.Dataset:
-    """Streams a route's first rows once, in order, as a dataset of (features, labels)."""
+    """Streams a route's first rows once, in order, as a dataset of (features, labels).
+
+    Args:
+        rows: The route's.
+        take: How many.
+        batch_size: Rows in a batch; of large rows fewer.
+        labels_fn: Makes of the labels what the losses take.
+        cache_file: Where rows that do not fit in memory are kept once read; "": in memory.
+    """
+    batch_size = max(1, min(batch_size, _WATCHED_BYTES // _row_bytes(rows)))
     if rows.features is not None:
         columns = tf.nest.map_structure(lambda column: column[:take], rows.features)
         slices: Any = (columns, {key: column[:take] for key, column in rows.labels.items()})
@@ -153,4 +170,4 @@ def first_batches(
     def finish(features: Any, labels: Any) -> tuple:
         return tf.nest.map_structure(padded, features), labels_fn(labels)
 
-    return batches.map(finish).cache()
+    return batches.map(finish).cache("" if rows.features is not None else cache_file)

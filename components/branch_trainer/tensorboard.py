@@ -33,10 +33,8 @@ class TensorBoard:
         optimizers: Mapping[str, Sequence[keras.optimizers.Optimizer]],
     ):
         self.optimizers = {path: of_path[0] for path, of_path in optimizers.items()}
-        self.writers = {
-            path: tf.summary.create_file_writer(os.path.join(directory, path))
-            for path in optimizers
-        }
+        self._directory = os.fspath(directory)
+        self._writers: dict[str, tf.summary.SummaryWriter] = {}
 
     def write_steps(self, step: int, routes: Sequence[str], chunk: Chunk, seconds: float) -> None:
         """Writes one call of the loop.
@@ -63,10 +61,11 @@ class TensorBoard:
         """Writes the validation loss of one path."""
         self._write(path, step, {"validation_loss": loss})
 
-    def flush(self) -> None:
-        """Writes what is buffered to the files."""
-        for writer in self.writers.values():
-            writer.flush()
+    def close(self) -> None:
+        """Writes what is buffered and closes the files; what is written later goes to new ones."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
 
     def _write(self, path: str, step: int, values: Mapping[str, float]) -> None:
         # Not `tf.summary.scalar`, which needs the tensorboard package, as this does not.
@@ -75,5 +74,8 @@ class TensorBoard:
             scalar = event.value.add(tag=name, metadata=_SCALAR)
             scalar.tensor.dtype = tf.float32.as_datatype_enum
             scalar.tensor.float_val.append(value)
-        with self.writers[path].as_default():
+        if path not in self._writers:
+            folder = os.path.join(self._directory, path)
+            self._writers[path] = tf.summary.create_file_writer(folder)
+        with self._writers[path].as_default():
             tf.summary.experimental.write_raw_pb(event.SerializeToString(), step=step)

@@ -19,8 +19,9 @@ from branchline.components.branch_trainer.read_rows import Rows, Scale
 from branchline.components.branch_trainer.settings_of import path_settings
 from branchline.components.branch_trainer.streams_of import first_batches, shuffled_batches
 from branchline.components.branch_trainer.trainer import History, Progress, Trainer
+from branchline.components.routing.has_label import has_label
 from branchline.schemas import BranchlineError, PathTraining, Recipe, Route, Target
-from branchline.schemas.schedules import Situation, as_schedule
+from branchline.schemas.schedules import AsPlanned, Situation, as_schedule
 
 _progress = logging.getLogger("branchline.progress")
 _VALIDATION_BATCH = 1024
@@ -66,7 +67,7 @@ def train(
     keras.utils.set_random_seed(training.seed)
     with one_name():
         model = build_model(recipe, inputs)
-    held_back = {name: _held_back(recipe, name, rows[name].count) for name in rows}
+    held_back = {name: _held_back(recipe, name, rows[name]) for name in rows}
     sizes = {name: rows[name].count - held_back[name] for name in rows}
     due = _steps_due(recipe, sizes)
     labels_fns = {name: _labels_fn(recipe.routing[name], scales[name]) for name in rows}
@@ -103,6 +104,7 @@ def train(
                 take=held_back[name],
                 batch_size=_VALIDATION_BATCH,
                 labels_fn=labels_fns[name],
+                cache_file=os.path.join(cache_dir, f"{name}.watched"),
             )
             for name in rows
             if held_back[name]
@@ -113,6 +115,10 @@ def train(
     }
     if configure_trainer is not None:
         options = _configured(configure_trainer(recipe, model, options))
+    if options["schedule"] is training.schedule:
+        decaying = [name for name in rows if training.path(name).decay != "constant"]
+        limits = {name: due[name] for name in decaying}
+        options |= {"schedule": AsPlanned(as_schedule(training.schedule), limits)}
     trainer = Trainer(model, **options)
     started = time.monotonic()
     history = trainer.run()
@@ -128,10 +134,24 @@ def _configured(options: Any) -> dict[str, Any]:
     return options
 
 
-def _held_back(recipe: Recipe, name: str, count: int) -> int:
+def _held_back(recipe: Recipe, name: str, rows: Rows) -> int:
+    """How many of the route's first rows are watched; none if not one of them has a label."""
     if recipe.training.path(name).early_stopping is None:
         return 0
-    return min(count - 1, max(1, round(count * recipe.training.validation_share)))
+    wanted = max(1, round(rows.count * recipe.training.validation_share))
+    count = min(rows.count - 1, wanted)
+    for key, target in recipe.routing[name].labels.items():
+        values = np.reshape(np.asarray(rows.labels[key][:count]), [-1, target.num_values])
+        if has_label(values, target).any():
+            return count
+    if count:
+        _progress.warning(
+            "%s does not stop early: none of the %d rows held back to watch it has a label; a "
+            "greater validation_share holds back more",
+            name,
+            count,
+        )
+    return 0
 
 
 def _path(recipe: Recipe, name: str, held_back: int) -> PathTraining:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,11 +15,18 @@ from branchline.components.branch_trainer.arguments import (
     paths_of,
     settings_of,
 )
-from branchline.components.branch_trainer.checkpoint import Checkpoints
+from branchline.components.branch_trainer.checkpoint import Checkpoints, described
 from branchline.components.branch_trainer.distribute import replicas_of
 from branchline.components.branch_trainer.early_stop import BestWeights, Validator
 from branchline.components.branch_trainer.history import History, Progress
-from branchline.components.branch_trainer.loop import ENDED, NOT_FINITE, Chunk, Loop
+from branchline.components.branch_trainer.loop import (
+    ENDED,
+    FAILED,
+    NOT_FINITE,
+    Chunk,
+    Loop,
+    describe_batch,
+)
 from branchline.components.branch_trainer.mixed_step import MixedStep
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.one_name import one_name
@@ -54,16 +62,18 @@ class Trainer:
         settings: path → `PathSettings`, for paths that differ from the defaults.
         steps: number of steps, of all paths together.
         steps_per_loop: how many of them run in one call of the graph.
-        seed: of random schedules.
+        seed: of random schedules, and of PCGrad's orders.
         validation: path → finite dataset of batches.
-        validate_every: steps between validations, with `validation`.
+        validate_every: steps between validations, with `validation`; there is one at the end too.
         checkpoint_dir: where to keep checkpoints: weights, statistics, optimizer slots and clocks,
-            places in the streams, early-stop state. A place of this training alone.
+            places in the streams, early-stop state. A place of this training alone, also of a file
+            system that `tf.io.gfile` knows, such as "gs://bucket/folder".
         checkpoint_every: steps between them; None: about a tenth of `steps`, or more where
             writing them would take more than a twentieth of the time, and none in the first ten
             seconds. There is one at the end too.
         resume: whether to go on from the newest checkpoint in `checkpoint_dir` where there is one;
-            if not, older ones are removed.
+            if not, older ones are removed. Model, streams, schedule, seed and kinds of optimizers
+            have to be those of before, `steps` need not.
         on_progress: called once per loop, before a checkpoint, so that what it sets in the model,
             such as a `Conditional.on`, is in it.
         tensorboard_dir: where to write TensorBoard files, a run per path; see `TensorBoard`.
@@ -136,6 +146,7 @@ class Trainer:
             optimizers = {step.path: step.optimizers for step in self.path_steps}
             self.tensorboard = TensorBoard(tensorboard_dir, optimizers)
         self.checkpoints = None
+        self._unsaved = True
         if checkpoint_dir is not None:
             check_separate(streams)
             self.checkpoints = self._checkpoints_in(checkpoint_dir, streams)
@@ -154,7 +165,17 @@ class Trainer:
 
         Raises:
             ValueError: a stream is empty.
+            tf.errors.OpError: TensorFlow failed in a step, as by a label or an id out of range;
+                names step, path and batch, which `failed_batch` returns.
         """
+        try:
+            self._take_steps()
+        finally:
+            if self.tensorboard:
+                self.tensorboard.close()
+        return self.history
+
+    def _take_steps(self) -> None:
         started, first = time.monotonic(), self.history.step
         while self.history.step < self.steps and self._active():
             loop_started = time.monotonic()
@@ -163,10 +184,13 @@ class Trainer:
                 break
             chunk = self.loop.run(np.array([self.paths.index(p) for p in routes], np.int32))
             seconds = time.monotonic() - loop_started
+            self._unsaved = True
             self.history.record(routes[: chunk.taken], chunk)
             if self.tensorboard:
                 taken = routes[: chunk.taken]
                 self.tensorboard.write_steps(self.history.step, taken, chunk, seconds)
+            if chunk.status == FAILED:
+                raise self._failure(routes[chunk.taken], chunk) from chunk.error
             if chunk.taken < len(routes):
                 self._give_up(routes[chunk.taken], chunk)
             if chunk.taken and self.history.step % self.validate_every == 0:
@@ -180,22 +204,18 @@ class Trainer:
                 self._save()
         self._save()
         self._finish()
-        if self.tensorboard:
-            self.tensorboard.flush()
-        return self.history
 
     def failed_batch(self, path: str) -> Any:
-        """Returns the batch at which the loss or gradient of `path` was not finite, or None.
+        """Returns the batch at which a step of `path` failed or was not finite, or None.
 
         After resuming it is read again, from a stream that gives the same batches. Of several
         workers, each has its rows of it.
         """
-        if not self.history.stopped.get(path, "").startswith(_NOT_FINITE):
-            return None
-        batch = self.loop.failed_batch(self.paths.index(path))
-        if batch is None:
-            batch = next(iter(self.loop.iterators[self.paths.index(path)]))
-        return self.replicas.joined(batch)
+        if path not in self.paths:
+            raise KeyError(f"Path {path!r} has no stream; those that do: {list(self.paths)}")
+        not_finite = self.history.stopped.get(path, "").startswith(_NOT_FINITE)
+        batch = self.loop.failed_batch(self.paths.index(path), read=not_finite)
+        return None if batch is None else self.replicas.joined(batch)
 
     @property
     def optimizers(self) -> dict:
@@ -203,9 +223,10 @@ class Trainer:
         return {s.path: s.optimizer for s in self.path_steps if isinstance(s, PathStep)}
 
     def _step_of(self, path: str, jit_compile: bool) -> PathStep | MixedStep:
-        kind = PathStep if path in self.model.paths else MixedStep
-        settings = self.settings[path]
-        return kind(self.model, path, settings, jit_compile=jit_compile, replicas=self.replicas)
+        options: dict[str, Any] = {"jit_compile": jit_compile, "replicas": self.replicas}
+        if path in self.model.paths:
+            return PathStep(self.model, path, self.settings[path], **options)
+        return MixedStep(self.model, path, self.settings[path], **options, seed=self.seed)
 
     def _active(self) -> tuple[str, ...]:
         return tuple(path for path in self.paths if path not in self.history.stopped)
@@ -236,12 +257,28 @@ class Trainer:
         identity = {
             "paths": self.paths,
             "streams": [str(streams[path].element_spec) for path in self.paths],
+            "stream lengths": [int(streams[path].cardinality()) for path in self.paths],
+            "schedule settings": described(self.schedule),
+            "seeds": [self.seed],
+            "optimizers": [[type(o).__name__ for o in s.optimizers] for s in self.path_steps],
+            "parts and their variables": self._places(),
         }
         return Checkpoints(directory, variables, identity)
 
+    def _places(self) -> list:
+        """Tells which of the model's variables each path has where, in order."""
+        numbers = {id(v): i for i, v in enumerate(self.model.variables)}
+        return [
+            [path, *(f"{at}={branch}" for at, branch in self.model.paths[path].choices.items())]
+            + [[numbers[id(v)] for v in part.variables] for part in parts]
+            for path in self.model.paths
+            for parts in [self.model.parts_of(path).values()]
+        ]
+
     def _save(self) -> None:
-        if self.checkpoints is not None and self.replicas.is_chief:
-            early = {path: [best.best, best.waited] for path, best in self.best.items()}
+        if self.checkpoints is not None and self.replicas.is_chief and self._unsaved:
+            self._unsaved = False
+            early = {path: [b.best, b.waited, b.updates] for path, b in self.best.items()}
             progress = {"history": dataclasses.asdict(self.history), "early_stop": early}
             started = time.monotonic()
             self.checkpoints.save(self.history.step, progress)
@@ -253,9 +290,11 @@ class Trainer:
         progress = self.checkpoints.restore()
         if progress is None:
             return
+        self._unsaved = False
         self.history = History.from_json(progress["history"])
-        for path, (best, waited) in progress["early_stop"].items():
-            self.best[path].best, self.best[path].waited = best, waited
+        for path, figures in progress["early_stop"].items():
+            best = self.best[path]
+            best.best, best.waited, best.updates = figures
 
     def _give_up(self, path: str, chunk: Chunk) -> None:
         step = self.history.step
@@ -270,21 +309,45 @@ class Trainer:
             for other in self._active():
                 self.history.stopped[other] = f"the stream of {path!r} ended at step {step}"
 
+    def _failure(self, path: str, chunk: Chunk) -> tf.errors.OpError:
+        """Returns what TensorFlow raised with step, path and batch in its message."""
+        error: Any = chunk.error
+        batch = self.failed_batch(path)
+        if batch is None:
+            told = "The stream of path {path!r} could not be read on"
+            what = "expected batches that its dataset can make; look at what it reads and maps"
+        else:
+            told = "A step on path {path!r} failed"
+            what = (
+                f"Its batch, which failed_batch({path!r}) returns: "
+                f"{'; '.join(describe_batch(batch))}. "
+                "Are all labels below the number of classes and all ids below the table's size?"
+            )
+        told = told.format(path=path)
+        # Without the calls by which the graph was made, which the error that it is raised from has.
+        cause = re.sub(r'\n  File "[^\n]*|\n(?=\n)', "", error.message)
+        message = f"{told} after {self.history.step} steps: {cause}\n{what}"
+        return type(error)(error.node_def, error.op, message)
+
     def _validate(self) -> None:
         for path in self.validator.datasets:
             if path in self.history.stopped:
                 continue
             loss = self._validation_loss(path)
             self._record_validation(path, loss)
-            if path in self.best and self.best[path].observe(loss):
+            if path in self.best and self.best[path].observe(loss, self._updates(path)):
                 self.history.stopped[path] = f"no improvement until step {self.history.step}"
+
+    def _updates(self, path: str) -> int:
+        """Returns how often the path was updated; a step may only gather its gradient."""
+        return int(np.array(self.optimizers[path].iterations))
 
     def _validation_loss(self, path: str) -> float:
         """Returns the first worker's: statistics differ, and all have to come to one decision."""
         return self.replicas.of_all(self.validator(path))[0]
 
     def _record_validation(self, path: str, loss: float) -> None:
-        self.history.validation[path].append((self.history.step, loss))
+        self.history.record_validation(path, loss)
         if self.tensorboard:
             self.tensorboard.write_validation(self.history.step, path, loss)
 
@@ -292,6 +355,10 @@ class Trainer:
         for path, best in self.best.items():
             loss = best.settle(lambda path=path: self._validation_loss(path))
             self._record_validation(path, loss)
+        for path in self.validator.datasets:
+            last = self.history.validation[path][-1:]
+            if path not in self.best and (not last or last[0][0] < self.history.step):
+                self._record_validation(path, self._validation_loss(path))
         done = "all steps taken" if self.history.step >= self.steps else "the schedule ended"
         for path in self._active():
             self.history.stopped[path] = done

@@ -20,9 +20,12 @@ from branchline.components.branch_trainer import (
     Head,
     Path,
     PathSettings,
+    Switch,
     Trainer,
     Weighted,
 )
+from branchline.components.branch_trainer.checkpoint import Checkpoints, described
+from branchline.schemas.schedules import as_schedule
 
 WEIGHTED = Weighted({"vector": 1.0, "token": 2.0})
 
@@ -148,7 +151,7 @@ def test_without_resume_training_starts_anew(typed_model, typed_batches, stream_
     assert list(tmp_path.glob("step-*")) == []
 
 
-def test_a_batch_that_failed_can_be_had_after_resuming(
+def test_f40_a_batch_that_failed_can_be_had_after_resuming(
     typed_model, typed_batches, stream_of, tmp_path
 ):
     batches = typed_batches()
@@ -160,6 +163,8 @@ def test_a_batch_that_failed_can_be_had_after_resuming(
     for part, was in zip(again, trainer.failed_batch("token"), strict=True):
         np.testing.assert_array_equal(part, was)
     assert np.any(np.isinf(again[1])) and resumed.failed_batch("vector") is None
+    for part, was in zip(resumed.failed_batch("token"), again, strict=True):  # F40: asked twice
+        np.testing.assert_array_equal(part, was)
 
 
 def test_the_last_two_checkpoints_are_kept(typed_model, typed_batches, stream_of, tmp_path):
@@ -170,7 +175,7 @@ def test_the_last_two_checkpoints_are_kept(typed_model, typed_batches, stream_of
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"settings": {}}, "optimizer slots are"),
+        ({"settings": {}}, "optimizers are"),
         ({"schedule": Alternate("b"), "streams": None}, "streams are"),
     ],
     ids=["optimizers", "streams"],
@@ -197,6 +202,189 @@ def test_streams_that_could_not_be_resumed_are_refused(typed_model, tmp_path):
     with pytest.raises(ValueError, match="'vector' and 'token' read one shuffled dataset"):
         Trainer(typed_model(), streams=streams, steps=1, checkpoint_dir=tmp_path)
     Trainer(typed_model(), streams=streams, steps=1)
+
+
+def test_f38_the_last_step_is_saved_once_and_a_finished_training_not_again(
+    typed_model, typed_batches, stream_of, tmp_path, monkeypatch
+):
+    def saved():
+        return {file: file.stat().st_mtime_ns for file in tmp_path.glob("step-*/*")}
+
+    seen = []
+    trainer = make_trainer(typed_model, typed_batches(), stream_of, tmp_path)
+    save = trainer.checkpoints.save
+
+    def watched(step, progress):
+        seen.append(step)
+        save(step, progress)
+
+    monkeypatch.setattr(trainer.checkpoints, "save", watched)
+    trainer.run()
+    assert seen == [10, 20, 30]
+    before = saved()
+    make_trainer(typed_model, typed_batches(), stream_of, tmp_path).run()
+    assert saved() == before
+
+
+def checkpoints_of(value, directory):
+    variable = tf.Variable(tf.fill([1000], value))
+    return variable, Checkpoints(directory, {"weights": [variable]}, {})
+
+
+def test_f38_a_second_checkpoint_of_one_step_is_written_beside_the_first(tmp_path):
+    """Not over it, which a process that is killed meanwhile would leave in pieces."""
+    _, checkpoints = checkpoints_of(1.0, tmp_path)
+    for attempt in range(4):
+        checkpoints.save(7, {"attempt": attempt})
+    assert checkpoints_of(0.0, tmp_path)[1].restore() == {"attempt": 3}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("removed", range(1, 5))
+def test_f38_a_removal_cut_off_leaves_nothing_that_counts(tmp_path, removed):
+    """Or it would be taken for the newest."""
+    _, checkpoints = checkpoints_of(1.0, tmp_path)
+    checkpoints.save(3, {"step": 3})
+    order = []
+
+    def cut_off(operation):
+        def run(path):
+            if len(order) == removed:
+                raise Killed
+            order.append(path)
+            operation(path)
+
+        return run
+
+    remove, rmtree = tf.io.gfile.remove, tf.io.gfile.rmtree
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.io.gfile, "remove", cut_off(remove))
+        patch.setattr(tf.io.gfile, "rmtree", lambda folder: [
+            patched(str(file)) for patched in [cut_off(os.remove)]
+            for file in sorted(pathlib.Path(folder).iterdir(), reverse=True)
+        ] and rmtree(folder))  # fmt: skip
+        try:
+            checkpoints.clear()
+        except Killed:
+            pass
+    assert order
+    assert checkpoints_of(0.0, tmp_path)[1].restore() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [0, 100], ids="{} bytes left".format)
+@pytest.mark.parametrize("file", ["facts.json", "tensors.index", "tensors.data-00000-of-00001"])
+def test_f38_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
+    tmp_path, caplog, file, size
+):
+    variable, checkpoints = checkpoints_of(1.0, tmp_path)
+    checkpoints.save(1, {"step": 1})
+    variable.assign(tf.fill([1000], 2.0))
+    checkpoints.save(2, {"step": 2})
+    newest = tmp_path / "step-000000000002"
+    os.truncate(newest / file, size)
+    fresh, again = checkpoints_of(0.0, tmp_path)
+    assert again.restore() == {"step": 1}
+    np.testing.assert_array_equal(fresh, np.ones(1000))
+    assert f"{newest} cannot be read" in caplog.text
+    again.save(2, {"step": 2})
+    again.save(3, {"step": 3})
+    assert checkpoints_of(0.0, tmp_path)[1].restore() == {"step": 3}
+    names = [path.name for path in sorted(tmp_path.iterdir())]
+    assert names == ["step-000000000002-0001", "step-000000000003"]
+
+
+def test_f38_damaged_checkpoints_alone_are_an_error(tmp_path):
+    _, checkpoints = checkpoints_of(1.0, tmp_path)
+    checkpoints.save(1, {})
+    os.truncate(tmp_path / "step-000000000001" / "facts.json", 5)
+    with pytest.raises(ValueError, match=r"None of .*'step-000000000001'.* can be read"):
+        checkpoints_of(0.0, tmp_path)[1].restore()
+
+
+def test_f38_checkpoints_lie_where_their_url_says(
+    typed_model, typed_batches, stream_of, tmp_path, monkeypatch
+):
+    """A file system in memory stands for a bucket."""
+    monkeypatch.chdir(tmp_path)
+    whole = make_trainer(typed_model, typed_batches(), stream_of, "ram://f38/whole")
+    whole.run()
+    with pytest.raises(Killed):
+        make_trainer(
+            typed_model, typed_batches(), stream_of, "ram://f38/cut", on_progress=kill_at(18)
+        ).run()
+    resumed = make_trainer(typed_model, typed_batches(), stream_of, "ram://f38/cut")
+    assert resumed.history.step == 10
+    assert json.dumps(vars(resumed.run())) == json.dumps(vars(whole.history))
+    anew = make_trainer(typed_model, typed_batches(), stream_of, "ram://f38/cut", resume=False)
+    assert anew.history.step == 0 and tf.io.gfile.listdir("ram://f38/cut") == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_f41_equal_branches_in_another_order_are_not_taken_for_each_other(
+    typed_batches, stream_of, tmp_path
+):
+    x, y = typed_batches()["vector"][0]
+
+    def train(names):
+        model = BranchedModel(
+            [Switch("s", **{name: keras.layers.Dense(3) for name in names})],
+            heads=[Head("y", keras.layers.Dense(1), loss="mse")],
+            paths={name: Path(s=name) for name in "ab"},
+        )
+        streams = {name: stream_of([(x, y)]) for name in "ab"}
+        return Trainer(model, streams=streams, steps=4, checkpoint_dir=tmp_path)
+
+    train("ab").run()
+    assert train("ab").history.step == 4
+    with pytest.raises(ValueError, match="its parts and their variables are"):
+        train("ba")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedule": Weighted({"vector": 1.0, "token": 3.0})}, "schedule settings are"),
+        ({"schedule": Alternate("ab")}, "schedule settings are"),
+        ({"seed": 1}, "seeds are"),
+        ({"size": 4}, "stream lengths are"),
+        ({"optimizer": keras.optimizers.Lion}, "optimizers are"),
+    ],
+    ids=["weights", "kind of schedule", "seed", "batch size", "optimizer"],
+)
+def test_f41_a_training_that_goes_otherwise_is_not_resumed(
+    typed_model, typed_batches, stream_of, tmp_path, changes, message
+):
+    def trainer(schedule=WEIGHTED, size=5, seed=0, optimizer=keras.optimizers.Adagrad, steps=4):
+        streams = {
+            path: stream_of(b).unbatch().apply(tf.data.experimental.assert_cardinality(20))
+            for path, b in typed_batches().items()
+        }
+        return Trainer(
+            typed_model(),
+            streams={path: stream.batch(size) for path, stream in streams.items()},
+            schedule=schedule,
+            settings={path: PathSettings(optimizer()) for path in streams},
+            seed=seed,
+            steps=steps,
+            checkpoint_dir=tmp_path,
+        )
+
+    trainer().run()
+    assert trainer(steps=9).history.step == 4
+    with pytest.raises(ValueError, match=f"is of another training: its {message}"):
+        trainer(**changes)
+
+
+def test_f41_schedules_are_told_apart_by_what_they_are_made_of():
+    def every_other(step):
+        return "ab"[step % 2]
+
+    plain = described(as_schedule(every_other))
+    assert json.loads(json.dumps(plain)) == plain == described(as_schedule(every_other))
+    assert "every_other" in json.dumps(plain)
+    assert described(Weighted({"a": 1, "b": 2})) == described(Weighted({"b": 2, "a": 1}))
+    assert described(Alternate("ab")) != described(Alternate("ab", on_end="drop"))
 
 
 PROGRAM = """

@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from branchline.components.branch_trainer import BranchedModel, Head, Path, PathSettings, Switch
+from branchline.components.branch_trainer import (
+    BranchedModel,
+    Head,
+    Path,
+    PathSettings,
+    Switch,
+    Trainer,
+)
 from branchline.components.branch_trainer.conflicts import pcgrad_factors, random_orders
 from branchline.components.branch_trainer.mixed_losses import mixed_loss, route_losses
 from branchline.components.branch_trainer.mixed_step import MixedStep
@@ -120,3 +127,27 @@ def test_conflicts_are_for_mixed_batches(rule):
 def test_an_unknown_rule_is_refused():
     with pytest.raises(ValueError, match="expected 'sum', 'pcgrad' or 'famo'"):
         PathSettings(conflicts="surgery")
+
+
+def test_f47_the_orders_in_which_routes_meet_are_drawn_from_the_seed():
+    """Three routes, each against the others, so that the order tells in the weights."""
+    rng = np.random.default_rng(0)
+    x, ids = rng.normal(size=(30, 4)).astype(np.float32), np.arange(30) % 3
+    y = rng.normal(size=(30, 1)).astype(np.float32)
+
+    def trained(seed):
+        trunk = keras.layers.Dense(1, kernel_initializer="zeros")
+        model = BranchedModel(
+            [trunk],
+            heads=[Head("y", keras.layers.Identity(), loss="mse")],
+            paths={path: Path() for path in "abc"},
+        )
+        settings = PathSettings(keras.optimizers.SGD(0.1), conflicts="pcgrad")
+        streams = {"all": tf.data.Dataset.from_tensors(((x, ids), y))}
+        Trainer(model, streams=streams, settings={"all": settings}, steps=20, seed=seed).run()
+        return np.array(trunk.kernel)
+
+    one, other = trained(0), trained(1)
+    assert not np.array_equal(one, other)
+    np.testing.assert_array_equal(one, trained(0))
+    np.testing.assert_array_equal(other, trained(1))

@@ -1,3 +1,5 @@
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from branchline.components.branch_trainer import (
     Sequential,
     Trainer,
 )
+from branchline.components.branch_trainer.history import History
+from branchline.components.branch_trainer.loop import Chunk
 
 
 def streams_of(batches, stream_of):
@@ -154,6 +158,57 @@ def test_a_loss_that_is_not_finite_stops_its_path_and_keeps_the_batch(
     np.testing.assert_array_equal(labels, broken)
     assert trainer.failed_batch("vector") is None
     assert keeps_before_checking(trainer)  # or it would now and then be a part of another batch
+
+
+def test_f40_an_id_out_of_range_is_told_with_path_step_and_batch(
+    typed_model, typed_batches, stream_of
+):
+    batches = typed_batches()
+    ids = batches["token"][2][0]
+    ids[3, 0] = 99
+    trainer = Trainer(typed_model(), streams=streams_of(batches, stream_of), steps=20)
+    expected = (
+        r"A step on path 'token' failed after 5 steps: (.|\n)*99 is not in \[0, 6\)(.|\n)*"
+        r"failed_batch\('token'\) returns: "
+        r"\[0\] int64 \[5, 1\] from \d to 99; \[1\] float32 \[5, 1\] from"
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        trainer.run()
+    np.testing.assert_array_equal(trainer.failed_batch("token")[0], ids)
+    assert trainer.failed_batch("vector") is None
+    assert trainer.history.steps == {"vector": 3, "token": 2}
+
+
+def test_f40_a_label_out_of_range_is_told_with_path_step_and_batch(typed_batches, stream_of):
+    x = typed_batches()["vector"][0][0]
+    labels = np.array([0, 1, 2, 7, 0])
+    model = BranchedModel(
+        [keras.layers.Dense(4)],
+        heads=[Head("k", keras.layers.Dense(3, "softmax"), loss="sparse_categorical_crossentropy")],
+        paths={"a": Path()},
+    )
+    trainer = Trainer(model, streams={"a": stream_of([(x, labels)])}, steps=3)
+    expected = r"A step on path 'a' failed after 0 steps: (.|\n)*\[1\] int64 \[5\] from 0 to 7"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        trainer.run()
+    np.testing.assert_array_equal(trainer.failed_batch("a")[1], labels)
+
+
+def test_f40_a_stream_that_fails_is_told_and_no_batch_of_another_is_given(
+    typed_model, typed_batches, stream_of
+):
+    streams = streams_of(typed_batches(), stream_of)
+
+    def break_at_nine(number, batch):
+        with tf.control_dependencies([tf.debugging.assert_less(number, tf.constant(9, tf.int64))]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    broken = streams["token"].repeat().enumerate().map(break_at_nine)
+    trainer = Trainer(typed_model(), streams=streams | {"token": broken}, steps=30)
+    expected = "The stream of path 'token' could not be read on after 19 steps"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        trainer.run()
+    assert trainer.failed_batch("token") is None
 
 
 def test_the_loop_is_traced_once(typed_model, typed_batches, stream_of):
@@ -332,3 +387,62 @@ def test_tensorboard_gets_a_run_per_path(typed_model, typed_batches, stream_of, 
     assert points["learning_rate"] == {6: 0.125, 9: 0.125}
     assert points["validation_loss"] == pytest.approx(dict(history.validation["token"]))
     assert points_of(tmp_path / "vector")["learning_rate"] == {6: 0.25, 9: 0.25}
+
+
+def test_f47_what_tensorboard_got_before_an_error_is_in_closed_files(
+    typed_model, typed_batches, stream_of, tmp_path
+):
+    def fail(progress):
+        if progress.step == 6:
+            raise RuntimeError("of the caller")
+
+    trainer = Trainer(
+        typed_model(),
+        streams=streams_of(typed_batches(), stream_of),
+        steps=12,
+        steps_per_loop=2,
+        on_progress=fail,
+        tensorboard_dir=tmp_path,
+    )
+    with pytest.raises(RuntimeError, match="of the caller"):
+        trainer.run()
+    opened = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+              if os.path.exists(f"/proc/self/fd/{fd}")]  # fmt: skip
+    assert not [name for name in opened if str(tmp_path) in name]
+    for path in ("vector", "token"):
+        assert sorted(points_of(tmp_path / path)["loss"]) == [2, 4, 6]
+    trainer.run()
+    assert sorted(points_of(tmp_path / "token")["loss"]) == [2, 4, 6, 8, 10, 12]
+
+
+def test_f47_a_history_is_of_bounded_size_and_its_means_stay_those_of_all_steps():
+    history, rng = History.start(["a", "b"], ["a"]), np.random.default_rng(0)
+    losses = []
+    for _ in range(5000):
+        size = int(rng.integers(1, 5))
+        of_loop = rng.normal(size=size).astype(np.float32)
+        losses += of_loop.tolist()
+        rows = np.ones(size, np.int64)
+        history.record(["a"] * size, Chunk(size, 0, of_loop, of_loop, rows))
+        history.record_validation("a", float(history.step))
+    points, counts = history.losses["a"], history.counts["a"]
+    assert len(points) == len(counts) <= 2000 and len(history.validation["a"]) <= 2000
+    ends = np.cumsum(counts)
+    assert [step for step, _ in points] == ends.tolist() and ends[-1] == len(losses)
+    parts = np.split(np.array(losses), ends[:-1])
+    np.testing.assert_allclose(
+        [loss for _, loss in points], [p.mean() for p in parts], rtol=1e-4, atol=1e-6
+    )
+    steps = [step for step, _ in history.validation["a"]]
+    assert steps == sorted(set(steps)) and steps[-1] == len(losses)
+    assert all(step == loss for step, loss in history.validation["a"])
+
+
+def test_f47_a_short_history_keeps_every_loop():
+    history = History.start(["a"], ["a"])
+    for number in range(2000):
+        loss = np.array([number], np.float32)
+        history.record(["a"], Chunk(1, 0, loss, loss, np.ones(1, np.int64)))
+        history.record_validation("a", number)
+    assert history.losses["a"] == [(i + 1, float(i)) for i in range(2000)]
+    assert len(history.validation["a"]) == 2000

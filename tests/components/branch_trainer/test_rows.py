@@ -1,6 +1,7 @@
 """Reading routed examples as what the branches get, and streams made of the rows."""
 
 import functools
+import weakref
 from typing import Any
 
 import builders as build
@@ -279,6 +280,45 @@ def test_a_route_that_does_not_fit_leaves_the_room_to_those_behind_it(real):
     room = sum(sizes.values()) - sizes[largest]
     rows = reader.read({largest: files[largest]} | files, room)
     assert [name for name in files if rows[name].features is None] == [largest]
+
+
+def test_f35_rows_are_parsed_by_their_bytes():
+    """Of pictures, 224 × 224 × 3 in float32, few at a time; of numbers, many."""
+    picture, number = Input((224, 224, 3), "float32"), Input((1,), "float32")
+    assert rows_module._rows_at_a_time({"small": {"n": number}}) == 4096
+    assert rows_module._rows_at_a_time({"small": {"n": number}, "r": {"p": picture}}) == 111
+    assert num_bytes({"p": tf.zeros([2, 224, 224, 3])}) == 2 * 224 * 224 * 3 * 4
+
+
+def test_f35_rows_are_not_in_memory_twice_once_they_are_joined(real, monkeypatch):
+    reader, _, files = real
+    monkeypatch.setattr(rows_module, "BATCH", 1)  # so that there is something to join
+    seen, alive, join = [], [], rows_module._concat
+
+    def watched(parts):
+        flat = tf.nest.flatten(parts, expand_composites=True)
+        seen.extend(weakref.ref(each) for each in flat if isinstance(each, tf.Tensor))
+        del flat
+        joined = join(parts)
+        alive.append(sum(part() is not None for part in seen))
+        return joined
+
+    want = {name: rows.count for name, rows in reader.read(files, 1 << 20).items()}
+    monkeypatch.setattr(rows_module, "_concat", watched)
+    found = reader.read(files, 1 << 20)
+    assert {name: rows.count for name, rows in found.items()} == want
+    assert len(seen) > len(alive) > 3 and max(alive) <= 2, alive  # the last that was parsed
+
+
+def test_f35_rows_on_disk_are_watched_from_disk_and_large_ones_few_at_a_time(tmp_path, monkeypatch):
+    rows = some_rows(tmp_path, 9, in_memory=False, ragged=False)
+    monkeypatch.setattr(module, "_WATCHED_BYTES", 4 * 2 * 4)
+    cache = tmp_path / "watched"
+    watched = first_batches(rows, take=7, batch_size=1024, labels_fn=label, cache_file=str(cache))
+    for _ in range(2):
+        assert [len(y) for _, y in watched] == [4, 3]
+        assert taken(watched).tolist() == list(range(7))
+    assert list(tmp_path.glob("watched*"))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 4096])

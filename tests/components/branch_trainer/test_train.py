@@ -22,7 +22,9 @@ from branchline.schemas import (
     Recipe,
     Route,
     RoutingTable,
+    Target,
     Training,
+    Weighted,
     when,
 )
 from branchline.schemas.training import OPTIMIZERS
@@ -38,6 +40,10 @@ def regression(features=None, **training):
         task="regression",
     )
     return Recipe("one", RoutingTable(route), training=Training(**training))
+
+
+def route_of_x(name):
+    return Route(name, when.present(name), features={"x": Numeric()}, label="y", task="regression")
 
 
 SCALAR = {"r": {"x": Input((1,), "float32")}}
@@ -130,6 +136,19 @@ def test_a_route_of_one_row_is_trained_on_it_even_if_it_stops_early(tmp_path):
     assert math.isfinite(summary["routes"]["r"]["loss"])
 
 
+def test_f37_a_route_without_a_label_to_watch_does_not_stop_early(tmp_path, caplog):
+    target = Target("regression", optional=True)
+    route = Route("r", when.present("x"), features={"x": Numeric()}, targets={"y": target})
+    training = Training(
+        steps=30, batch_size=4, validate_every=1, early_stopping=EarlyStopping(patience=1)
+    )
+    recipe = Recipe("one", RoutingTable(route), training=training)
+    rows = [{"x": 1.0} for _ in range(2)] + [{"x": 1.0, "y": 2.0} for _ in range(18)]
+    _, summary, _ = run(recipe, {"r": rows}, tmp_path)
+    assert summary["routes"]["r"]["steps"] == 30
+    assert "none of the 2 rows held back to watch it has a label" in caplog.text
+
+
 def test_routes_take_turns_as_the_schedule_says(tmp_path):
     routes = [
         Route(name, when.present(name), features={"x": Numeric()}, label="y", task="regression")
@@ -145,6 +164,53 @@ def test_routes_take_turns_as_the_schedule_says(tmp_path):
     _, summary, _ = run(recipe, records, tmp_path, inputs)
     found = {name: (each["steps"], each["examples"]) for name, each in summary["routes"].items()}
     assert found == {"first": (6, 12), "second": (3, 6)}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "decay", "steps"),
+    [
+        (Alternate("abc"), "cosine", {"stops": 2, "second": 20, "third": 20}),
+        (Alternate("abc"), "constant", {"stops": 2, "second": 29, "third": 29}),
+        (Weighted({"stops": 1, "second": 1, "third": 1}), "linear", None),
+    ],
+    ids=["F36-cosine", "F36-constant", "F36-weighted"],
+)
+def test_f36_no_route_inherits_turns_after_its_learning_rate_has_fallen_to_zero(
+    tmp_path, schedule, decay, steps
+):
+    names = ("stops", "second", "third")
+    stopping = {
+        "optimizer": "sgd",
+        "learning_rate": 1e-30,
+        "early_stopping": EarlyStopping(patience=1),
+    }
+    recipe = Recipe(
+        "three",
+        RoutingTable(*(route_of_x(name) for name in names)),
+        training=Training(
+            steps=60, batch_size=2, validate_every=3, schedule=schedule, decay=decay,
+            routes={"stops": stopping},
+        ),
+    )  # fmt: skip
+    records = dict.fromkeys(names, [{"x": float(i), "y": i % 3 + 0.5} for i in range(20)])
+    rates = {}
+
+    def configure_trainer(recipe, model, options):
+        rates.update({name: options["settings"][name].optimizer for name in names})
+        return options
+
+    inputs = dict.fromkeys(names, SCALAR["r"])
+    _, summary, _ = run(recipe, records, tmp_path, inputs, configure_trainer=configure_trainer)
+    found = {name: each["steps"] for name, each in summary["routes"].items()}
+    assert found["stops"] < 10
+    if steps is not None:
+        assert found == steps
+    for name in ("second", "third"):
+        optimizer = rates[name]
+        if decay != "constant":
+            schedule_of_rate = optimizer._learning_rate
+            assert found[name] == schedule_of_rate.decay_updates
+            assert float(schedule_of_rate(found[name] - 1)) > 0
 
 
 def test_a_recipes_function_has_the_last_word_on_the_trainers_arguments(tmp_path):
