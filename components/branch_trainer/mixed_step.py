@@ -1,7 +1,7 @@
 """One step on a mixed batch, whose rows take different paths through the model."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from branchline.components.branch_trainer.conflicts import (
     random_orders,
 )
 from branchline.components.branch_trainer.distribute import OneReplica
+from branchline.components.branch_trainer.layer_state import LayerState
 from branchline.components.branch_trainer.mixed_losses import mixed_loss, route_losses, route_means
 from branchline.components.branch_trainer.model import BranchedModel
 from branchline.components.branch_trainer.settings import PathSettings
@@ -69,6 +70,7 @@ class MixedStep:
         self.settings = settings
         self.replicas = replicas or OneReplica()
         self.groups = _by_users(model)
+        self.layer_state = LayerState(model.variables, self.replicas)
         template = settings.optimizer or keras.optimizers.Adam()
         if isinstance(template, keras.optimizers.LossScaleOptimizer):
             raise ValueError(f"The stream {name!r} is of mixed batches, which take no loss scaling")
@@ -111,14 +113,16 @@ class MixedStep:
         if self.jit_compile:
             loss, norm = self._compiled(batch)
             return checked(loss, norm, rows_of(batch))
-        return self._update(batch, *self._gradients_fn(batch))
+        put_back = self.layer_state.remember()
+        return self._update(batch, put_back, *self._gradients_fn(batch))
 
     def _compiled_step(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor]:
         """Steps if loss and gradient are finite; what XLA compiles raises nothing."""
+        put_back = self.layer_state.remember()
         rows, loss, gradients = self._gradients_fn(batch)
         norm = _norm(gradients)
         finite = tf.math.is_finite(loss + norm)
-        tf.cond(finite, lambda: self._apply(batch, rows, gradients), tf.no_op)
+        tf.cond(finite, lambda: self._apply(batch, rows, gradients), put_back or tf.no_op)
         return loss, norm
 
     def _balancing_step(self, batch: tuple, famo: Famo) -> tf.Tensor:
@@ -130,22 +134,28 @@ class MixedStep:
         random and other state of the first, so that only the update is between them, and leaves no
         trace of its own in that state.
         """
-        states = [v.value for v in self.model.non_trainable_variables]
-        at_first = [tf.identity(state) for state in states]
+        to_first = self.layer_state.remember()
         loss, means, gradients = self._balanced(batch, famo)
-        figures = self._update(batch, self._rows(batch), loss, gradients)
-        at_last = [tf.identity(state) for state in states]
-        _assign(states, at_first)
+        figures = self._update(batch, to_first, self._rows(batch), loss, gradients)
+        to_last = self.layer_state.remember()
+        if to_first:
+            to_first()
         _, means_after, _ = route_means(self.model, batch, training=True)
-        _assign(states, at_last)
+        if to_last:
+            to_last()
         with tf.control_dependencies([figures]):
             famo.update(means, means_after)
         return figures
 
     def _update(
-        self, batch: tuple, rows: tf.Tensor, loss: tf.Tensor, gradients: Gradients
+        self,
+        batch: tuple,
+        put_back: Callable[[], tf.Operation] | None,
+        rows: tf.Tensor,
+        loss: tf.Tensor,
+        gradients: Gradients,
     ) -> tf.Tensor:
-        figures = checked(loss, _norm(gradients), tf.reduce_sum(rows))
+        figures = checked(loss, _norm(gradients), tf.reduce_sum(rows), put_back)
         with tf.control_dependencies([figures]):
             self._apply(batch, rows, gradients)
         return figures
@@ -260,11 +270,6 @@ class MixedStep:
 
 def _norm(gradients: Gradients) -> tf.Tensor:
     return tf.cast(tf.linalg.global_norm(gradients), tf.float32)
-
-
-def _assign(variables: list[tf.Variable], values: list[tf.Tensor]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
 
 
 def _by_users(model: BranchedModel) -> dict[tuple[int, ...], list[keras.Variable]]:

@@ -1,5 +1,6 @@
 """One step on one path: its gradient, and one update of its variables by its own optimizer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ import tensorflow as tf
 from branchline.components.branch_trainer.accumulator import Accumulator
 from branchline.components.branch_trainer.alike import Alike, path_likeness
 from branchline.components.branch_trainer.distribute import OneReplica
+from branchline.components.branch_trainer.layer_state import LayerState
 from branchline.components.branch_trainer.learning_rate import facts_of, optimizer_config
 from branchline.components.branch_trainer.losses import example_losses, label_of, path_loss
 from branchline.components.branch_trainer.masks import Masks
@@ -23,13 +25,19 @@ Pairs = list[tuple[tf.Tensor | tf.IndexedSlices, keras.Variable]]
 NOT_FINITE = "The loss or the gradient is not finite"
 
 
-def checked(loss: tf.Tensor, norm: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+def checked(
+    loss: tf.Tensor,
+    norm: tf.Tensor,
+    rows: tf.Tensor,
+    put_back: Callable[[], tf.Operation] | None = None,
+) -> tf.Tensor:
     """Returns a step's figures; what may happen only if they are finite has to depend on them.
 
     Args:
         loss: float32 [], before `loss_weight` and without leaks.
         norm: float32 [], the gradient's global norm before clipping.
         rows: number [], of the batch.
+        put_back: undoes what the forward pass did to the layers' state, if they are not finite.
 
     Returns:
         float32 [3]: loss, norm, and the number of examples.
@@ -38,7 +46,17 @@ def checked(loss: tf.Tensor, norm: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         tf.errors.InvalidArgumentError: they are not finite; says NOT_FINITE.
     """
     figures = tf.stack([loss, norm, tf.cast(rows, tf.float32)])
-    return tf.debugging.check_numerics(figures, NOT_FINITE)
+    if put_back is None:
+        return tf.debugging.check_numerics(figures, NOT_FINITE)
+    finite = tf.reduce_all(tf.math.is_finite(figures))
+    with tf.control_dependencies([tf.cond(finite, lambda: True, lambda: _false_after(put_back))]):
+        # First, because an error ends what goes on beside it.
+        return tf.debugging.check_numerics(figures, NOT_FINITE)
+
+
+def _false_after(put_back: Callable[[], tf.Operation]) -> tf.Tensor:
+    put_back()
+    return tf.constant(False)
 
 
 class PathStep:
@@ -85,6 +103,8 @@ class PathStep:
                 "one by one; train without jit_compile"
             )
         self.trained = self._trained()
+        run = [path, *self.leaks]
+        self.layer_state = LayerState([v for p in run for v in model.state_of(p)], self.replicas)
         self.conditions = conditions_in(model.parts_of(path).values())
         self.masks = Masks(settings.mask_fn, self.trained) if settings.mask_fn else None
         self.optimizer = settings.optimizer or keras.optimizers.Adam()
@@ -168,7 +188,7 @@ class PathStep:
         Raises:
             ValueError: the loss depends on none of the path's variables.
             tf.errors.InvalidArgumentError: loss or gradient is not finite; says NOT_FINITE, and
-                no variable is updated.
+                all variables are as before, statistics and random state too.
         """
         if self.jit_compile:
             loss, norm = self._compiled(batch)
@@ -186,11 +206,12 @@ class PathStep:
 
     def _step_on(self, through: tuple, batch: tuple) -> tf.Tensor:
         """Steps on the examples of a batch that a gate lets through."""
+        put_back = self.layer_state.remember()
         rows, loss, gradients = self.replicas.sum_of(self._gradients, through, batch)
         pairs = self._pairs(gradients)
         norm = _norm(pairs)
         # An optimizer that scales the loss leaves out a step whose gradient is not finite.
-        figures = checked(loss, self._seen(norm), rows)
+        figures = checked(loss, self._seen(norm), rows, put_back)
         with tf.control_dependencies([figures]):
             self._update(pairs, norm)
         return figures
@@ -200,11 +221,12 @@ class PathStep:
 
     def _compiled_step(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor]:
         """Steps if loss and gradient are finite; what XLA compiles raises nothing."""
+        put_back = self.layer_state.remember()
         _, loss, gradients = self._gradients(batch, batch)
         pairs = self._pairs(gradients)
         norm = _norm(pairs)
         finite = tf.math.is_finite(loss + self._seen(norm))
-        tf.cond(finite, lambda: self._update(pairs, norm), tf.no_op)
+        tf.cond(finite, lambda: self._update(pairs, norm), put_back or tf.no_op)
         return loss, self._seen(norm)
 
     def _gradients(self, through: tuple, batch: tuple) -> tuple[tf.Tensor, tf.Tensor, list]:

@@ -268,6 +268,30 @@ def check_a_part_not_finite_stops_the_path_on_all(strategy, rows_here=slice(5, 1
     assert keeps_before_checking(trainer)
 
 
+def check_a_part_not_finite_leaves_the_statistics_of_all(strategy):
+    """F28: the batch is refused, though only the second replica's rows are bad."""
+
+    def change_fn(path, columns):
+        columns[0]["vector"][8, 0] = np.inf
+        return columns
+
+    trainers = [
+        train(
+            strategy,
+            model_fn=lambda: make_model(extra=[layers.BatchNormalization(), layers.Dropout(0.3)]),
+            settings_fn=lambda model: {},
+            streams=make_streams(("vector",), change_fn),
+            steps=steps,
+        )
+        for steps in (1, 5)
+    ]
+    assert [t.history.steps["vector"] for t in trainers] == [1, 1]
+    after_one, refused = ([*t.model.variables] for t in trainers)
+    for one, other in zip(after_one, refused, strict=True):
+        for mine, theirs in zip(one.value.values, other.value.values, strict=True):
+            np.testing.assert_array_equal(np.array(mine), np.array(theirs), err_msg=one.path)
+
+
 def check_an_update_waits_for_what_it_depends_on(strategy):
     """What of it needs no gradient too, such as the clock."""
     with strategy.scope():
