@@ -109,9 +109,8 @@ def _groups(model: "BranchedModel", stage: keras.Layer, *, first: bool) -> list[
 
 
 def _call(group: Group, inputs: Any, training: bool | None) -> Any:
-    takes_training = getattr(group.layer, "_call_has_training_arg", False)
-    selected = group.select(inputs)
-    return group.layer(selected, training=training) if takes_training else group.layer(selected)
+    # Always: layers inside take the value that was last given to any layer of the model's call.
+    return group.layer(group.select(inputs), training=training)
 
 
 def _group_of_row(groups: list[Group], path_ids: tf.Tensor) -> tf.Tensor:

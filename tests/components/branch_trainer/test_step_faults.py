@@ -63,3 +63,48 @@ def test_f28_a_batch_that_is_not_finite_leaves_statistics_and_random_state(kind,
     assert_as_before(before, state)
     run(good)
     assert any(np.any(was != np.array(v)) for was, v in zip(before, state, strict=True))
+
+
+class Wrapped(layers.Layer):
+    """A layer of somebody who did not think of `training`."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, inputs):
+        return self.layer(inputs)
+
+
+@pytest.mark.parametrize("mixed", ["partition", "multiplex"])
+def test_f26_heads_and_trunk_run_as_in_training_after_a_branch_without_rows(mixed):
+    """Of which there is a trace as in inference, in the same call of the model."""
+    (x, _), ids = make_rows(), tf.constant([0, 1, 0, 1])
+    branches = {path: keras.Sequential([Wrapped(layers.Dense(2))]) for path in "ab"}
+    head = Head("y", layers.Dropout(0.5), loss="mse")
+    model = make_model(heads=[head], mixed=mixed, **branches)
+    run = tf.function(lambda training: model(x, path=ids, training=training)["y"])
+    assert np.any(np.array(run(True)) == 0)
+    assert np.all(np.array(run(False)) != 0)
+
+
+def test_f26_a_made_up_row_does_not_reach_the_statistics():
+    norm = layers.BatchNormalization(momentum=0.5)
+    model = make_model(a=Wrapped(norm))
+    (x, _), before = make_rows(), np.array(norm.moving_variance)
+    run = tf.function(lambda ids: model(x, path=ids, training=True)["y"])
+    run(tf.constant([1, 1, 1, 1]))
+    np.testing.assert_array_equal(norm.moving_variance, before)
+    run(tf.constant([0, 1, 0, 1]))
+    assert np.all(np.array(norm.moving_variance) != before)
+
+
+def test_f26_freeze_reaches_a_layer_inside_another(values_of):
+    norm = layers.BatchNormalization(momentum=0.5)
+    model = make_model(Wrapped(norm))
+    stage = model.stages[1].name
+    before = values_of(norm.variables)
+    graph_of(PathStep(model, "a", PathSettings(freeze=[stage])))(make_rows())
+    assert_as_before(before, norm.variables)
+    graph_of(PathStep(model, "b", PathSettings()))(make_rows())
+    assert np.all(np.array(norm.moving_mean) != before[2])
