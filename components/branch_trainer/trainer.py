@@ -126,6 +126,7 @@ class Trainer:
             features = spec[0]
             with self.replicas.scope(), one_name():
                 model.build_path(*((path, features) if path in model.paths else features[::-1]))
+        self._build_leaks(streams)
         self.replicas.check_made_here(model.variables)
         self.validator = Validator(model, dict(validation or {}))
         self.best = self._best_weights()
@@ -203,9 +204,27 @@ class Trainer:
         return {s.path: s.optimizer for s in self.path_steps if isinstance(s, PathStep)}
 
     def _step_of(self, path: str, jit_compile: bool) -> PathStep | MixedStep:
-        kind = PathStep if path in self.model.paths else MixedStep
-        settings = self.settings[path]
-        return kind(self.model, path, settings, jit_compile=jit_compile, replicas=self.replicas)
+        settings, replicas = self.settings[path], self.replicas
+        if path not in self.model.paths:
+            return MixedStep(self.model, path, settings, jit_compile=jit_compile, replicas=replicas)
+        return PathStep(
+            self.model,
+            path,
+            settings,
+            others=self.settings,
+            jit_compile=jit_compile,
+            replicas=replicas,
+        )
+
+    def _build_leaks(self, streams: Mapping[str, tf.data.Dataset]) -> None:
+        """Builds the paths that get a leak and have no stream, from the features of the leak."""
+        for path in self.paths:
+            spec: Any = streams[path].element_spec
+            for other, share in self.settings[path].leak.items():
+                built = all(part.built for part in self.model.parts_of(other).values())
+                if share and not built:
+                    with self.replicas.scope(), one_name():
+                        self.model.build_path(other, spec[0])
 
     def _active(self) -> tuple[str, ...]:
         return tuple(path for path in self.paths if path not in self.history.stopped)

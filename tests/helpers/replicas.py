@@ -168,7 +168,7 @@ def check_a_group_without_rows_is_left_alone(strategy):
             0
         ]
         each = [int(optimizer.iterations.numpy()) for optimizer in step.optimizers]
-        return dict(zip(step.groups, each, strict=True))
+        return dict(zip((g.users for g in step.groups), each, strict=True))
 
     assert clocks([0] * ROWS) == {(0,): 3, (1,): 0, (0, 1): 3}
     assert clocks([0, 0, 1, 1, 1] * 2 + [0, 1]) == {(0,): 3, (1,): 3, (0, 1): 3}
