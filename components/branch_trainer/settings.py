@@ -49,8 +49,7 @@ class PathSettings:
             whose mask is 0 stay bit for bit.
         leak: other path → share of its loss, on this path's batches, in this path's objective. Its
             branches are then trained here too, by so much, but for what its own settings freeze.
-            For that loss they run as in inference, so that their statistics stay those of their
-            own rows, without dropout. It needs no stream of its own.
+            Their statistics stay those of their own rows. It needs no stream of its own.
         gate: losses float32 [batch] → which examples take part in the update, bool [batch]; see
             `gate.py`.
         embeddings: "rows": Adam and SGD update tables, and their slots, in the rows of the batch

@@ -10,7 +10,7 @@ import tensorflow as tf
 from branchline.components.branch_trainer.accumulator import Accumulator
 from branchline.components.branch_trainer.alike import Alike, path_likeness
 from branchline.components.branch_trainer.distribute import OneReplica
-from branchline.components.branch_trainer.layer_state import LayerState
+from branchline.components.branch_trainer.layer_state import LayerState, statistics_of
 from branchline.components.branch_trainer.learning_rate import facts_of, optimizer_config
 from branchline.components.branch_trainer.losses import example_losses, label_of, path_loss
 from branchline.components.branch_trainer.masks import Masks
@@ -76,8 +76,8 @@ class PathStep:
 
     Raises:
         ValueError: nothing is left to train, `freeze` names an unknown part, a mask does not
-            broadcast, the optimizer is in use, `conflicts` is set, a gate is with XLA, or layers
-            of a path in `leak` are not built.
+            broadcast, the optimizer is in use, `conflicts` is set, a gate is with XLA, layers of a
+            path in `leak` are not built, or averages of weights meet a condition.
         KeyError: `leak` names an unknown path.
     """
 
@@ -107,10 +107,18 @@ class PathStep:
                 f"The gate of path {path!r} makes batches of varying size, which XLA would compile "
                 "one by one; train without jit_compile"
             )
-        self.trained = self._trained(others or {})
+        self.frozen_of = {
+            other: tuple(others[other].freeze) if others and other in others else ()
+            for other in self.leaks
+        }
+        self.trained = self._trained()
+        # The other branches keep the statistics of their own rows; put back within a replica.
+        leaked = [part for other in self.leaks for part in model.parts_of(other).values()]
+        statistics = [v for part in leaked for v in statistics_of(part)]
+        self.leak_state = LayerState(statistics, OneReplica())
         run = [path, *self.leaks]
         self.layer_state = LayerState([v for p in run for v in model.state_of(p)], self.replicas)
-        self.conditions = conditions_in(model.parts_of(path).values())
+        self.conditions = conditions_in(part for p in run for part in model.parts_of(p).values())
         self.heads = list(dict.fromkeys(head for p in run for head in model.heads_of(p)))
         self.all_optional = all(head.missing is not None for head in self.heads)
         self.heads_alone = {
@@ -126,6 +134,11 @@ class PathStep:
                 f"The optimizer of path {path!r} is already in use; "
                 "give each path, and each Trainer, a new one"
             )
+        if self.optimizer.use_ema and (self.conditions or self.heads_alone):
+            raise ValueError(
+                f"The optimizer of path {path!r} has use_ema, whose averages would also move "
+                "layers that are switched off and heads without labels; leave use_ema out"
+            )
         self.optimizer.build(self.trained)
         self.replicas.take_over(self.optimizer)
         self.jit_compile = jit_compile
@@ -139,7 +152,7 @@ class PathStep:
         if settings.accumulate > 1:
             self.accumulator = Accumulator(self.trained, settings.accumulate, len(self.heads))
 
-    def _trained(self, others: Mapping[str, PathSettings]) -> list[keras.Variable]:
+    def _trained(self) -> list[keras.Variable]:
         trained = self.model.variables_of(self.path, without=self.frozen)
         if not trained:
             raise ValueError(
@@ -153,9 +166,8 @@ class PathStep:
                     f"Path {self.path!r} leaks to path {other!r}, whose {unbuilt} are not built; "
                     "call model.build_path for it first"
                 )
-            frozen = others[other].freeze if other in others else ()
             known = {id(v) for v in [*trained, *self.model.variables_of(self.path)]}
-            theirs = self.model.variables_of(other, without=frozen)
+            theirs = self.model.variables_of(other, without=self.frozen_of[other])
             trained += [v for v in theirs if id(v) not in known]
         return trained
 
@@ -271,8 +283,12 @@ class PathStep:
             loss = path_loss(self.model, self.path, through, training=True, frozen=self.frozen)
             objective = loss
             for other, share in self.leaks.items():
-                # Not as in training: the statistics of the other branch are of its own rows.
-                objective += share * path_loss(self.model, other, through, training=False)
+                put_back = self.leak_state.remember()
+                frozen = self.frozen_of[other]
+                leaked = path_loss(self.model, other, through, training=True, frozen=frozen)
+                objective += share * leaked
+                if put_back:
+                    put_back()
             objective *= self.settings.loss_weight
             if self.loss_scaled:
                 objective = self.optimizer.scale_loss(objective)
