@@ -293,7 +293,8 @@ def test_s07_a_mixed_step_leaves_what_no_row_uses(stream_of):
         for was, now in zip(seen[0], later, strict=True):
             np.testing.assert_array_equal(was, now)
     step: Any = trainer.path_steps[0]
-    clocks = dict(zip(step.groups, (int(o.iterations) for o in step.optimizers), strict=True))
+    each = [int(o.iterations) for o in step.optimizers]
+    clocks = dict(zip((g.users for g in step.groups), each, strict=True))
     assert clocks[(0, 1)] == clocks[(0, 1, 2, 3)] == 4 and clocks[(2, 3)] == 1
 
 

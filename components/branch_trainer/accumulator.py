@@ -9,42 +9,76 @@ import tensorflow as tf
 class Accumulator:
     """Sums gradients until there are `size` of them.
 
+    Of a table whose gradient comes in the rows of the batch, only those rows of the sum are read
+    and written, and the mean comes in the rows of all steps, each once.
+
     Args:
         trained: variables whose gradients come.
         size: number of steps per update.
+        num_heads: of which labels are counted.
     """
 
-    def __init__(self, trained: Sequence[keras.Variable], size: int):
+    def __init__(self, trained: Sequence[keras.Variable], size: int, num_heads: int):
         self.size = size
         self._trained = list(trained)
         self._count = tf.Variable(tf.constant(0, tf.int64), trainable=False)
+        self._labelled = tf.Variable(tf.zeros([num_heads]), trainable=False)
         self._sums = [tf.Variable(tf.zeros_like(v.value), trainable=False) for v in trained]
+        # Of all variables, as which of them have gradients in rows shows in a trace only.
+        self._rows = [
+            tf.Variable(tf.zeros([0], tf.int64), shape=[None], trainable=False) for _ in trained
+        ]
         self._place = {id(v): i for i, v in enumerate(trained)}
-        self._touched: list[keras.Variable] = []
+        self._touched: list[tuple[keras.Variable, bool]] = []
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """Sums and their number, for checkpoints."""
-        return [self._count, *self._sums]
+        """Sums, the rows that they have, their number, and the labels', for checkpoints."""
+        return [self._count, self._labelled, *self._sums, *self._rows]
 
     @property
     def full(self) -> tf.Tensor:
         """Whether there are `size` gradients, bool []."""
         return self._count >= self.size
 
-    def add(self, pairs: Sequence[tuple]) -> None:
-        """Adds one step's (gradient, variable) pairs; the same variables at every step."""
-        self._touched = [v for _, v in pairs]
+    def add(self, pairs: Sequence[tuple], labelled: tf.Tensor) -> None:
+        """Adds what one step gives.
+
+        Args:
+            pairs: (gradient, variable), the same variables at every step.
+            labelled: float32 [heads], number of labels.
+        """
+        self._touched = [(v, isinstance(g, tf.IndexedSlices)) for g, v in pairs]
         for gradient, variable in pairs:
-            self._sums[self._place[id(variable)]].assign_add(tf.convert_to_tensor(gradient))
+            place = self._place[id(variable)]
+            if not isinstance(gradient, tf.IndexedSlices):
+                self._sums[place].assign_add(gradient)
+                continue
+            rows = self._rows[place]
+            self._sums[place].scatter_add(gradient)
+            rows.assign(tf.concat([rows.value(), tf.cast(gradient.indices, tf.int64)], 0))
+        self._labelled.assign_add(labelled)
         self._count.assign_add(1)
 
-    def take(self) -> list[tuple[tf.Tensor, keras.Variable]]:
-        """Returns mean gradients with their variables, and starts anew."""
-        sums = [self._sums[self._place[id(v)]] for v in self._touched]
-        means = [s / tf.cast(self.size, s.dtype) for s in sums]
-        with tf.control_dependencies(means):
-            for s in sums:
-                s.assign(tf.zeros_like(s))
-            self._count.assign(0)
-        return list(zip(means, self._touched, strict=True))
+    def take(self) -> tuple[list[tuple], tf.Tensor]:
+        """Returns mean gradients with their variables, and the number of labels; starts anew."""
+        means = [self._take_mean(self._place[id(v)], in_rows) for v, in_rows in self._touched]
+        labelled = tf.identity(self._labelled)
+        self._labelled.assign(tf.zeros_like(labelled))
+        self._count.assign(0)
+        return [(mean, v) for mean, (v, _) in zip(means, self._touched, strict=True)], labelled
+
+    def _take_mean(self, place: int, in_rows: bool) -> tf.Tensor | tf.IndexedSlices:
+        total, rows = self._sums[place], self._rows[place]
+        size = tf.cast(self.size, total.dtype)
+        if not in_rows:
+            mean = total / size
+            with tf.control_dependencies([mean]):
+                total.assign(tf.zeros_like(total))
+            return mean
+        touched, _ = tf.unique(rows.value())
+        mean = tf.gather(total, touched) / size
+        with tf.control_dependencies([mean]):
+            total.scatter_update(tf.IndexedSlices(tf.zeros_like(mean), touched))
+            rows.assign(tf.zeros([0], tf.int64))
+        return tf.IndexedSlices(mean, touched, tf.shape(total))

@@ -87,6 +87,15 @@ class OneReplica:
         """
         return compute_fn(*args)
 
+    def run(self, fn: Callable, *args) -> Any:
+        """Runs a function on each replica, and returns what each one gives.
+
+        Args:
+            fn: gives nested lists of tensors.
+            *args: what an earlier `run` gave.
+        """
+        return fn(*args)
+
     def update(self, update_fn: Callable, pairs: Sequence[tuple]) -> None:
         """Changes variables by (gradient, variable) pairs, alike on each replica."""
         update_fn(pairs)
@@ -242,6 +251,10 @@ class Replicas(OneReplica):
         if self.is_multi_worker:
             return self.strategy.gather(parts, axis=0)
         return tf.concat(self.strategy.experimental_local_results(parts), axis=0)
+
+    def run(self, fn: Callable, *args) -> Any:
+        """Runs a function on each replica, and returns what each one gives."""
+        return self.strategy.run(fn, args=args)
 
     def update(self, update_fn: Callable, pairs: Sequence[tuple]) -> None:
         """Changes variables of the strategy by gradients, alike on each replica."""

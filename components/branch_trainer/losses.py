@@ -44,6 +44,13 @@ def rows_with_label(label: tf.Tensor, missing: float) -> tf.Tensor:
     return tf.reduce_all(tf.reshape(present, [tf.shape(label)[0], -1]), axis=1)
 
 
+def has_label(head: Head, labels: Any) -> tf.Tensor | None:
+    """Returns bool [batch]; None where no label can be missing."""
+    if head.missing is None:
+        return None
+    return rows_with_label(tf.convert_to_tensor(label_of(head, labels)), head.missing)
+
+
 def like_rows(values: tf.Tensor, rank: int) -> tf.Tensor:
     """Returns values [batch, …] with dimensions of size 1 behind, so that they are `rank`."""
     return tf.reshape(values, tf.concat([tf.shape(values), [1] * (rank - values.shape.rank)], 0))
@@ -101,7 +108,7 @@ def head_loss(
 def _losses(head: Head, labels: Any, output: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Returns losses [batch, ...] (or [] if the loss is made so) and which rows have a label."""
     label = tf.convert_to_tensor(label_of(head, labels))
-    present = None if head.missing is None else rows_with_label(label, head.missing)
+    present = has_label(head, labels)
     if present is not None:
         label = tf.where(like_rows(present, label.shape.rank), label, tf.zeros_like(label))
     loss_fn: Any = head.loss.call if isinstance(head.loss, keras.losses.Loss) else head.loss

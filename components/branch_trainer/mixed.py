@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from branchline.components.branch_trainer.added_losses import cond_with_losses
+from branchline.components.branch_trainer.layer_state import statistics_of
 from branchline.components.branch_trainer.parts import Head, Switch
 
 if TYPE_CHECKING:
@@ -109,9 +111,8 @@ def _groups(model: "BranchedModel", stage: keras.Layer, *, first: bool) -> list[
 
 
 def _call(group: Group, inputs: Any, training: bool | None) -> Any:
-    takes_training = getattr(group.layer, "_call_has_training_arg", False)
-    selected = group.select(inputs)
-    return group.layer(selected, training=training) if takes_training else group.layer(selected)
+    # Always: layers inside take the value that was last given to any layer of the model's call.
+    return group.layer(group.select(inputs), training=training)
 
 
 def _group_of_row(groups: list[Group], path_ids: tf.Tensor) -> tf.Tensor:
@@ -132,7 +133,11 @@ def _runs_without_rows(layer: keras.Layer) -> bool:
 
 
 def _without_rows(group: Group, inputs: Any) -> Any:
-    """Returns outputs [0, ...], by inference on a made-up row: only their shape counts."""
+    """Returns outputs [0, ...], by inference on a made-up row: only their shape counts.
+
+    The row is as long as those of the batch, in dimensions of any size, so that the outputs are as
+    long as those of other branches.
+    """
     one_row = tf.nest.map_structure(_blank_row, inputs)
     outputs = _call(group, one_row, training=False)
     return tf.nest.map_structure(lambda t: tf.stop_gradient(t)[:0], outputs)
@@ -142,7 +147,11 @@ def _blank_row(tensor: tf.Tensor) -> tf.Tensor:
     if isinstance(tensor, tf.RaggedTensor):
         row = tf.zeros([1] * tensor.shape.rank, tensor.dtype)
         return tf.RaggedTensor.from_tensor(row)  # pyright: ignore[reportAttributeAccessIssue]
-    return tf.zeros([1, *(size or 1 for size in tensor.shape[1:])], tensor.dtype)
+    sizes = tf.shape(tensor)
+    known = [sizes[i] if size is None else size for i, size in enumerate(tensor.shape)]
+    row = tf.zeros([1, *known[1:]], tensor.dtype)
+    row.set_shape([1, *tensor.shape[1:]])
+    return row
 
 
 def run_partitioned(
@@ -172,8 +181,9 @@ def run_partitioned(
             parts.append(_call(group, taken, training))
             continue
         parts.append(
-            tf.cond(
+            cond_with_losses(
                 tf.size(mine) > 0,
+                group.layer,
                 lambda group=group, taken=taken: _call(group, taken, training),
                 lambda group=group: _without_rows(group, inputs),
             )
@@ -220,8 +230,9 @@ def run_multiplexed(
         rows = tf.where(mine, tf.range(tf.size(number)), first)
         safe = tf.nest.map_structure(lambda t, rows=rows: tf.gather(t, rows), inputs)
         parts.append(
-            tf.cond(
+            cond_with_losses(
                 tf.reduce_any(mine),
+                group.layer,
                 lambda group=group, safe=safe: _call(group, safe, training),
                 lambda group=group, safe=safe: _zeros_of(group, safe),
             )
@@ -246,7 +257,7 @@ def _select(number: tf.Tensor, parts: tuple) -> tf.Tensor:
 
 def _refuse_statistics(name: str, groups: list[Group]) -> None:
     for group in groups:
-        kept = [v.path for v in group.layer.weights if not v.trainable]
+        kept = [v.path for v in statistics_of(group.layer)]
         if kept:
             raise ValueError(
                 f"{name!r} would mix all rows into the statistics {kept}: train it on uniform "

@@ -1,8 +1,8 @@
 """One step on a mixed batch, whose rows take different paths through the model."""
 
 import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -15,8 +15,11 @@ from branchline.components.branch_trainer.conflicts import (
     random_orders,
 )
 from branchline.components.branch_trainer.distribute import OneReplica
+from branchline.components.branch_trainer.layer_state import LayerState
 from branchline.components.branch_trainer.mixed_losses import mixed_loss, route_losses, route_means
 from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.optional_heads import heads_alone, label_counts
+from branchline.components.branch_trainer.selective import conditions_in
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step import checked
 from branchline.components.branch_trainer.streams import rows_of
@@ -26,12 +29,42 @@ Gradients = list[Any]  # of all variables in order: tensor, IndexedSlices or Non
 _TAKEN = ("optimizer", "loss_weight", "clip_norm", "clip_value", "embeddings", "conflicts")
 
 
+class Rows(NamedTuple):
+    """What a batch holds.
+
+    Attributes:
+        all: float32 [], number of rows.
+        labelled: float32 [paths, heads], rows that take the path and have the head's label; 0
+            where the path has no such head.
+    """
+
+    all: tf.Tensor
+    labelled: tf.Tensor
+
+
+class Group(NamedTuple):
+    """Variables that are updated in the same batches: those from which they can learn something.
+
+    Attributes:
+        users: ids of the paths that use them.
+        heads: positions in `model.heads` of those they are part of; empty: of none, or of one
+            whose labels are never missing.
+        conditions: all of them have to be above 0.
+        variables: the trainable variables.
+    """
+
+    users: tuple[int, ...]
+    heads: tuple[int, ...]
+    conditions: tuple[tf.Variable, ...]
+    variables: list[keras.Variable]
+
+
 class MixedStep:
     """Updates the parts of the model that rows of the batch went through, and no others.
 
-    Variables that the same paths use have an optimizer of their own, a copy of the one in the
-    settings, so that a branch without rows in a batch is left alone by momentum and weight decay,
-    and has its own clock.
+    Each `Group` of variables has an optimizer of its own, a copy of the one in the settings. So a
+    branch without rows in a batch, a head without labels, or a layer that is switched off is left
+    alone by momentum and weight decay, and has its own clock.
 
     Args:
         model: built.
@@ -71,14 +104,15 @@ class MixedStep:
         self.seed = seed
         self.settings = settings
         self.replicas = replicas or OneReplica()
-        self.groups = _by_users(model)
+        self.groups = _groups(model)
+        self.layer_state = LayerState(model.variables, self.replicas)
         template = settings.optimizer or keras.optimizers.Adam()
         if isinstance(template, keras.optimizers.LossScaleOptimizer):
             raise ValueError(f"The stream {name!r} is of mixed batches, which take no loss scaling")
         self.optimizers = []
-        for variables in self.groups.values():
-            self.optimizers.append(type(template).from_config(template.get_config()))
-            self.optimizers[-1].build(variables)
+        for group in self.groups:
+            self.optimizers.append(_copy_of(template))
+            self.optimizers[-1].build(group.variables)
             self.replicas.take_over(self.optimizers[-1])
         self._gradients_fn = self._projected if settings.conflicts == "pcgrad" else self._summed
         self.jit_compile = jit_compile
@@ -114,14 +148,16 @@ class MixedStep:
         if self.jit_compile:
             loss, norm = self._compiled(batch)
             return checked(loss, norm, rows_of(batch))
-        return self._update(batch, *self._gradients_fn(batch))
+        put_back = self.layer_state.remember()
+        return self._update(batch, put_back, *self._gradients_fn(batch))
 
     def _compiled_step(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor]:
         """Steps if loss and gradient are finite; what XLA compiles raises nothing."""
+        put_back = self.layer_state.remember()
         rows, loss, gradients = self._gradients_fn(batch)
         norm = _norm(gradients)
         finite = tf.math.is_finite(loss + norm)
-        tf.cond(finite, lambda: self._apply(batch, rows, gradients), tf.no_op)
+        tf.cond(finite, lambda: self._apply(batch, rows, gradients), put_back or tf.no_op)
         return loss, norm
 
     def _balancing_step(self, batch: tuple, famo: Famo) -> tf.Tensor:
@@ -133,56 +169,73 @@ class MixedStep:
         random and other state of the first, so that only the update is between them, and leaves no
         trace of its own in that state.
         """
-        states = [v.value for v in self.model.non_trainable_variables]
-        at_first = [tf.identity(state) for state in states]
+        to_first = self.layer_state.remember()
         loss, means, gradients = self._balanced(batch, famo)
-        figures = self._update(batch, self._rows(batch), loss, gradients)
-        at_last = [tf.identity(state) for state in states]
-        _assign(states, at_first)
+        figures = self._update(batch, to_first, self._rows(batch), loss, gradients)
+        to_last = self.layer_state.remember()
+        if to_first:
+            to_first()
         _, means_after, _ = route_means(self.model, batch, training=True)
-        _assign(states, at_last)
+        if to_last:
+            to_last()
         with tf.control_dependencies([figures]):
             famo.update(means, means_after)
         return figures
 
     def _update(
-        self, batch: tuple, rows: tf.Tensor, loss: tf.Tensor, gradients: Gradients
+        self,
+        batch: tuple,
+        put_back: Callable[[], tf.Operation] | None,
+        rows: Rows,
+        loss: tf.Tensor,
+        gradients: Gradients,
     ) -> tf.Tensor:
-        figures = checked(loss, _norm(gradients), tf.reduce_sum(rows))
+        figures = checked(loss, _norm(gradients), rows.all, put_back)
         with tf.control_dependencies([figures]):
             self._apply(batch, rows, gradients)
         return figures
 
-    def _apply(self, batch: tuple, rows: tf.Tensor, gradients: Gradients) -> tf.Operation:
+    def _apply(self, batch: tuple, rows: Rows, gradients: Gradients) -> tf.Operation:
         self._num_steps.assign_add(1)
         path_ids = batch[0][1]  # under a strategy not a tensor, but one for each replica
         never_empty = isinstance(path_ids, tf.Tensor) and bool(path_ids.shape[0])
-        for users, optimizer, pairs in self._updates(self._clipped(gradients)):
-            if never_empty and len(users) == len(self.model.paths):
+        for group, optimizer, pairs in self._updates(self._clipped(gradients)):
+            if never_empty and self._learns_from_any_row(group):
                 self._hand_over(optimizer, pairs)
                 continue
             tf.cond(
-                tf.reduce_any(tf.gather(rows, users) > 0),
+                _is_due(group, rows),
                 lambda optimizer=optimizer, pairs=pairs: self._hand_over(optimizer, pairs),
                 tf.no_op,
             )
         return tf.no_op()
 
+    def _learns_from_any_row(self, group: Group) -> bool:
+        paths = list(self.model.paths)
+        surely = [any(h.missing is None for h in self.model.heads_of(p)) for p in paths]
+        of_all = len(group.users) == len(paths) and all(surely)
+        return of_all and not group.heads and not group.conditions
+
     def _hand_over(self, optimizer, pairs: list[tuple]) -> tf.Operation:
         self.replicas.update(lambda pairs: apply(optimizer, pairs), pairs)
         return tf.no_op()
 
-    def _rows(self, batch: tuple) -> tf.Tensor:
-        """Returns how many rows take each path, float32 [paths]."""
-        of_path = tf.cast(batch[0][1], tf.int32)[:, None] == tf.range(len(self.model.paths))
-        return tf.reduce_sum(tf.cast(of_path, tf.float32), axis=0)
+    def _rows(self, batch: tuple) -> Rows:
+        (_, path_ids), labels = batch[:2]
+        heads, of_path = self.model.heads, []
+        for number, path in enumerate(self.model.paths):
+            taken = tf.cast(path_ids, tf.int32) == number
+            mine = self.model.heads_of(path)
+            counts = dict(zip(mine, tf.unstack(label_counts(mine, labels, taken)), strict=True))
+            of_path.append(tf.stack([counts.get(head, tf.constant(0.0)) for head in heads]))
+        return Rows(tf.cast(tf.size(path_ids), tf.float32), tf.stack(of_path))
 
-    def _summed(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor, Gradients]:
-        """Returns rows per path, loss, and the gradients of the variables in order."""
+    def _summed(self, batch: tuple) -> tuple[Rows, tf.Tensor, Gradients]:
+        """Returns rows, loss, and the gradients of the variables in order."""
         rows, loss, gradients = self.replicas.sum_of(self._gradients, batch)
         return rows, loss, self._with_rows_once(gradients)
 
-    def _gradients(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor, Gradients]:
+    def _gradients(self, batch: tuple) -> tuple[Rows, tf.Tensor, Gradients]:
         values = [v.value for v in self._variables()]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
@@ -200,10 +253,10 @@ class MixedStep:
         by_rows = self.settings.embeddings == "rows" and is_plain(self.optimizers[0], variable)
         return sum_of_rows(gradient) if sparse and by_rows else tf.convert_to_tensor(gradient)
 
-    def _projected(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor, Gradients]:
+    def _projected(self, batch: tuple) -> tuple[Rows, tf.Tensor, Gradients]:
         """Returns the same with the routes' gradients of shared variables projected first."""
         rows, losses, (*of_routes, of_penalties) = self.replicas.sum_of(self._by_route, batch)
-        shared = [len(users) > 1 for users, of_group in self.groups.items() for _ in of_group]
+        shared = [len(group.users) > 1 for group in self.groups for _ in group.variables]
         products = inner_products(
             [[g for g, s in zip(of_route, shared, strict=True) if s] for of_route in of_routes]
         )
@@ -217,8 +270,8 @@ class MixedStep:
             gradients.append(tf.add_n([*each, of_penalties[k]]))
         return rows, tf.add_n(losses), gradients
 
-    def _by_route(self, batch: tuple) -> tuple[tf.Tensor, list[tf.Tensor], list[list]]:
-        """Returns rows per path, and losses and gradients of the routes and the penalties."""
+    def _by_route(self, batch: tuple) -> tuple[Rows, list[tf.Tensor], list[list]]:
+        """Returns rows, and losses and gradients of the routes and the penalties."""
         values = [v.value for v in self._variables()]
         with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
             tape.watch(values)
@@ -244,14 +297,15 @@ class MixedStep:
         return loss, means, self._with_rows_once(tape.gradient(objective, values))
 
     def _variables(self) -> list[keras.Variable]:
-        return [v for of_group in self.groups.values() for v in of_group]
+        return [v for group in self.groups for v in group.variables]
 
     def _updates(self, gradients: Gradients) -> Iterator[tuple]:
         all_pairs = iter(zip(gradients, self._variables(), strict=True))
-        for (users, of_group), optimizer in zip(self.groups.items(), self.optimizers, strict=True):
-            pairs = [p for p in itertools.islice(all_pairs, len(of_group)) if p[0] is not None]
+        for group, optimizer in zip(self.groups, self.optimizers, strict=True):
+            of_group = itertools.islice(all_pairs, len(group.variables))
+            pairs = [pair for pair in of_group if pair[0] is not None]
             if pairs:
-                yield users, optimizer, pairs
+                yield group, optimizer, pairs
 
     def _clipped(self, gradients: Gradients) -> Gradients:
         limit = self.settings.clip_value
@@ -266,20 +320,36 @@ def _norm(gradients: Gradients) -> tf.Tensor:
     return tf.cast(tf.linalg.global_norm(gradients), tf.float32)
 
 
-def _assign(variables: list[tf.Variable], values: list[tf.Tensor]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+def _copy_of(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    copy = type(optimizer).from_config(optimizer.get_config())
+    # What `exclude_from_weight_decay` was told, which is in no configuration.
+    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if hasattr(optimizer, name):
+            setattr(copy, name, getattr(optimizer, name))
+    return copy
 
 
-def _by_users(model: BranchedModel) -> dict[tuple[int, ...], list[keras.Variable]]:
-    """Returns path ids → the trainable variables that exactly these paths use."""
+def _is_due(group: Group, rows: Rows) -> tf.Tensor:
+    labelled = tf.gather(rows.labelled, group.users)
+    if group.heads:
+        labelled = tf.gather(labelled, group.heads, axis=1)
+    return tf.reduce_all([tf.reduce_any(labelled > 0), *(on > 0 for on in group.conditions)])
+
+
+def _groups(model: BranchedModel) -> list[Group]:
+    conditions = conditions_in([*model.stages, *model.heads])
+    heads_of = heads_alone(model.heads, model.stages)
     users: dict[int, list[int]] = {}
     variables: dict[int, keras.Variable] = {}
     for number, path in enumerate(model.paths):
         for variable in model.variables_of(path):
             users.setdefault(id(variable), []).append(number)
             variables[id(variable)] = variable
-    groups: dict[tuple[int, ...], list[keras.Variable]] = {}
+    groups: dict[tuple, Group] = {}
     for key, paths in users.items():
-        groups.setdefault(tuple(paths), []).append(variables[key])
-    return groups
+        heads, on = heads_of.get(key, ()), conditions.get(key, ())
+        alike = tuple(paths), heads, tuple(id(each) for each in on)
+        groups.setdefault(alike, Group(tuple(paths), heads, on, [])).variables.append(
+            variables[key]
+        )
+    return list(groups.values())

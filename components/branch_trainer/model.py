@@ -143,7 +143,7 @@ class BranchedModel(keras.Model):
         """Runs one stage as `path` does."""
         if isinstance(stage, Switch):
             return stage(x, branch=self.paths[path].choices[stage.name], training=training)
-        return stage(x, training=training) if _takes_training(stage) else stage(x)
+        return stage(x, training=training)  # also where its own `call` does not take it
 
     def build_path(self, path: str | tf.TensorSpec, features: Any) -> None:
         """Builds the layers on `path` by tracing them once, without running anything.
@@ -227,10 +227,6 @@ class _Memo:
 
 def _placeholder(spec: tf.TensorSpec | str) -> tf.Tensor | str:
     return spec if isinstance(spec, str) else tf.compat.v1.placeholder(spec.dtype, spec.shape)
-
-
-def _takes_training(layer: keras.Layer) -> bool:
-    return getattr(layer, "_call_has_training_arg", False)
 
 
 def _size(layer: keras.Layer) -> str:

@@ -64,6 +64,16 @@ class Switch(keras.layers.Layer):
         return cls(config["name"], **branches)
 
 
+def _with_mean(head: str, loss: Any) -> Any:
+    reduction = getattr(loss, "reduction", None)
+    if reduction in ("sum", "mean_with_sample_weight"):
+        raise ValueError(
+            f"The loss of head {head!r} has reduction={reduction!r}; a head takes the mean over "
+            "the rows that have its label. Leave reduction out, and use loss_weight for its size"
+        )
+    return loss
+
+
 @keras.saving.register_keras_serializable(package="branchline")
 class Head(keras.layers.Layer):
     """Output layers with their loss.
@@ -71,18 +81,20 @@ class Head(keras.layers.Layer):
     Args:
         name: of the head, and of its output.
         layer: the Keras layer or model that makes the output.
-        loss: a Keras loss, its name, or `f(label, output)` → loss per example [batch, ...]. A loss
-            that is one number for the batch works where no label is missing and no `sample_weight`
-            is given, without a `strategy`.
+        loss: a Keras loss, its name, or `f(label, output)` → loss per example [batch, ...]. Of a
+            Keras loss the losses per example are taken; the mean is made here. A loss that is one
+            number for the batch works where no label is missing and no `sample_weight` is given,
+            without a `strategy`.
         loss_weight: factor of this loss in the path's sum.
         label: key of the label where labels are a dict, a tuple of keys where they are nested;
             default `name`.
         missing: the label value that means "no label for this row", NaN included; such rows
-            contribute nothing and the loss is normalised by the others. None: every row has a
-            label.
+            contribute nothing and the loss is normalised by the others. Without one label in a
+            batch the head is not updated, and its own clock stands. None: every row has a label.
 
     Raises:
         TypeError: `layer` is not a Keras layer.
+        ValueError: the loss has a reduction that is not a mean over the batch.
     """
 
     def __init__(
@@ -97,7 +109,7 @@ class Head(keras.layers.Layer):
     ):
         super().__init__(name=name)
         self.layer = _checked_layer(f"Layer of head {name!r}", layer)
-        self.loss = keras.losses.get(loss)
+        self.loss = _with_mean(name, keras.losses.get(loss))
         self.loss_weight = loss_weight
         self.label = label if label is not None else name
         self.missing = missing

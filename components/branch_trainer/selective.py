@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import keras
 import tensorflow as tf
 
+from branchline.components.branch_trainer.added_losses import cond_with_losses
+
 
 class _Wrapper(keras.layers.Layer):
     """Holds a layer and a condition variable, which is no weight to train and is saved."""
@@ -88,7 +90,8 @@ class Conditional(_Wrapper):
             inputs: of the layer.
             when: bool [] whether it runs; None: as `on` says.
         """
-        return tf.cond(self._condition(when), lambda: self.layer(inputs), lambda: inputs)
+        passes = self._condition(when)
+        return cond_with_losses(passes, self, lambda: self.layer(inputs), lambda: inputs)
 
 
 def conditions_in(layers: Iterable[keras.Layer]) -> dict[int, tuple[tf.Variable, ...]]:

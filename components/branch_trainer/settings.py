@@ -36,7 +36,8 @@ class PathSettings:
         optimizer: a Keras optimizer that no other path uses; None: Adam(1e-3). Its clock counts
             this path's updates only, so a learning-rate schedule in it runs on them. For the policy
             mixed_float16 a `keras.optimizers.LossScaleOptimizer` (streams of one path): the loss is
-            scaled, and a step whose gradient overflows is left out.
+            scaled, and a step whose gradient overflows is left out; at a scale of 1
+            or less it is no overflow, and ends the path.
         loss_weight: factor of the path's loss (it changes the size of gradients; how often the
             path is trained is the schedule's sampling weight).
         clip_norm: largest global norm of a gradient.
@@ -48,7 +49,8 @@ class PathSettings:
         mask_fn: variable → gradient mask that broadcasts to it, or None for all of it; entries
             whose mask is 0 stay bit for bit.
         leak: other path → share of its loss, on this path's batches, in this path's objective. Its
-            branches are then trained here too, by so much.
+            branches are then trained here too, by so much, but for what its own settings freeze.
+            Their statistics stay those of their own rows. It needs no stream of its own.
         gate: losses float32 [batch] → which examples take part in the update, bool [batch]; see
             `gate.py`.
         embeddings: "rows": Adam and SGD update tables, and their slots, in the rows of the batch
@@ -97,7 +99,23 @@ class PathSettings:
                 raise ValueError(f"{name}={value}, expected a positive number or None")
         if isinstance(self.freeze, str):
             raise ValueError(f"freeze={self.freeze!r}, expected a sequence of names")
-        if optimizer is not None and optimizer.gradient_accumulation_steps:
-            raise ValueError(
-                "The optimizer has gradient_accumulation_steps; use PathSettings(accumulate=…)"
-            )
+        if optimizer is not None:
+            _check_optimizer(optimizer)
+
+
+def _check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
+    if optimizer.gradient_accumulation_steps:
+        raise ValueError(
+            "The optimizer has gradient_accumulation_steps; use PathSettings(accumulate=…)"
+        )
+    if optimizer.loss_scale_factor:
+        raise ValueError(
+            f"The optimizer has loss_scale_factor={optimizer.loss_scale_factor}, by which it would "
+            "divide gradients of a loss that nothing multiplies; use PathSettings(loss_weight=…), "
+            "or a keras.optimizers.LossScaleOptimizer"
+        )
+    if optimizer.use_ema and not optimizer.ema_overwrite_frequency:
+        raise ValueError(
+            "The optimizer has use_ema without ema_overwrite_frequency, so that its averages would "
+            "never become the weights; give it ema_overwrite_frequency=…, or leave use_ema out"
+        )

@@ -136,6 +136,7 @@ class Trainer:
             features = spec[0]
             with self.replicas.scope(), one_name():
                 model.build_path(*((path, features) if path in model.paths else features[::-1]))
+        self._build_leaks(streams)
         self.replicas.check_made_here(model.variables)
         self.validator = Validator(model, dict(validation or {}))
         self.best = self._best_weights()
@@ -224,9 +225,20 @@ class Trainer:
 
     def _step_of(self, path: str, jit_compile: bool) -> PathStep | MixedStep:
         options: dict[str, Any] = {"jit_compile": jit_compile, "replicas": self.replicas}
+        settings = self.settings[path]
         if path in self.model.paths:
-            return PathStep(self.model, path, self.settings[path], **options)
-        return MixedStep(self.model, path, self.settings[path], **options, seed=self.seed)
+            return PathStep(self.model, path, settings, others=self.settings, **options)
+        return MixedStep(self.model, path, settings, seed=self.seed, **options)
+
+    def _build_leaks(self, streams: Mapping[str, tf.data.Dataset]) -> None:
+        """Builds the paths that get a leak and have no stream, from the features of the leak."""
+        for path in self.paths:
+            spec: Any = streams[path].element_spec
+            for other, share in self.settings[path].leak.items():
+                built = all(part.built for part in self.model.parts_of(other).values())
+                if share and not built:
+                    with self.replicas.scope(), one_name():
+                        self.model.build_path(other, spec[0])
 
     def _active(self) -> tuple[str, ...]:
         return tuple(path for path in self.paths if path not in self.history.stopped)

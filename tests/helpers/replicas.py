@@ -168,7 +168,7 @@ def check_a_group_without_rows_is_left_alone(strategy):
             0
         ]
         each = [int(optimizer.iterations.numpy()) for optimizer in step.optimizers]
-        return dict(zip(step.groups, each, strict=True))
+        return dict(zip((g.users for g in step.groups), each, strict=True))
 
     assert clocks([0] * ROWS) == {(0,): 3, (1,): 0, (0, 1): 3}
     assert clocks([0, 0, 1, 1, 1] * 2 + [0, 1]) == {(0,): 3, (1,): 3, (0, 1): 3}
@@ -266,6 +266,30 @@ def check_a_part_not_finite_stops_the_path_on_all(strategy, rows_here=slice(5, 1
     expected = change_fn("vector", make_columns())[0]["vector"][rows_here]
     np.testing.assert_array_equal(failed, expected)
     assert keeps_before_checking(trainer)
+
+
+def check_a_part_not_finite_leaves_the_statistics_of_all(strategy):
+    """F28: the batch is refused, though only the second replica's rows are bad."""
+
+    def change_fn(path, columns):
+        columns[0]["vector"][8, 0] = np.inf
+        return columns
+
+    trainers = [
+        train(
+            strategy,
+            model_fn=lambda: make_model(extra=[layers.BatchNormalization(), layers.Dropout(0.3)]),
+            settings_fn=lambda model: {},
+            streams=make_streams(("vector",), change_fn),
+            steps=steps,
+        )
+        for steps in (1, 5)
+    ]
+    assert [t.history.steps["vector"] for t in trainers] == [1, 1]
+    after_one, refused = ([*t.model.variables] for t in trainers)
+    for one, other in zip(after_one, refused, strict=True):
+        for mine, theirs in zip(one.value.values, other.value.values, strict=True):
+            np.testing.assert_array_equal(np.array(mine), np.array(theirs), err_msg=one.path)
 
 
 def check_an_update_waits_for_what_it_depends_on(strategy):
