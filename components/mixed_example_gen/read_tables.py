@@ -6,16 +6,12 @@ numbers where their key is read as one, else texts, durations seconds. Bytes sta
 """
 
 import datetime
-import decimal
 import io
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import fastavro
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import tensorflow as tf
 from apache_beam.io.tfrecordio import _TFRecordUtil
 from google.protobuf.message import DecodeError
@@ -24,6 +20,7 @@ from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.limits import KEPT_OF_LONGER, LONGEST_RECORD
 from branchline.components.mixed_example_gen.open_file import unreadable_rest
 from branchline.components.mixed_example_gen.read_lines import too_large
+from branchline.components.mixed_example_gen.read_parquet import AS_THEY_ARE, Row, parquet_rows
 from branchline.components.mixed_example_gen.read_record import (
     NotARecord,
     Parsed,
@@ -32,13 +29,6 @@ from branchline.components.mixed_example_gen.read_record import (
 )
 from branchline.components.mixed_example_gen.row_as_json import is_small, row_as_json
 from branchline.schemas import BranchlineError
-
-_BATCH_BYTES, _BATCH_ROWS = 2**24, 1024
-_BYTES_OF_VALUE = 40  # of Python's list and its float, and of Arrow's
-_AS_THEY_ARE = frozenset({str, int, float, bool, bytes, decimal.Decimal, type(None)})
-# What was read of a row, what was wrong with it, and whether that need not be made plain: it is
-# so already, and its JSON is surely not too long.
-_Row = tuple[Any, NotARecord | None, bool]
 
 
 def read_table(
@@ -107,16 +97,16 @@ def _plain(value: Any) -> Any:
     >>> _plain({"a": [("k", datetime.date(2024, 2, 29))], "b": [None, b"x"]})
     {'a': {'k': '2024-02-29'}, 'b': [None, b'x']}
     """
-    if type(value) in _AS_THEY_ARE:
+    if type(value) in AS_THEY_ARE:
         return value
     if isinstance(value, list) and value and type(value[0]) is tuple:  # Arrow's maps
         value = dict(value)
     if isinstance(value, dict):
-        if set(map(type, value)) == {str} and set(map(type, value.values())) <= _AS_THEY_ARE:
+        if set(map(type, value)) == {str} and set(map(type, value.values())) <= AS_THEY_ARE:
             return value
         return {_as_key(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):  # noqa: UP038 - as A | B it is slow
-        plain = set(map(type, value)) <= _AS_THEY_ARE
+        plain = set(map(type, value)) <= AS_THEY_ARE
         return list(value) if plain else [_plain(each) for each in value]
     if isinstance(value, (datetime.date, datetime.time)):  # noqa: UP038
         return value.isoformat()
@@ -131,115 +121,13 @@ def _as_key(key: Any) -> str:
     return key.decode(errors="backslashreplace") if isinstance(key, bytes) else str(key)
 
 
-def _parquet_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
-    metadata = pyarrow.parquet.read_metadata(file)
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
-    kept = sorted({each.path_in_schema for each in columns if _is_kept_once(each)})
-    table = pyarrow.parquet.ParquetFile(
-        file, metadata=metadata, read_dictionary=kept, buffer_size=2**20
-    )
-    names = table.schema_arrow.names
-    twice = sorted(name for name, number in Counter(names).items() if number > 1)
-    if twice:
-        raise BranchlineError(
-            f"{path}: got the column {', '.join(twice)} more than once, expected one of each name"
-        )
-    widths = [metadata.schema.column(i).length for i in range(metadata.num_columns)]
-    size = max(1, *(_bytes_of_row(group, widths) for group in groups))
-    num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
-    batches = table.iter_batches(num_rows, use_threads=False)
-    return (row for batch in batches for row in _rows_of(batch))
-
-
-def _is_kept_once(column: pyarrow.parquet.ColumnChunkMetaData) -> bool:
-    """Whether texts or bytes that come again and again are in the file once: so they stay."""
-    is_nested = "." in column.path_in_schema
-    return column.has_dictionary_page and column.physical_type == "BYTE_ARRAY" and not is_nested
-
-
-def _bytes_of_row(group: pyarrow.parquet.RowGroupMetaData, widths: list[int]) -> int:
-    """About how much memory a row takes: packed, a picture of one colour has no size at all."""
-    columns = [group.column(i) for i in range(group.num_columns)]
-    sizes = [max(width, _BYTES_OF_VALUE) for width in widths]
-    values = sum(each.num_values * size for each, size in zip(columns, sizes, strict=True))
-    mean = max(group.total_byte_size, values) // max(group.num_rows, 1)
-    # Of lists, each row may hold all that is in the file once.
-    of_lists = [
-        each.total_uncompressed_size
-        for each in columns
-        if each.has_dictionary_page
-        and each.physical_type == "BYTE_ARRAY"
-        and not _is_kept_once(each)
-    ]
-    return max(mean, *of_lists, 0)
-
-
-def _rows_of(batch: pyarrow.RecordBatch) -> Iterable[_Row]:
-    try:
-        columns = [_to_list(column) for column in batch.columns]
-        rows = zip(*columns, strict=True) if columns else [()] * batch.num_rows
-        names = batch.schema.names
-        small = batch.nbytes + sum(map(len, names)) < LONGEST_RECORD // 16
-        is_plain = small and all(set(map(type, cells)) <= _AS_THEY_ARE for cells in columns)
-        return [(dict(zip(names, row, strict=True)), None, is_plain) for row in rows]
-    except (ValueError, OverflowError, pyarrow.ArrowException):  # Python cannot hold some cell
-        return (_cell_by_cell(batch, i) for i in range(batch.num_rows))
-
-
-_BY_NUMPY = (
-    pyarrow.types.is_integer,
-    pyarrow.types.is_floating,
-    pyarrow.types.is_string,
-    pyarrow.types.is_large_string,
-)
-
-
-def _to_list(column: pyarrow.Array) -> list[Any]:
-    """The cells of a column: as `to_pylist` gives them, only faster, and times also as texts.
-
-    Cells of a dictionary share their values, so that they take no more memory than it.
-    """
-    kind = column.type
-    if pyarrow.types.is_dictionary(kind):
-        places = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        used, places = np.unique(places, return_inverse=True)
-        if without := used[:1].tolist() == [-1]:
-            used = used[1:]
-        values = [None] * without + _to_list(column.dictionary.take(pyarrow.array(used)))
-        return [values[place] for place in places.tolist()]
-    if not column.null_count:
-        if any(is_kind(kind) for is_kind in _BY_NUMPY):
-            return column.to_numpy(zero_copy_only=False).tolist()
-        if pyarrow.types.is_timestamp(kind) and kind.tz is None:
-            values = column.to_numpy(zero_copy_only=False).tolist()
-            # Those of nanoseconds, or of the year 10000, are none.
-            if set(map(type, values)) == {datetime.datetime}:
-                return [value.isoformat() for value in values]
-    return column.to_pylist()
-
-
-def _cell_by_cell(batch: pyarrow.RecordBatch, row: int) -> _Row:
-    values, problem = {}, None
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        try:
-            values[name] = column[row].as_py()
-        except UnicodeDecodeError as error:
-            values[name] = error.object
-            told = f"{name}: byte {error.start + 1}: {error.reason}"
-            problem = NotARecord("invalid_utf8", told, name)
-        except (ValueError, OverflowError) as error:
-            problem = NotARecord("wrong_type", f"{name}: got a {column.type}: {error}", name)
-    return values, problem, False
-
-
-def _avro_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
+def _avro_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
     # Bytes that are no text become halves of surrogate pairs, which `read_record` refuses.
     rows = fastavro.reader(file, handle_unicode_errors="surrogateescape")
     return ((row if isinstance(row, dict) else {"value": row}, None, False) for row in rows)
 
 
-def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[_Row]:
+def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
     limited = _Limited(file)
     while True:
         limited.skipped = b""
@@ -270,7 +158,7 @@ class _Limited:
         raise too_large()
 
 
-def _read_example(serialized: bytes) -> _Row:
+def _read_example(serialized: bytes) -> Row:
     example = tf.train.Example()
     try:
         example.ParseFromString(serialized)
@@ -283,8 +171,8 @@ def _read_example(serialized: bytes) -> _Row:
     return {key: list(each.value) for key, each in lists.items() if each}, None, False
 
 
-_OPEN: dict[str, Callable[[io.BufferedReader, str], Iterator[_Row]]] = {
-    "parquet": _parquet_rows,
+_OPEN: dict[str, Callable[[io.BufferedReader, str], Iterator[Row]]] = {
+    "parquet": parquet_rows,
     "avro": _avro_rows,
     "tfrecord": _tfrecord_rows,
 }

@@ -9,7 +9,12 @@ import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from branchline.components.mixed_example_gen import parse_json, read_record, read_tables
+from branchline.components.mixed_example_gen import (
+    parse_json,
+    read_parquet,
+    read_record,
+    read_tables,
+)
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.encode_example import encode_example
 from branchline.components.mixed_example_gen.parse_json import parse_jsonl
@@ -152,5 +157,5 @@ COLUMNS = {
 @pytest.mark.parametrize("column", COLUMNS.values(), ids=COLUMNS)
 def test_a_column_is_read_fast_to_the_same_cells(column):
     plain = [read_tables._plain(each.as_py()) for each in column]
-    fast = [read_tables._plain(each) for each in read_tables._to_list(column)]
+    fast = [read_tables._plain(each) for each in read_parquet._to_list(column)]
     assert repr(fast) == repr(plain)

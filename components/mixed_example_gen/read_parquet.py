@@ -1,0 +1,135 @@
+"""Reads the rows of Parquet, by batches of bounded size."""
+
+import datetime
+import decimal
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
+from branchline.components.mixed_example_gen.read_record import NotARecord
+from branchline.schemas import BranchlineError
+
+# What was read of a row, what was wrong with it, and whether that need not be made plain: it is
+# so already, and its JSON is surely not too long.
+Row = tuple[Any, NotARecord | None, bool]
+AS_THEY_ARE = frozenset({str, int, float, bool, bytes, decimal.Decimal, type(None)})
+_BATCH_BYTES, _BATCH_ROWS = 2**24, 1024
+_BYTES_OF_VALUE = 40  # of Python's list and its float, and of Arrow's
+
+
+def parquet_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
+    """Reads the rows of a file, a batch at a time: some 16 MiB, and 1024 rows at most.
+
+    Args:
+        file: Seekable.
+        path: Names the file in errors.
+
+    Raises:
+        BranchlineError: A column's name is there twice.
+        pyarrow.ArrowException: The file is damaged; what Arrow raises may be of other types too.
+    """
+    metadata = pyarrow.parquet.read_metadata(file)
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    kept = sorted({each.path_in_schema for each in columns if _is_kept_once(each)})
+    table = pyarrow.parquet.ParquetFile(
+        file, metadata=metadata, read_dictionary=kept, buffer_size=2**20
+    )
+    names = table.schema_arrow.names
+    twice = sorted(name for name, number in Counter(names).items() if number > 1)
+    if twice:
+        raise BranchlineError(
+            f"{path}: got the column {', '.join(twice)} more than once, expected one of each name"
+        )
+    widths = [metadata.schema.column(i).length for i in range(metadata.num_columns)]
+    size = max(1, *(_bytes_of_row(group, widths) for group in groups))
+    num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
+    batches = table.iter_batches(num_rows, use_threads=False)
+    return (row for batch in batches for row in _rows_of(batch))
+
+
+def _is_kept_once(column: pyarrow.parquet.ColumnChunkMetaData) -> bool:
+    """Whether texts or bytes that come again and again are in the file once: so they stay."""
+    is_nested = "." in column.path_in_schema
+    return column.has_dictionary_page and column.physical_type == "BYTE_ARRAY" and not is_nested
+
+
+def _bytes_of_row(group: pyarrow.parquet.RowGroupMetaData, widths: list[int]) -> int:
+    """About how much memory a row takes: packed, a picture of one colour has no size at all."""
+    columns = [group.column(i) for i in range(group.num_columns)]
+    sizes = [max(width, _BYTES_OF_VALUE) for width in widths]
+    values = sum(each.num_values * size for each, size in zip(columns, sizes, strict=True))
+    mean = max(group.total_byte_size, values) // max(group.num_rows, 1)
+    # Of lists, each row may hold all that is in the file once.
+    of_lists = [
+        each.total_uncompressed_size
+        for each in columns
+        if each.has_dictionary_page
+        and each.physical_type == "BYTE_ARRAY"
+        and not _is_kept_once(each)
+    ]
+    return max(mean, *of_lists, 0)
+
+
+def _rows_of(batch: pyarrow.RecordBatch) -> Iterable[Row]:
+    try:
+        columns = [_to_list(column) for column in batch.columns]
+        rows = zip(*columns, strict=True) if columns else [()] * batch.num_rows
+        names = batch.schema.names
+        small = batch.nbytes + sum(map(len, names)) < LONGEST_RECORD // 16
+        is_plain = small and all(set(map(type, cells)) <= AS_THEY_ARE for cells in columns)
+        return [(dict(zip(names, row, strict=True)), None, is_plain) for row in rows]
+    except (ValueError, OverflowError, pyarrow.ArrowException):  # Python cannot hold some cell
+        return (_cell_by_cell(batch, i) for i in range(batch.num_rows))
+
+
+_BY_NUMPY = (
+    pyarrow.types.is_integer,
+    pyarrow.types.is_floating,
+    pyarrow.types.is_string,
+    pyarrow.types.is_large_string,
+)
+
+
+def _to_list(column: pyarrow.Array) -> list[Any]:
+    """The cells of a column: as `to_pylist` gives them, only faster, and times also as texts.
+
+    Cells of a dictionary share their values, so that they take no more memory than it.
+    """
+    kind = column.type
+    if pyarrow.types.is_dictionary(kind):
+        places = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        used, places = np.unique(places, return_inverse=True)
+        if without := used[:1].tolist() == [-1]:
+            used = used[1:]
+        values = [None] * without + _to_list(column.dictionary.take(pyarrow.array(used)))
+        return [values[place] for place in places.tolist()]
+    if not column.null_count:
+        if any(is_kind(kind) for is_kind in _BY_NUMPY):
+            return column.to_numpy(zero_copy_only=False).tolist()
+        if pyarrow.types.is_timestamp(kind) and kind.tz is None:
+            values = column.to_numpy(zero_copy_only=False).tolist()
+            # Those of nanoseconds, or of the year 10000, are none.
+            if set(map(type, values)) == {datetime.datetime}:
+                return [value.isoformat() for value in values]
+    return column.to_pylist()
+
+
+def _cell_by_cell(batch: pyarrow.RecordBatch, row: int) -> Row:
+    values, problem = {}, None
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            values[name] = column[row].as_py()
+        except UnicodeDecodeError as error:
+            values[name] = error.object
+            told = f"{name}: byte {error.start + 1}: {error.reason}"
+            problem = NotARecord("invalid_utf8", told, name)
+        except (ValueError, OverflowError) as error:
+            problem = NotARecord("wrong_type", f"{name}: got a {column.type}: {error}", name)
+    return values, problem, False
