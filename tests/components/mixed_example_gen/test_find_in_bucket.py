@@ -1,6 +1,7 @@
 """Files in a bucket are found by one listing, however many there are."""
 
 import logging
+import time
 
 from object_store import BUCKET, object_store
 
@@ -10,6 +11,7 @@ from branchline.components.mixed_example_gen.find_files import find_files, finge
 def put(client, numbers):
     for number in numbers:
         client.put_object(Bucket=BUCKET, Key=f"records/{number:04d}.jsonl", Body=b'{"a": 1}\n')
+    time.sleep(1.1)  # files of this very second are listed a second time for a fingerprint
 
 
 def requests_of(caplog, ask):
