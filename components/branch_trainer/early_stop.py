@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from branchline.components.branch_trainer.losses import head_loss, label_of, rows_with_label
+from branchline.components.branch_trainer.losses import head_loss
 from branchline.components.branch_trainer.mixed_losses import rows_of_head
 from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.optional_heads import label_counts
 from branchline.components.branch_trainer.parts import Head
 from branchline.components.branch_trainer.settings import EarlyStop
 from branchline.components.branch_trainer.streams import rows_of
@@ -80,18 +81,12 @@ def _sums_fn(model: BranchedModel, path: str, heads: list[Head], dataset: Any):
         for head in heads:
             rows = None if ids is None else rows_of_head(model, head, ids)
             losses.append(head_loss(head, labels, outputs[head.name], *rest, rows=rows))
-            counts.append(_num_labelled(head, labels, rows_of(batch), rows))
+            taken = tf.fill([rows_of(batch)], True) if rows is None else rows
+            counts.append(label_counts([head], labels, taken)[0])
         return losses, counts
 
     signature = tuple(dataset.element_spec)
     return tf.function(losses_and_counts, input_signature=signature, autograph=False)
-
-
-def _num_labelled(head: Head, labels: Any, num_rows: tf.Tensor, rows: tf.Tensor | None):
-    present = tf.fill([num_rows], True) if rows is None else rows
-    if head.missing is not None:
-        present &= rows_with_label(tf.convert_to_tensor(label_of(head, labels)), head.missing)
-    return tf.math.count_nonzero(present)
 
 
 class BestWeights:
