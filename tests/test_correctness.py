@@ -1,8 +1,8 @@
 """One test per failure of multi-branch training; the number is the row's in the list F1–F25.
 
 F10 and F11 run in processes of their own, see tests/helpers/replicas.py.
-More of them is in tests/components/branch_trainer/test_distribute.py, of F18 in test_conflicts.py
-there, of F21 and F23 in tests/components/branch_evaluator.
+More of them is in tests/components/branch_trainer/step/test_replicas.py, of F18 in
+test_conflicts.py there, of F21 and F23 in tests/components/branch_evaluator.
 """
 
 import time
@@ -25,8 +25,8 @@ from branchline.components.branch_trainer import (
     Trainer,
     Weighted,
 )
-from branchline.components.branch_trainer.losses import head_loss
-from branchline.components.branch_trainer.step import PathStep
+from branchline.components.branch_trainer.step.losses import head_loss
+from branchline.components.branch_trainer.step.path_step import PathStep
 from branchline.schemas.draws import pick
 
 SGD, ADAM, ADAMW = keras.optimizers.SGD, keras.optimizers.Adam, keras.optimizers.AdamW

@@ -20,10 +20,10 @@ from branchline.components.branch_trainer import (
     Switch,
     Trainer,
 )
-from branchline.components.branch_trainer.dice import dice_loss
-from branchline.components.branch_trainer.gate import hardest
-from branchline.components.branch_trainer.losses import head_loss
-from branchline.components.branch_trainer.step import PathStep
+from branchline.components.branch_trainer.recipe.dice import dice_loss
+from branchline.components.branch_trainer.step.gate import hardest
+from branchline.components.branch_trainer.step.losses import head_loss
+from branchline.components.branch_trainer.step.path_step import PathStep
 
 layers = keras.layers
 ADAM, SGD = keras.optimizers.Adam, keras.optimizers.SGD

@@ -4,11 +4,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from branchline.components.branch_trainer.embedding import Embedding
-    from branchline.components.branch_trainer.history import History, Progress
-    from branchline.components.branch_trainer.model import BranchedModel
-    from branchline.components.branch_trainer.parts import Head, Path, Switch
-    from branchline.components.branch_trainer.selective import Conditional, Selective
+    from branchline.components.branch_trainer.loop.history import History, Progress
+    from branchline.components.branch_trainer.model.branched_model import BranchedModel
+    from branchline.components.branch_trainer.model.embedding import Embedding
+    from branchline.components.branch_trainer.model.parts import Head, Path, Switch
+    from branchline.components.branch_trainer.model.selective import Conditional, Selective
     from branchline.components.branch_trainer.settings import EarlyStop, PathSettings
     from branchline.components.branch_trainer.trainer import Trainer
     from branchline.schemas.schedules import (
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Alternate": "branchline.schemas.schedules",
-    "BranchedModel": ".model",
-    "Conditional": ".selective",
+    "BranchedModel": ".model.branched_model",
+    "Conditional": ".model.selective",
     "EarlyStop": ".settings",
-    "Embedding": ".embedding",
-    "Head": ".parts",
-    "History": ".history",
-    "Path": ".parts",
+    "Embedding": ".model.embedding",
+    "Head": ".model.parts",
+    "History": ".loop.history",
+    "Path": ".model.parts",
     "PathSettings": ".settings",
-    "Progress": ".history",
+    "Progress": ".loop.history",
     "Proportional": "branchline.schemas.schedules",
-    "Selective": ".selective",
+    "Selective": ".model.selective",
     "Sequential": "branchline.schemas.schedules",
-    "Switch": ".parts",
+    "Switch": ".model.parts",
     "Trainer": ".trainer",
     "Weighted": "branchline.schemas.schedules",
 }

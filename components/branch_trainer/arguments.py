@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from branchline.components.branch_trainer.model import BranchedModel
+from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.settings import PathSettings
-from branchline.components.branch_trainer.streams import is_mixed
+from branchline.components.branch_trainer.streams.seekable import is_mixed
 
 
 def paths_of(model: BranchedModel, streams: Mapping[str, tf.data.Dataset]) -> tuple[str, ...]:

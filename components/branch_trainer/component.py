@@ -20,12 +20,12 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.utils import path_utils
 
 from branchline.components.artifacts import UNTRAINED
-from branchline.components.branch_trainer import default_model
-from branchline.components.branch_trainer.export import ServedModel, start_from
-from branchline.components.branch_trainer.inputs import describe_inputs
-from branchline.components.branch_trainer.model import BranchedModel
-from branchline.components.branch_trainer.read_rows import RowReader, Rows, scales_of
-from branchline.components.branch_trainer.train import train
+from branchline.components.branch_trainer.model.branched_model import BranchedModel
+from branchline.components.branch_trainer.recipe import default_model
+from branchline.components.branch_trainer.recipe.export import ServedModel, start_from
+from branchline.components.branch_trainer.recipe.train import train
+from branchline.components.branch_trainer.streams.inputs import describe_inputs
+from branchline.components.branch_trainer.streams.read_rows import RowReader, Rows, scales_of
 from branchline.components.code_version import code_version
 from branchline.components.files.routed import route_files
 from branchline.components.files.storage import read_json, write_bytes

@@ -52,14 +52,14 @@ class PathSettings:
             branches are then trained here too, by so much, but for what its own settings freeze.
             Their statistics stay those of their own rows. It needs no stream of its own.
         gate: losses float32 [batch] → which examples take part in the update, bool [batch]; see
-            `gate.py`.
+            `step/gate.py`.
         embeddings: "rows": Adam and SGD update tables, and their slots, in the rows of the batch
             only; "dense": as Keras does, in all rows at every step.
         early_stop: needs validation data for this path.
         conflicts: for streams of mixed batches, what becomes of routes that compete for the layers
             that they share. "sum": nothing; "pcgrad": their gradients are freed of what points
-            against each other's, see `conflicts.py`; takes a backward pass per path of the model.
-            "famo": their losses are weighted so that all fall equally fast, see `balance.py`; takes
+            against each other's, see `step/conflicts.py`; takes a backward pass per path of the model.
+            "famo": their losses are weighted so that all fall equally fast, see `step/balance.py`; takes
             a second forward pass, and losses that are not negative.
 
     Raises:

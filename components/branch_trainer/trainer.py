@@ -15,11 +15,10 @@ from branchline.components.branch_trainer.arguments import (
     paths_of,
     settings_of,
 )
-from branchline.components.branch_trainer.checkpoint import Checkpoints, described
-from branchline.components.branch_trainer.distribute import replicas_of
-from branchline.components.branch_trainer.early_stop import BestWeights, Validator
-from branchline.components.branch_trainer.history import History, Progress
-from branchline.components.branch_trainer.loop import (
+from branchline.components.branch_trainer.loop.checkpoint import Checkpoints, described
+from branchline.components.branch_trainer.loop.early_stop import BestWeights, Validator
+from branchline.components.branch_trainer.loop.history import History, Progress
+from branchline.components.branch_trainer.loop.loop import (
     ENDED,
     FAILED,
     NOT_FINITE,
@@ -27,17 +26,18 @@ from branchline.components.branch_trainer.loop import (
     Loop,
     describe_batch,
 )
-from branchline.components.branch_trainer.mixed_step import MixedStep
-from branchline.components.branch_trainer.model import BranchedModel
-from branchline.components.branch_trainer.one_name import one_name
+from branchline.components.branch_trainer.loop.tensorboard import TensorBoard
+from branchline.components.branch_trainer.model.branched_model import BranchedModel
+from branchline.components.branch_trainer.model.one_name import one_name
 from branchline.components.branch_trainer.settings import PathSettings
-from branchline.components.branch_trainer.step import PathStep
-from branchline.components.branch_trainer.streams import (
+from branchline.components.branch_trainer.step.mixed_step import MixedStep
+from branchline.components.branch_trainer.step.path_step import PathStep
+from branchline.components.branch_trainer.step.replicas import replicas_of
+from branchline.components.branch_trainer.streams.seekable import (
     check_separate,
     check_stream,
     open_at,
 )
-from branchline.components.branch_trainer.tensorboard import TensorBoard
 from branchline.schemas.schedules import Alternate, Situation, as_schedule
 
 _NOT_FINITE = "loss or gradient not finite"
@@ -80,7 +80,7 @@ class Trainer:
         jit_compile: whether XLA compiles the steps, one program per path and batch shape: give
             batches of one size (`drop_remainder`). Embedding tables are then updated as a whole.
         strategy: a MirroredStrategy or MultiWorkerMirroredStrategy, under whose scope model and
-            optimizers were made; see `distribute.py`. Batches are those of all replicas together.
+            optimizers were made; see `step/replicas.py`. Batches are those of all replicas together.
             Every worker runs the same program on the same streams; the first calls `on_progress`
             and writes, to a `checkpoint_dir` that all share.
 

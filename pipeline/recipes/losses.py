@@ -20,7 +20,7 @@ import numpy as np
 
 from branchline.components.branch_trainer import BranchedModel, Head, Switch
 from branchline.components.branch_trainer import Path as ModelPath
-from branchline.components.branch_trainer.dice import dice_loss_of_logits
+from branchline.components.branch_trainer.recipe.dice import dice_loss_of_logits
 from branchline.schemas import (
     Alternate,
     Ids,

@@ -18,7 +18,7 @@ import numpy as np
 
 from branchline.components.branch_trainer import BranchedModel, Conditional, Head, Selective, Switch
 from branchline.components.branch_trainer import Path as ModelPath
-from branchline.components.branch_trainer.gate import without_outliers
+from branchline.components.branch_trainer.step.gate import without_outliers
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas import Image, Numeric, Recipe, Route, RoutingTable, Training, when
 

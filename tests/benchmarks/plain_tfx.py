@@ -41,8 +41,12 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import example_gen_pb2, pusher_pb2, trainer_pb2, transform_pb2
 from tfx.types import Channel, standard_artifacts
 
-from branchline.components.branch_trainer.default_model import WIDTH, build_branch, build_head
-from branchline.components.branch_trainer.inputs import Input
+from branchline.components.branch_trainer.recipe.default_model import (
+    WIDTH,
+    build_branch,
+    build_head,
+)
+from branchline.components.branch_trainer.streams.inputs import Input
 from branchline.pipeline.local import BEAM_ARGS
 from branchline.pipeline.recipes.mixed import recipe
 from branchline.schemas import Categorical, Image, Text

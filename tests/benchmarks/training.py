@@ -34,9 +34,9 @@ from branchline.components.branch_trainer import (
     Switch,
     Trainer,
 )
-from branchline.components.branch_trainer.gate import hardest
-from branchline.components.branch_trainer.read_rows import Rows, serialized_rows
-from branchline.components.branch_trainer.streams_of import shuffled_batches
+from branchline.components.branch_trainer.step.gate import hardest
+from branchline.components.branch_trainer.streams.read_rows import Rows, serialized_rows
+from branchline.components.branch_trainer.streams.route_streams import shuffled_batches
 
 BATCH = 256
 STEPS = 1000

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from branchline.components.branch_trainer import BranchedModel, Head, Path, Switch, default_model
-from branchline.components.branch_trainer.check_heads import check_heads
-from branchline.components.branch_trainer.export import ServedModel
-from branchline.components.branch_trainer.inputs import Input
-from branchline.components.branch_trainer.losses import path_loss
-from branchline.components.branch_trainer.read_rows import Scale, scales_of
-from branchline.components.branch_trainer.train import _labels_fn, train
+from branchline.components.branch_trainer import BranchedModel, Head, Path, Switch
+from branchline.components.branch_trainer.recipe import default_model
+from branchline.components.branch_trainer.recipe.check_heads import check_heads
+from branchline.components.branch_trainer.recipe.export import ServedModel
+from branchline.components.branch_trainer.recipe.train import _labels_fn, train
+from branchline.components.branch_trainer.step.losses import path_loss
+from branchline.components.branch_trainer.streams.inputs import Input
+from branchline.components.branch_trainer.streams.read_rows import Scale, scales_of
 from branchline.components.route_validator.route_schema import RouteSchemas
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.transform.declared_schema import declared_schema

@@ -20,8 +20,8 @@ from tfx_bsl.coders import example_coder
 from tfx_bsl.public import tfxio
 
 from branchline.components.artifacts import Quarantine
-from branchline.components.branch_trainer.inputs import describe_inputs
-from branchline.components.branch_trainer.read_rows import RowReader, Rows, dense_label
+from branchline.components.branch_trainer.streams.inputs import describe_inputs
+from branchline.components.branch_trainer.streams.read_rows import RowReader, Rows, dense_label
 from branchline.components.files.routed import file_name, split_dir
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.transform.declared_schema import declared_schema

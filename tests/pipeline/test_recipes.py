@@ -15,7 +15,7 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from branchline.components.branch_trainer.packed_weights import read_weights
+from branchline.components.branch_trainer.recipe.packed_weights import read_weights
 from branchline.pipeline.collect_outputs import collect_outputs, find_pushed
 from branchline.pipeline.find_data import write_data
 from branchline.pipeline.graph import needs_file

@@ -16,9 +16,9 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from branchline.components.branch_trainer.component import BranchTrainer, Executor
-from branchline.components.branch_trainer.export import start_from
-from branchline.components.branch_trainer.inputs import describe_inputs
-from branchline.components.branch_trainer.read_rows import RowReader
+from branchline.components.branch_trainer.recipe.export import start_from
+from branchline.components.branch_trainer.streams.inputs import describe_inputs
+from branchline.components.branch_trainer.streams.read_rows import RowReader
 from branchline.schemas import (
     Alternate,
     BranchlineError,

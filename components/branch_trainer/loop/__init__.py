@@ -1,0 +1,1 @@
+"""Many steps: the inner loop, history, validation, early stop, checkpoints, TensorBoard."""

@@ -1,0 +1,150 @@
+"""Validation per path, and for each path its own end of training with its own best weights."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from branchline.components.branch_trainer.model.branched_model import BranchedModel
+from branchline.components.branch_trainer.model.parts import Head
+from branchline.components.branch_trainer.settings import EarlyStop
+from branchline.components.branch_trainer.step.losses import head_loss
+from branchline.components.branch_trainer.step.mixed_losses import rows_of_head
+from branchline.components.branch_trainer.step.optional_heads import label_counts
+from branchline.components.branch_trainer.streams.seekable import rows_of
+
+
+class Validator:
+    """Computes validation losses.
+
+    Args:
+        model: the model.
+        datasets: path → finite dataset of batches, read from its start each time.
+
+    Raises:
+        ValueError: a dataset is infinite.
+    """
+
+    def __init__(self, model: BranchedModel, datasets: dict[str, tf.data.Dataset]):
+        endless = [
+            p for p, d in datasets.items() if d.cardinality() == tf.data.INFINITE_CARDINALITY
+        ]
+        if endless:
+            raise ValueError(f"Validation data must be finite; that of {endless} repeats for ever")
+        self.datasets = datasets
+        self._heads = {
+            path: model.heads_of(path) if path in model.paths else list(model.heads)
+            for path in datasets
+        }
+        self._sums_fns = {
+            path: _sums_fn(model, path, self._heads[path], d) for path, d in datasets.items()
+        }
+
+    def __call__(self, path: str) -> float:
+        """Returns the loss of `path`: its heads', weighted and summed, without penalties of layers.
+
+        Each head's is a mean over all rows that have its label, however they are batched; 0 where
+        none has it. A sample weight multiplies the loss of its row.
+
+        Raises:
+            ValueError: the dataset is empty, or no row of it has a label.
+        """
+        heads = self._heads[path]
+        totals, labelled, num_rows = np.zeros(len(heads)), np.zeros(len(heads)), 0
+        for batch in self.datasets[path]:
+            losses, counts = (np.array(each, np.float64) for each in self._sums_fns[path](*batch))
+            totals += losses * counts
+            labelled += counts
+            num_rows += int(rows_of(batch))
+        if not num_rows:
+            raise ValueError(f"The validation data of path {path!r} is empty")
+        if not labelled.any():
+            raise ValueError(
+                f"The validation data of path {path!r} has {num_rows} rows, of which none has a "
+                f"label of its heads {[head.name for head in heads]}; give rows that have one"
+            )
+        weights = np.array([head.loss_weight for head in heads])
+        return float(np.sum(weights * totals / np.maximum(labelled, 1)))
+
+
+def _sums_fn(model: BranchedModel, path: str, heads: list[Head], dataset: Any):
+    """Makes a function of a batch: each head's loss, and of how many rows it is the mean."""
+
+    def losses_and_counts(*batch):
+        features, labels, *rest = batch
+        ids = None
+        if path not in model.paths:
+            features, ids = features
+        outputs = model(features, path=path if ids is None else ids, training=False)
+        losses, counts = [], []
+        for head in heads:
+            rows = None if ids is None else rows_of_head(model, head, ids)
+            losses.append(head_loss(head, labels, outputs[head.name], *rest, rows=rows))
+            taken = tf.fill([rows_of(batch)], True) if rows is None else rows
+            counts.append(label_counts([head], labels, taken)[0])
+        return losses, counts
+
+    signature = tuple(dataset.element_spec)
+    return tf.function(losses_and_counts, input_signature=signature, autograph=False)
+
+
+class BestWeights:
+    """Remembers the best state of one path's own branches, and says when it has stopped improving.
+
+    The shared layers go on being trained by other paths, so the remembered branches may not suit
+    them later: `settle` takes them back only where they are better with the shared layers as they
+        are then.
+
+    Args:
+        own_state: variables on this path and no other.
+        rule: when to stop.
+    """
+
+    def __init__(self, own_state: list[keras.Variable], rule: EarlyStop):
+        self.rule = rule
+        self.best = float("inf")
+        self.waited = 0
+        self.updates = 0
+        self._now = [v.value for v in own_state]
+        self.copies = [tf.Variable(v, trainable=False) for v in self._now]
+
+    def observe(self, loss: float, updates: int) -> bool:
+        """Takes the loss of one validation; returns whether the path should stop.
+
+        Args:
+            loss: of the path.
+            updates: its updates so far. Without one since the last validation, this one says
+                nothing about the path, and is passed over.
+        """
+        if updates <= self.updates:
+            return False
+        self.updates = updates
+        if loss < self.best - self.rule.min_delta:
+            self.best, self.waited = loss, 0
+            _copy(self._now, self.copies)
+        else:
+            self.waited += 1
+        return self.waited >= self.rule.patience
+
+    def settle(self, validate_fn) -> float:
+        """Leaves the better of today's and the remembered branches in the model; returns its loss.
+
+        Args:
+            validate_fn: () → validation loss of the model as it is.
+        """
+        today = validate_fn()
+        if self.best == float("inf"):
+            return today
+        todays = [v.numpy() for v in self._now]
+        _copy(self.copies, self._now)
+        remembered = validate_fn()
+        if remembered <= today or np.isnan(today):
+            return remembered
+        _copy(todays, self._now)
+        return today
+
+
+def _copy(sources, targets) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.assign(source)

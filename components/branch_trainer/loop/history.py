@@ -1,0 +1,116 @@
+"""What training did, and how far it is."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from branchline.components.branch_trainer.loop.loop import Chunk
+
+_MOST = 2000  # entries of a path; it is written whole with every checkpoint
+
+
+@dataclasses.dataclass
+class History:
+    """What training did; plain numbers and text.
+
+    Attributes:
+        steps: path → steps taken.
+        examples: path → examples seen.
+        losses: path → (step, mean loss since the last entry), one per loop in which the path was
+            trained; of more than 2000, each two become one, so that the oldest span most.
+        validation: path → (step, validation loss); of more than 2000, every second is kept.
+        stopped: path → why it is no longer trained.
+        counts: path → of each entry in `losses`, of how many steps it is the mean.
+    """
+
+    steps: dict[str, int]
+    examples: dict[str, int]
+    losses: dict[str, list[tuple[int, float]]]
+    validation: dict[str, list[tuple[int, float]]]
+    stopped: dict[str, str]
+    counts: dict[str, list[int]]
+
+    @classmethod
+    def start(cls, paths: Sequence[str], validated: Sequence[str]) -> "History":
+        """Returns the history of nothing done yet."""
+        none_done = dict.fromkeys(paths, 0)
+        return cls(
+            steps=none_done,
+            examples=dict(none_done),
+            losses={path: [] for path in paths},
+            validation={path: [] for path in validated},
+            stopped={},
+            counts={path: [] for path in paths},
+        )
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "History":
+        """Makes a history of what `dataclasses.asdict` gave, after JSON made tuples lists."""
+        for points in (values["losses"], values["validation"]):
+            points.update({path: [tuple(p) for p in of_path] for path, of_path in points.items()})
+        return cls(**values)
+
+    @property
+    def step(self) -> int:
+        """Steps taken on all paths."""
+        return sum(self.steps.values())
+
+    def record(self, routes: Sequence[str], chunk: Chunk) -> None:
+        """Adds what one call of the loop did.
+
+        Args:
+            routes: path of each step taken in it.
+            chunk: its figures.
+        """
+        taken = np.array(routes)
+        trained = [path for path in self.steps if path in set(routes)]
+        for path in trained:
+            here = taken == path
+            self.steps[path] += int(here.sum())
+            self.examples[path] += int(chunk.rows[here].sum())
+        for path in trained:
+            of_path = chunk.losses[taken == path]
+            self.losses[path].append((self.step, float(of_path.mean())))
+            self.counts[path].append(len(of_path))
+            if len(self.counts[path]) > _MOST:
+                self._join_neighbours(path)
+
+    def record_validation(self, path: str, loss: float) -> None:
+        """Adds a validation loss of the model as it is."""
+        points = self.validation[path]
+        points.append((self.step, loss))
+        if len(points) > _MOST:
+            del points[:-1:2]
+
+    def _join_neighbours(self, path: str) -> None:
+        """Makes one entry of each two; of an odd number, the first stays alone."""
+        losses, counts = self.losses[path], self.counts[path]
+        first = len(losses) % 2
+        joined, sums = losses[:first], counts[:first]
+        for i in range(first, len(losses), 2):
+            (_, one), (step, other) = losses[i : i + 2]
+            sums.append(counts[i] + counts[i + 1])
+            joined.append((step, (one * counts[i] + other * counts[i + 1]) / sums[-1]))
+        self.losses[path], self.counts[path] = joined, sums
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far training is, given once per loop.
+
+    Attributes:
+        step: steps taken, of `steps`.
+        losses: path → its latest mean loss, for the paths trained so far.
+        stopped: path → why it is no longer trained.
+        examples_per_second: over the last loop.
+        eta_seconds: until `steps` are taken, at the pace so far.
+    """
+
+    step: int
+    steps: int
+    losses: dict[str, float]
+    stopped: dict[str, str]
+    examples_per_second: float
+    eta_seconds: float

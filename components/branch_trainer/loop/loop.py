@@ -1,0 +1,212 @@
+"""The inner loop: many steps, on whatever paths, in one call of one TensorFlow graph."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from branchline.components.branch_trainer.loop.dispatch import dispatcher
+from branchline.components.branch_trainer.model.alike import Alike
+from branchline.components.branch_trainer.step.path_step import NOT_FINITE as STEP_NOT_FINITE
+
+STEPPED, ENDED, NOT_FINITE, FAILED = 0, 1, 2, 3
+# How TensorFlow ends a message of what failed while a batch was read: only so it can be told.
+_WHILE_READING = re.compile(r"IteratorGetNext(_\d+)?(\}\})?\]\]")
+
+
+class Chunk(NamedTuple):
+    """What one call of the loop did.
+
+    Attributes:
+        taken: number of steps taken; fewer than asked for if the next one could not be.
+        status: why it stopped: STEPPED (all taken), ENDED (the stream had no batch), NOT_FINITE
+            (loss or gradient), FAILED (TensorFlow raised an error).
+        losses, gradient_norms: float32 [taken].
+        rows: int64 [taken], examples per step.
+        error: what TensorFlow raised, where FAILED.
+    """
+
+    taken: int
+    status: int
+    losses: np.ndarray
+    gradient_norms: np.ndarray
+    rows: np.ndarray
+    error: tf.errors.OpError | None = None
+
+
+class Loop:
+    """Runs steps on paths given by number, and keeps the batch of one that went wrong.
+
+    The graph is traced once, whatever the routes and their number. It stops at once where a step
+    cannot be taken, so that the caller can ask its schedule again from exactly there.
+
+    Args:
+        steps: one `PathStep` per path, in the order of the route ids.
+        streams: one dataset of batches per path, in the same order.
+        steps_per_call: how many of them one call of the graph takes at most; None: all.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Any],
+        streams: list[tf.data.Dataset],
+        steps_per_call: int | None = None,
+    ):
+        self.steps = steps
+        self.steps_per_call = steps_per_call
+        self.iterators = [iter(stream) for stream in streams]
+        self._specs = [stream.element_spec for stream in streams]
+        flat = [tuple(tf.nest.flatten(spec, expand_composites=True)) for spec in self._specs]
+        # Streams of the same shapes share one: nobody asks for a batch but the last.
+        keepers = {specs: _BatchKeeper(specs) for specs in dict.fromkeys(flat)}
+        self._keepers = [keepers[specs] for specs in flat]
+        self._failed: dict[int, Any] = {}
+        # Of each step of a call: loss, norm, rows. A variable, so that it outlasts an error.
+        self._figures = tf.Variable(tf.zeros([0, 3]), shape=[None, 3], trainable=False)
+        self._step_on_route = dispatcher(
+            [lambda i=i: self._step(i) for i in range(len(steps))],
+            [self._alike(i, stream) for i, stream in enumerate(streams)],
+        )
+        self._run = tf.function(
+            self._run_routes, input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False
+        )
+
+    @property
+    def num_traces(self) -> int:
+        """How often the loop was traced."""
+        return self._run.experimental_get_tracing_count()
+
+    def run(self, routes: np.ndarray) -> Chunk:
+        """Takes one step per route.
+
+        Args:
+            routes: int32 [n], positions in `steps`.
+        """
+        size = self.steps_per_call or len(routes)
+        chunks = []
+        for first in range(0, len(routes), size):
+            chunks.append(self._call(routes[first : first + size]))
+            if chunks[-1].status != STEPPED:
+                break
+        return chunks[0] if len(chunks) == 1 else _joined(chunks)
+
+    def _call(self, routes: np.ndarray) -> Chunk:
+        status, failure = STEPPED, None
+        try:
+            self._run(tf.constant(routes, tf.int32))
+        except tf.errors.OutOfRangeError:
+            status = ENDED
+        except tf.errors.OpError as error:
+            is_checked = isinstance(error, tf.errors.InvalidArgumentError)
+            if is_checked and STEP_NOT_FINITE in error.message:
+                status = NOT_FINITE
+            else:
+                status, failure = FAILED, error
+        losses, norms, rows = self._figures.numpy().T
+        taken = int(np.sum(rows >= 0))
+        if status == NOT_FINITE or (failure and not _WHILE_READING.search(failure.message)):
+            failed = int(routes[taken])
+            kept = self._keepers[failed].batch()
+            spec = self._specs[failed]
+            self._failed[failed] = tf.nest.pack_sequence_as(spec, kept, expand_composites=True)
+        rows = rows[:taken].astype(np.int64)
+        return Chunk(taken, status, losses[:taken], norms[:taken], rows, failure)
+
+    def failed_batch(self, route: int, *, read: bool = False) -> Any:
+        """Returns the batch with which a step of the route failed or was not finite, or None.
+
+        Args:
+            route: position in `steps`.
+            read: whether it failed in another process and is the next one of the stream.
+        """
+        if read and route not in self._failed:
+            self._failed[route] = next(self.iterators[route])
+        return self._failed.get(route)
+
+    def _run_routes(self, routes: tf.Tensor):
+        count = tf.size(routes)
+        self._figures.assign(tf.fill([count, 3], -1.0))
+
+        def one_step(i):
+            (figures,) = self._step_on_route(routes[i])
+            tf.raw_ops.ResourceScatterUpdate(
+                resource=self._figures.handle, indices=i, updates=figures
+            )
+            return i + 1
+
+        tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)], parallel_iterations=1)
+
+    def _alike(self, i: int, stream: tf.data.Dataset) -> Alike:
+        kind, resources = self.steps[i].alike(stream.element_spec)
+        iterator = tf.nest.flatten(self.iterators[i], expand_composites=True)
+        kept = [part.handle for part in self._keepers[i].parts]
+        specs = [str(part.shape) + part.dtype.name for part in self._keepers[i].parts]
+        mine = [*resources, *iterator, *kept, self._figures.handle]
+        return Alike(None if kind is None else (kind, *specs), mine)
+
+    def _step(self, i: int) -> list[tf.Tensor]:
+        batch = next(self.iterators[i])
+        # First, because an error of the step ends what goes on beside it.
+        with tf.control_dependencies(self._keepers[i].keep(batch)):
+            return [self.steps[i](batch)]
+
+
+def _joined(chunks: list[Chunk]) -> Chunk:
+    taken, status, *figures, error = zip(*chunks, strict=True)
+    return Chunk(
+        sum(taken), status[-1], *(np.concatenate(parts) for parts in figures), error=error[-1]
+    )
+
+
+def describe_batch(batch: Any, name: str = "") -> Iterator[str]:
+    """Tells of each tensor of a batch its dtype, shape, and least and greatest number.
+
+    >>> list(describe_batch(({"x": tf.constant([[3], [9]])}, tf.constant([0.5, 1.0]))))
+    ["[0]['x'] int32 [2, 1] from 3 to 9", '[1] float32 [2] from 0.5 to 1.0']
+    """
+    if isinstance(batch, dict):
+        for key, value in batch.items():
+            yield from describe_batch(value, f"{name}[{key!r}]")
+    elif isinstance(batch, list | tuple):
+        for number, value in enumerate(batch):
+            yield from describe_batch(value, f"{name}[{number}]")
+    else:
+        told = f"{name} {batch.dtype.name} {list(batch.shape)}"
+        numbers = isinstance(batch, tf.Tensor) and (
+            batch.dtype.is_integer or batch.dtype.is_floating
+        )
+        if numbers and tf.size(batch) > 0:
+            told += f" from {tf.reduce_min(batch).numpy()} to {tf.reduce_max(batch).numpy()}"
+        yield told
+
+
+def _dimensions(spec: tf.TensorSpec) -> list[int | None]:
+    return [] if spec.shape.rank is None else spec.shape.as_list()
+
+
+class _BatchKeeper:
+    """Holds one batch of a stream, of whatever size; no copy is made.
+
+    Args:
+        specs: Of its flat tensors.
+    """
+
+    def __init__(self, specs: Sequence[Any]):
+        self.parts = [
+            tf.Variable(
+                tf.zeros([size or 0 for size in _dimensions(spec)], spec.dtype),
+                shape=spec.shape,
+                trainable=False,
+            )
+            for spec in specs
+        ]
+
+    def keep(self, batch: Any) -> list[tf.Operation]:
+        flat = tf.nest.flatten(batch, expand_composites=True)
+        pairs = zip(self.parts, flat, strict=True)
+        return [part.assign(tensor, read_value=False) for part, tensor in pairs]
+
+    def batch(self) -> list[tf.Tensor]:
+        return [part.value() for part in self.parts]

@@ -1,0 +1,81 @@
+"""Writes what training does to TensorBoard, a run per path, so that paths share charts."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from branchline.components.branch_trainer.loop.loop import Chunk
+
+_SCALAR = tf.compat.v1.SummaryMetadata(
+    plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
+)
+
+
+class TensorBoard:
+    """Scalars of each path, one point per call of the loop in which it was trained.
+
+    `loss` and `gradient_norm` (before clipping) are means over the path's steps of that call,
+    `step_share` its part of the call's steps, `examples_per_second` its examples by the time of
+    the whole call, `learning_rate` that of its next update. `validation_loss` is written when
+    validated. The step of a point counts the steps of all paths.
+
+    Args:
+        directory: gets one directory per path, named like it.
+        optimizers: path → its optimizer, or those of a mixed stream, whose rate is the first's.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        optimizers: Mapping[str, Sequence[keras.optimizers.Optimizer]],
+    ):
+        self.optimizers = {path: of_path[0] for path, of_path in optimizers.items()}
+        self._directory = os.fspath(directory)
+        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+
+    def write_steps(self, step: int, routes: Sequence[str], chunk: Chunk, seconds: float) -> None:
+        """Writes one call of the loop.
+
+        Args:
+            step: steps taken on all paths, with those of the call.
+            routes: path of each step taken in it.
+            chunk: what it did.
+            seconds: how long it took.
+        """
+        taken = np.array(routes)
+        for path in sorted(set(routes)):
+            here = taken == path
+            values = {
+                "loss": chunk.losses[here].mean(),
+                "gradient_norm": chunk.gradient_norms[here].mean(),
+                "learning_rate": float(np.array(self.optimizers[path].learning_rate)),
+                "step_share": here.mean(),
+                "examples_per_second": chunk.rows[here].sum() / seconds,
+            }
+            self._write(path, step, values)
+
+    def write_validation(self, step: int, path: str, loss: float) -> None:
+        """Writes the validation loss of one path."""
+        self._write(path, step, {"validation_loss": loss})
+
+    def close(self) -> None:
+        """Writes what is buffered and closes the files; what is written later goes to new ones."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def _write(self, path: str, step: int, values: Mapping[str, float]) -> None:
+        # Not `tf.summary.scalar`, which needs the tensorboard package, as this does not.
+        event = tf.compat.v1.Summary()
+        for name, value in values.items():
+            scalar = event.value.add(tag=name, metadata=_SCALAR)
+            scalar.tensor.dtype = tf.float32.as_datatype_enum
+            scalar.tensor.float_val.append(value)
+        if path not in self._writers:
+            folder = os.path.join(self._directory, path)
+            self._writers[path] = tf.summary.create_file_writer(folder)
+        with self._writers[path].as_default():
+            tf.summary.experimental.write_raw_pb(event.SerializeToString(), step=step)

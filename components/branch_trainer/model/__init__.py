@@ -1,0 +1,1 @@
+"""The model: parts, what computes uniform and mixed batches, and selective layers."""

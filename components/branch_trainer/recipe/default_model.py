@@ -1,0 +1,157 @@
+"""Builds the model of a recipe that brings none: an encoder per feature, a branch per route.
+
+A route's features are encoded by kind and joined to one vector, which a linear and a hidden layer
+bring to the width of the trunk; the trunk refines it, the route's head reads it. The linear way
+through lets a route with few rows be nearly a linear model.
+"""
+
+import math
+from typing import Any
+
+import keras
+
+from branchline.components.branch_trainer.model.branched_model import BranchedModel
+from branchline.components.branch_trainer.model.embedding import Embedding
+from branchline.components.branch_trainer.model.parts import Head, Path, Switch
+from branchline.components.branch_trainer.recipe.dice import dice_loss_of_logits
+from branchline.components.branch_trainer.streams.inputs import Input
+from branchline.schemas import BranchlineError, Categorical, Ids, Image, Recipe, Route, Target, Text
+from branchline.schemas.targets import LOSSES
+
+WIDTH = 64
+EMBEDDING = 32
+_DROPOUT = 0.1
+
+
+def build_model(recipe: Recipe, inputs: dict[str, dict[str, Input]]) -> BranchedModel:
+    """Builds an untrained model with a path for every route and a head for every label.
+
+    Args:
+        recipe: Its routes, tasks and kinds of feature.
+        inputs: Route → feature → shape, dtype and vocabulary size of what the branch gets.
+
+    Returns:
+        A model whose heads give logits [batch, 1] (binary), logits [batch, num_classes]
+        (multiclass), or a standardised value [batch, 1] (regression); of a target with a shape
+        [batch, *shape] or [batch, *shape, num_classes].
+    """
+    routes = recipe.routing.routes
+    branches = {route.name: build_branch(route, inputs[route.name]) for route in routes}
+    heads = {
+        route.name: [build_head(head_name(route, key), key, t) for key, t in route.labels.items()]
+        for route in routes
+    }
+    return BranchedModel(
+        [Switch("branch", **branches), _build_trunk()],
+        heads=[head for of_route in heads.values() for head in of_route],
+        paths={
+            name: Path(branch=name, heads=[head.name for head in of_route])
+            for name, of_route in heads.items()
+        },
+    )
+
+
+def build_branch(route: Route, inputs: dict[str, Input]) -> keras.Model:
+    """Builds the branch of one route: its features → float32 [batch, WIDTH]."""
+    names: list[str] = []
+    for key in inputs:
+        name = key.replace("/", "_")
+        names.append(name if name not in names else f"{name}.{len(names)}")
+    layers: dict[str, Any] = {
+        key: keras.Input(spec.shape, dtype=spec.dtype, name=name)
+        for name, (key, spec) in zip(names, inputs.items(), strict=True)
+    }
+    encoded = [_encode(route, key, inputs[key], layer) for key, layer in layers.items()]
+    joined = keras.layers.Concatenate()(encoded) if len(encoded) > 1 else encoded[0]
+    hidden = keras.layers.Dense(WIDTH, "relu")(keras.layers.Dropout(_DROPOUT)(joined))
+    output = keras.layers.Dense(WIDTH)(joined) + keras.layers.Dense(WIDTH)(hidden)
+    return keras.Model(layers, output, name=f"branch_{route.name}")
+
+
+def _build_trunk() -> keras.Model:
+    features = keras.Input((WIDTH,))
+    hidden = keras.layers.Dense(WIDTH, "relu")(features)
+    return keras.Model(features, features + keras.layers.Dense(WIDTH)(hidden), name="trunk")
+
+
+def head_name(route: Route, key: str) -> str:
+    """Names the head of a label: like the route, that of a target `<route>.<position>`.
+
+    A key may hold what TensorFlow allows in no name of a layer.
+    """
+    if route.label is not None:
+        return route.name
+    return f"{route.name}.{list(route.targets).index(key)}"
+
+
+def build_head(name: str, key: str, target: Target) -> Head:
+    """Builds the output layer of one label, with the loss of its target."""
+    layer: keras.Layer = keras.layers.Dense(math.prod(target.prediction_shape))
+    if target.shape:
+        layer = keras.Sequential([layer, keras.layers.Reshape(target.prediction_shape)])
+    layer.build((None, WIDTH))
+    return Head(
+        name,
+        layer,
+        loss=_LOSSES[target.loss or LOSSES[target.task][0]](),
+        loss_weight=target.loss_weight,
+        label=key,
+        missing=target.missing,
+    )
+
+
+_LOSSES = {
+    "binary_crossentropy": lambda: keras.losses.BinaryCrossentropy(from_logits=True),
+    "dice": lambda: dice_loss_of_logits,
+    "sparse_categorical_crossentropy": lambda: keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True
+    ),
+    "mean_squared_error": keras.losses.MeanSquaredError,
+    "mean_absolute_error": keras.losses.MeanAbsoluteError,
+}
+
+
+def _encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> keras.KerasTensor:
+    kind = route.features.get(key)
+    if isinstance(kind, Text):
+        return _bag_of_words(spec, values)
+    if isinstance(kind, Categorical):
+        return keras.layers.Flatten()(keras.layers.Embedding(_rows(spec), 8)(values))
+    if isinstance(kind, Ids):
+        return keras.layers.Flatten()(keras.layers.Embedding(kind.num_ids, 16)(values))
+    if isinstance(kind, Image):
+        return _small_cnn(values)
+    return keras.layers.Flatten()(values) if len(spec.shape) > 1 else values
+
+
+def _rows(spec: Input) -> int:
+    """How many rows an embedding gets: a few numbers only, so that branches are often alike."""
+    size = spec.vocabulary_size
+    if size is None:
+        raise BranchlineError(
+            f"the output {spec.output!r} of the preprocessing holds indices into a vocabulary of "
+            "unknown size: give a recipe file with a build_model of its own, or use the default "
+            "preprocessing"
+        )
+    step = max(8, 1 << max(0, size.bit_length() - 3))  # at most a quarter more than needed
+    return -(-size // step) * step
+
+
+def _bag_of_words(spec: Input, words: keras.KerasTensor) -> keras.KerasTensor:
+    """Averages the words' embeddings; 0 is no word. Source: Joulin et al. 2017 (fastText)."""
+    embedded: Any = Embedding(_rows(spec), EMBEDDING)(words)
+    there = keras.ops.cast(keras.ops.not_equal(words, 0), "float32")[..., None]
+    total: Any = keras.ops.sum(embedded * there, axis=1)
+    return total / keras.ops.maximum(keras.ops.sum(there, axis=1), 1.0)
+
+
+def _small_cnn(pixels: keras.KerasTensor) -> keras.KerasTensor:
+    hidden = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(pixels)
+    hidden = keras.layers.Conv2D(64, 3, padding="same", activation="relu")(hidden)
+    small = max(size or 0 for size in pixels.shape[1:3]) <= 32
+    pool = (
+        keras.layers.MaxPooling2D(padding="same")  # a picture may be one pixel high
+        if small
+        else keras.layers.GlobalAveragePooling2D()
+    )
+    return keras.layers.Dense(WIDTH, "relu")(keras.layers.Flatten()(pool(hidden)))

@@ -1,0 +1,200 @@
+"""Losses of a path: a mean over the rows that have a label, per head, weighted and summed."""
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from branchline.components.branch_trainer.model.branched_model import BranchedModel
+from branchline.components.branch_trainer.model.parts import Head
+from branchline.components.branch_trainer.step.in_replica import (
+    num_replicas,
+    over_replicas,
+    share_of_replica,
+)
+from branchline.components.branch_trainer.streams.seekable import rows_of
+
+
+def label_of(head: Head, labels: Any) -> Any:
+    """Returns the head's label: `labels` itself, or its entry under the head's key.
+
+    Raises:
+        KeyError: the entry is absent; names those there are.
+    """
+    if not isinstance(labels, dict):
+        return labels
+    for key in [head.label] if isinstance(head.label, str) else head.label:
+        if key not in labels:
+            raise KeyError(
+                f"Head {head.name!r} needs the label {key!r}; there are {sorted(labels)}"
+            )
+        labels = labels[key]
+    return labels
+
+
+def rows_with_label(label: tf.Tensor, missing: float) -> tf.Tensor:
+    """Returns bool [batch]: no entry of the row's label is the `missing` value.
+
+    Args:
+        label: [batch, ...].
+        missing: the value, NaN included.
+    """
+    present = tf.logical_not(tf.math.is_nan(label)) if math.isnan(missing) else label != missing
+    return tf.reduce_all(tf.reshape(present, [tf.shape(label)[0], -1]), axis=1)
+
+
+def has_label(head: Head, labels: Any) -> tf.Tensor | None:
+    """Returns bool [batch]; None where no label can be missing."""
+    if head.missing is None:
+        return None
+    return rows_with_label(tf.convert_to_tensor(label_of(head, labels)), head.missing)
+
+
+def like_rows(values: tf.Tensor, rank: int) -> tf.Tensor:
+    """Returns values [batch, …] with dimensions of size 1 behind, so that they are `rank`."""
+    return tf.reshape(values, tf.concat([tf.shape(values), [1] * (rank - values.shape.rank)], 0))
+
+
+def _as_float(values: tf.Tensor) -> tf.Tensor:
+    return values if values.dtype == tf.float64 else tf.cast(values, tf.float32)
+
+
+def head_loss(
+    head: Head,
+    labels: Any,
+    output: tf.Tensor,
+    sample_weight: tf.Tensor | None = None,
+    rows: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Returns the mean loss of one head over the rows that have its label.
+
+    As in Keras, `sample_weight` multiplies each loss and does not enter the divisor.
+
+    Args:
+        head: whose loss to compute.
+        labels: label tensor [batch, ...] or nested dict of them.
+        output: of the head, [batch, ...].
+        sample_weight: float [batch] or [batch, ...], as far as the loss per example has dimensions.
+        rows: bool [batch], those that count as having a label; None: all.
+
+    Returns:
+        float32 []; 0 if no row has a label.
+
+    Raises:
+        KeyError: the label is absent.
+        ValueError: label and output do not fit the loss, or a loss that is one number for the batch
+            meets missing labels, weights or several replicas.
+    """
+    losses, present = _losses(head, labels, output)
+    if losses.shape.rank == 0 and num_replicas() > 1:
+        raise ValueError(
+            f"Loss of head {head.name!r} is one number for the batch, which the replicas of a "
+            "strategy cannot put together; it has to give a loss per example, [batch, ...]"
+        )
+    if rows is not None:
+        present = rows if present is None else rows & present
+    if present is not None or sample_weight is not None:
+        losses = _weighted(head, losses, present, sample_weight)
+    entries = tf.cast(tf.size(losses), tf.float32)
+    if present is not None:
+        present = tf.cast(present, tf.float32)
+        num_rows = tf.cast(tf.size(present), tf.float32)
+        # Not times their mean, which is NaN for no rows at all.
+        entries *= tf.math.divide_no_nan(tf.reduce_sum(present), num_rows)
+    return tf.math.divide_no_nan(tf.reduce_sum(losses), over_replicas(entries))
+
+
+def _losses(head: Head, labels: Any, output: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Returns losses [batch, ...] (or [] if the loss is made so) and which rows have a label."""
+    label = tf.convert_to_tensor(label_of(head, labels))
+    present = has_label(head, labels)
+    if present is not None:
+        label = tf.where(like_rows(present, label.shape.rank), label, tf.zeros_like(label))
+    loss_fn: Any = head.loss.call if isinstance(head.loss, keras.losses.Loss) else head.loss
+    try:
+        losses = tf.convert_to_tensor(loss_fn(label, _as_float(output)))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"Loss of head {head.name!r} does not fit: label {label.dtype.name} {label.shape}, "
+            f"output {output.dtype.name} {output.shape}: {error}"
+        ) from error
+    return tf.cast(losses, tf.float32), present
+
+
+def _weighted(
+    head: Head, losses: tf.Tensor, present: tf.Tensor | None, weight: tf.Tensor | None
+) -> tf.Tensor:
+    """Returns losses [batch, ...] times weights, 0 where there is no label."""
+    if losses.shape.rank == 0:
+        raise ValueError(
+            f"Loss of head {head.name!r} is one number for the batch; with missing labels, "
+            "sample_weight or a gate it has to give a loss per example, [batch, ...]"
+        )
+    if weight is not None:
+        losses *= like_rows(tf.cast(weight, tf.float32), losses.shape.rank)
+    if present is not None:
+        losses = tf.where(like_rows(present, losses.shape.rank), losses, 0.0)
+    return losses
+
+
+def example_losses(model: BranchedModel, path: str, batch: tuple) -> tf.Tensor:
+    """Returns the loss of each example, in inference: heads weighted and summed.
+
+    Args:
+        model: the model.
+        path: name of the path that all rows take.
+        batch: (features, labels) or (features, labels, sample_weight).
+
+    Returns:
+        float32 [batch].
+    """
+    features, labels, *rest = batch
+    outputs = model(features, path=path, training=False)
+    total = tf.zeros([rows_of(batch)])
+    for head in model.heads_of(path):
+        losses, present = _losses(head, labels, outputs[head.name])
+        losses = _weighted(head, losses, present, *rest or [None])
+        per_row = tf.reduce_mean(tf.reshape(losses, [rows_of(batch), -1]), axis=1)
+        total += head.loss_weight * per_row
+    return total
+
+
+def path_loss(
+    model: BranchedModel,
+    path: str,
+    batch: tuple,
+    *,
+    training: bool,
+    frozen: tuple[str, ...] = (),
+) -> tf.Tensor:
+    """Runs `path` on a batch and returns its loss: its heads' and its layers' own, summed.
+
+    Args:
+        model: the model.
+        path: name of the path that all rows take.
+        batch: (features, labels) or (features, labels, sample_weight).
+        training: whether layers run as in training.
+        frozen: parts that run as in inference.
+
+    Returns:
+        float32 [].
+
+    Raises:
+        KeyError, ValueError: as `head_loss`.
+    """
+    features, labels, *rest = batch
+    outputs = model(features, path=path, training=training, frozen=frozen)
+    total = _sum(
+        [
+            head.loss_weight * head_loss(head, labels, outputs[head.name], *rest)
+            for head in model.heads_of(path)
+        ]
+    )
+    # Of the path's layers only: model.losses would add the penalties of branches that did not run.
+    penalties = [loss for part in model.parts_of(path).values() for loss in part.losses]
+    return _sum([total, *(share_of_replica(tf.cast(p, tf.float32)) for p in penalties)])
+
+
+def _sum(losses: list[tf.Tensor]) -> tf.Tensor:
+    return tf.add_n(losses) if len(losses) > 1 else losses[0]

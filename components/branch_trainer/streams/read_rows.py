@@ -1,0 +1,286 @@
+"""Reads routed examples as what the branches get: parsed and transformed, once.
+
+A route's part of the Transform's graph runs here; TensorFlow leaves out the rest of it.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow_transform.saved import saved_transform_io_v2
+
+from branchline.components.branch_trainer.streams.inputs import Input, densify
+from branchline.components.routing.has_label import has_label
+from branchline.schemas import BranchlineError, Route, RoutingTable, Target
+
+BATCH = 4096  # rows parsed at a time, if they are so small:
+_BATCH_BYTES = 64 << 20
+_STRING = 32  # bytes that a string is taken to need
+
+Columns = dict[str, Any]
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of a regression's labels; a head learns (label − mean) / std."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class Rows(NamedTuple):
+    """The training rows of one route.
+
+    Attributes:
+        count: How many there are.
+        labels: Label → int64, float32 or float64 [count, *shape], filled with the target's
+            `missing`.
+        features: Feature → [count, …], dense or ragged; None if they did not fit the budget.
+        files: TFRecords, gzip, of routed examples.
+        parse_fn: Serialized examples [batch] → features and labels, as above.
+    """
+
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
+    labels: Columns
+    features: Columns | None
+    files: list[str]
+    parse_fn: Callable[[tf.Tensor], tuple[Columns, Columns]]
+
+
+class RowReader:
+    """Reads the examples of routes, all by one traced function, however many routes there are.
+
+    Args:
+        table: The routes.
+        inputs: Route → what its branch gets.
+        transform: The Transform's output.
+    """
+
+    def __init__(
+        self,
+        table: RoutingTable,
+        inputs: Mapping[str, Mapping[str, Input]],
+        transform: tft.TFTransformOutput,
+    ) -> None:
+        self._table, self._inputs = table, inputs
+        self._loader = saved_transform_io_v2.SavedModelLoader(transform.transform_savedmodel_dir)
+        self._specs = transform.raw_feature_spec()
+        self._parse = tf.function(
+            self._parse_all, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+        )
+
+    def read(self, files: Mapping[str, Sequence[str]], budget: int) -> dict[str, Rows]:
+        """Reads the examples of routes in order.
+
+        Args:
+            files: Route → its files.
+            budget: Bytes that the features of all may take in memory.
+
+        Returns:
+            Route → its rows; those of a route that does not fit beside those before it stay on
+            disk.
+        """
+        features: dict[str, list[Columns] | None] = {route: [] for route in files}
+        labels: dict[str, list[Columns]] = {route: [] for route in files}
+        routes = [(path, route) for route, of in files.items() for path in sorted(of)]
+        paths = tf.constant([path for path, _ in routes], tf.string)
+        for serialized, numbers in _batches(
+            paths, tf.constant(_rows_at_a_time(self._inputs), tf.int64)
+        ):
+            columns = self._parse(serialized)
+            for route, first, count in _runs([routes[number][1] for number in numbers.numpy()]):
+                parsed, of_batch = self._of_route(route, *_rows_from(columns, first, count))
+                labels[route].append(of_batch)
+                held = features[route]
+                if held is None:
+                    continue
+                held.append(parsed)
+                budget -= num_bytes(parsed)
+                if budget < 0:
+                    budget += sum(map(num_bytes, held))
+                    features[route] = None
+        return {
+            route: self._joined(route, features[route], labels[route], files[route])
+            for route in files
+        }
+
+    def _joined(
+        self,
+        route: str,
+        features: list[Columns] | None,
+        labels: list[Columns],
+        files: Sequence[str],
+    ) -> Rows:
+        joined = _concat(labels) if labels else dict.fromkeys(self._table[route].labels, [])
+        count = len(next(iter(joined.values())))
+        parse_fn = functools.partial(self.parse, route)
+        return Rows(count, joined, _concat(features) if features else None, [*files], parse_fn)
+
+    def parse(self, route: str, serialized: tf.Tensor) -> tuple[Columns, Columns]:
+        """Parses and transforms a batch of a route's examples.
+
+        Args:
+            route: Its name.
+            serialized: string [batch].
+
+        Returns:
+            Features and labels, as `Rows` has them.
+        """
+        return self._of_route(route, *self._parse(serialized))
+
+    def _of_route(
+        self, route: str, transformed: Mapping[str, Any], raw: Mapping[str, Any]
+    ) -> tuple[Columns, Columns]:
+        features = {
+            key: _rows_of(transformed[spec.output], spec)
+            for key, spec in self._inputs[route].items()
+        }
+        targets, fields = self._table[route].labels, self._table.fields(route)
+        labels = {key: dense_label(raw[fields[key].column], targets[key]) for key in targets}
+        return features, labels
+
+    def _parse_all(self, serialized: tf.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Parses and transforms any routes' examples.
+
+        Returns:
+            Output of the Transform → its values, and column of a label → its values.
+        """
+        raw: dict[str, Any] = tf.io.parse_example(serialized, self._specs)
+        outputs = {spec.output for of_route in self._inputs.values() for spec in of_route.values()}
+        transformed = self._loader.apply_transform_model(raw)
+        labels = {
+            field.column
+            for name in self._table.names
+            for field in self._table.fields(name).values()
+            if field.is_label
+        }
+        return {name: transformed[name] for name in outputs}, {name: raw[name] for name in labels}
+
+
+def serialized_rows(files: list[str]) -> tf.data.Dataset:
+    """Streams the records of TFRecord files, gzip, in order."""
+    return tf.data.TFRecordDataset(sorted(files), compression_type="GZIP")
+
+
+@tf.function(
+    input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int64)],
+    autograph=False,
+)
+def _batches(files: tf.Tensor, size: tf.Tensor) -> tf.data.Dataset:
+    """Streams what is in files, `size` records at a time; one trace serves all routes.
+
+    Returns:
+        A dataset of the records, string [batch], and the number of each one's file, int64 [batch].
+    """
+
+    def read(number: tf.Tensor) -> tf.data.Dataset:
+        records = tf.data.TFRecordDataset(files[number], compression_type="GZIP").batch(size)
+        return records.map(lambda some: (some, tf.fill([tf.size(some)], number)))
+
+    numbers = tf.data.Dataset.range(tf.size(files, tf.int64))
+    return numbers.flat_map(read).rebatch(size)
+
+
+def _runs(values: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Gives each value that stands once or several times in a row, where that is, how often."""
+    first = 0
+    for value, run in itertools.groupby(values):
+        count = len(list(run))
+        yield value, first, count
+        first += count
+
+
+def _rows_from(columns: Any, first: int, count: int) -> Any:
+    """Takes `count` rows of all columns, dense or sparse, from the row `first` on."""
+
+    def some(column: Any) -> Any:
+        if isinstance(column, tf.SparseTensor):
+            rest = column.dense_shape[1:]
+            start, size = (
+                tf.concat([[first], tf.zeros_like(rest)], 0),
+                tf.concat([[count], rest], 0),
+            )
+            return tf.sparse.slice(column, start, size)
+        return column[first : first + count]
+
+    return tf.nest.map_structure(some, columns)
+
+
+def num_bytes(columns: Any) -> int:
+    """Estimates what columns take in memory."""
+    parts = tf.nest.flatten(columns, expand_composites=True)
+    return sum(math.prod(part.shape) * (part.dtype.size or _STRING) for part in parts)
+
+
+def _rows_at_a_time(inputs: Mapping[str, Mapping[str, Input]]) -> int:
+    """Returns how many rows to parse at a time, were all as large as those of the largest route."""
+    largest = max(map(_row_bytes, inputs.values()), default=1)
+    return max(1, min(BATCH, _BATCH_BYTES // largest))
+
+
+def _row_bytes(inputs: Mapping[str, Input]) -> int:
+    """Estimates what a row takes in memory; a length that varies counts as 1."""
+    sizes = [
+        math.prod(each or 1 for each in spec.shape) * (tf.as_dtype(spec.dtype).size or _STRING)
+        for spec in inputs.values()
+    ]
+    return max(1, sum(sizes))
+
+
+def padded(values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+    """Makes ragged values dense."""
+    return values.to_tensor() if isinstance(values, tf.RaggedTensor) else values
+
+
+def dense_label(values: tf.Tensor | tf.SparseTensor, target: Target) -> tf.Tensor:
+    """Gives a label its shape [batch, *shape], filled with the target's `missing`.
+
+    Whole numbers of a regression become float64, which holds times in milliseconds exactly.
+    """
+    if target.whole:
+        values = tf.cast(values, tf.float64)
+    if not isinstance(values, tf.SparseTensor):
+        return tf.reshape(values, [-1, *target.shape])
+    shape = tf.stack([values.dense_shape[0], target.num_values])
+    missing = tf.cast(target.missing or 0, values.dtype)
+    filled = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape), missing)
+    return tf.reshape(filled, [-1, *target.shape])
+
+
+def _rows_of(values: Any, spec: Input) -> tf.Tensor | tf.RaggedTensor:
+    if None in spec.shape and isinstance(values, tf.SparseTensor):
+        return tf.RaggedTensor.from_sparse(values)
+    return densify(values, spec)
+
+
+def _concat(parts: list[Columns]) -> Columns:
+    """Joins columns one by one and takes them out of the parts, or all would be there twice."""
+    return {key: tf.concat([part.pop(key) for part in parts], axis=0) for key in [*parts[0]]}
+
+
+def scales_of(rows: Rows, route: Route) -> dict[str, Scale]:
+    """Measures the labels of regressions over all entries there are; other labels keep theirs.
+
+    Raises:
+        BranchlineError: There is no row, or none that has one of the labels.
+    """
+    if not rows.count:
+        raise BranchlineError(f"route {route.name!r} has no example in train; it cannot be trained")
+    scales = {}
+    for key, target in route.labels.items():
+        values = np.reshape(np.asarray(rows.labels[key]), [-1, target.num_values])
+        values = values[has_label(values, target)]
+        if not len(values):
+            raise BranchlineError(
+                f"none of the {rows.count} examples of route {route.name!r} in train has the label "
+                f"{key!r}; it cannot be learnt"
+            )
+        scales[key] = Scale()
+        if target.task == "regression":
+            values = values.astype(np.float64)
+            scales[key] = Scale(float(values.mean()), float(values.std()) or 1.0)
+    return scales
