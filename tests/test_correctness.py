@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.metrics import accuracy_score, roc_auc_score
+from training_steps import step_of
 
 from branchline.components.branch_trainer import (
     Alternate,
@@ -26,7 +27,6 @@ from branchline.components.branch_trainer import (
     Weighted,
 )
 from branchline.components.branch_trainer.step.losses import head_loss
-from branchline.components.branch_trainer.step.path_step import PathStep
 from branchline.schemas.draws import pick
 
 SGD, ADAM, ADAMW = keras.optimizers.SGD, keras.optimizers.Adam, keras.optimizers.AdamW
@@ -112,7 +112,7 @@ def test_f04_one_branch_can_be_trained_while_the_others_never_are(trained):
 
 def test_f05_every_slot_is_there_before_the_first_step(typed_model):
     model = typed_model()
-    step = PathStep(model, "vector", PathSettings(ADAM()))
+    step = step_of(model, "vector", PathSettings(ADAM()))
     names = {v.path for v in step.optimizer.variables}
     assert len(names) == 2 + 2 * len(model.variables_of("vector"))
 

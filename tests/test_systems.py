@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from training_steps import step_of
 
 from branchline.components.branch_trainer import (
     Alternate,
@@ -23,7 +24,6 @@ from branchline.components.branch_trainer import (
 from branchline.components.branch_trainer.recipe.dice import dice_loss
 from branchline.components.branch_trainer.step.gate import hardest
 from branchline.components.branch_trainer.step.losses import head_loss
-from branchline.components.branch_trainer.step.path_step import PathStep
 
 layers = keras.layers
 ADAM, SGD = keras.optimizers.Adam, keras.optimizers.SGD
@@ -81,7 +81,7 @@ def test_s03_a_selective_step_leaves_the_rest_bit_identical():
     )
     for path in "ab":
         model.build_path(path, tf.TensorSpec([None, 3]))
-    steps = {p: PathStep(model, p, PathSettings()) for p in "ab"}
+    steps = {p: step_of(model, p, PathSettings()) for p in "ab"}
     batch = tf.random.stateless_normal([4, 3], [0, 1]), tf.ones([4, 1])
     steps["b"](batch)
     inactive = [*model.own_state_of("b"), *steps["b"].state]
@@ -471,9 +471,9 @@ def test_s14_the_leak_follows_its_share(share):
     batch = tf.random.stateless_normal([8, 4], [1, 2]), tf.ones([8, 1])
     plain, leaking, full = model(), model(), model()
     before = [np.array(v) for v in plain.own_state_of("b")]
-    PathStep(plain, "a", PathSettings(SGD(1.0)))(batch)
-    PathStep(leaking, "a", PathSettings(SGD(1.0), leak={"b": share}))(batch)
-    PathStep(full, "b", PathSettings(SGD(1.0)))(batch)
+    step_of(plain, "a", PathSettings(SGD(1.0)))(batch)
+    step_of(leaking, "a", PathSettings(SGD(1.0), leak={"b": share}))(batch)
+    step_of(full, "b", PathSettings(SGD(1.0)))(batch)
     for one, other in zip(plain.own_state_of("a"), leaking.own_state_of("a"), strict=True):
         np.testing.assert_array_equal(one, other)
     for was, leaked, whole in zip(

@@ -62,3 +62,18 @@ def at_least_one(**named: int) -> int:
     if value < 1:
         raise ValueError(f"{name}={value}, expected at least 1")
     return value
+
+
+def one_of(values: tuple[str, ...], **named: str) -> str:
+    """Returns the one value given.
+
+    Raises:
+        ValueError: it is none of those expected; names it.
+
+    >>> one_of(("a", "b"), letter="a")
+    'a'
+    """
+    ((name, value),) = named.items()
+    if value not in values:
+        raise ValueError(f"{name}={value!r}, expected one of {', '.join(map(repr, values))}")
+    return value

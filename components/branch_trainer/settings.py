@@ -58,9 +58,9 @@ class PathSettings:
         early_stop: needs validation data for this path.
         conflicts: for streams of mixed batches, what becomes of routes that compete for the layers
             that they share. "sum": nothing; "pcgrad": their gradients are freed of what points
-            against each other's, see `step/conflicts.py`; takes a backward pass per path of the model.
-            "famo": their losses are weighted so that all fall equally fast, see `step/balance.py`; takes
-            a second forward pass, and losses that are not negative.
+            against each other's, see `step/conflicts.py`; takes a backward pass per path of the
+            model. "famo": their losses are weighted so that all fall equally fast, see
+            `step/balance.py`; takes a second forward pass, and losses that are not negative.
 
     Raises:
         ValueError: a value is out of range.

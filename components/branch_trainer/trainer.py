@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from branchline.components.branch_trainer.arguments import (
     at_least_one,
+    one_of,
     paths_of,
     settings_of,
 )
@@ -30,9 +32,9 @@ from branchline.components.branch_trainer.loop.tensorboard import TensorBoard
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.model.one_name import one_name
 from branchline.components.branch_trainer.settings import PathSettings
-from branchline.components.branch_trainer.step.mixed_step import MixedStep
-from branchline.components.branch_trainer.step.path_step import PathStep
+from branchline.components.branch_trainer.step.owners import shared_owners
 from branchline.components.branch_trainer.step.replicas import replicas_of
+from branchline.components.branch_trainer.step.step import Step, objective_of
 from branchline.components.branch_trainer.streams.seekable import (
     check_separate,
     check_stream,
@@ -80,9 +82,15 @@ class Trainer:
         jit_compile: whether XLA compiles the steps, one program per path and batch shape: give
             batches of one size (`drop_remainder`). Embedding tables are then updated as a whole.
         strategy: a MirroredStrategy or MultiWorkerMirroredStrategy, under whose scope model and
-            optimizers were made; see `step/replicas.py`. Batches are those of all replicas together.
+            optimizers were made; see `step/replicas.py`. Batches are those of all replicas.
             Every worker runs the same program on the same streams; the first calls `on_progress`
             and writes, to a `checkpoint_dir` that all share.
+        optimizer_state: who owns the optimizer's state of a variable that several streams train.
+            "path": each stream, which has slots of its own for all that it trains. "shared": all of
+            them together, so that a trunk has one pair of slots however many paths go through it,
+            and a batch is trained alike whether it comes in a stream of its path or in a mixed one.
+            Their optimizers have to be the same but for the learning rate, which is that of the
+            stream whose step it is, on that stream's clock.
 
     Raises:
         ValueError: arguments do not fit each other; says which.
@@ -109,6 +117,7 @@ class Trainer:
         tensorboard_dir: str | os.PathLike | None = None,
         jit_compile: bool = False,
         strategy: tf.distribute.Strategy | None = None,
+        optimizer_state: str = "path",
     ):
         self.model = model
         self.replicas = replicas_of(strategy)
@@ -120,6 +129,7 @@ class Trainer:
         self.steps = at_least_one(steps=steps)
         self.steps_per_loop = at_least_one(steps_per_loop=steps_per_loop)
         self.seed = seed
+        self.optimizer_state = one_of(("path", "shared"), optimizer_state=optimizer_state)
         self.validate_every = at_least_one(validate_every=validate_every or steps)
         self._save_rest = 0 if checkpoint_every else 19  # times what writing one took
         self._save_from = 0.0 if checkpoint_every else time.monotonic() + _WORTH_KEEPING
@@ -141,10 +151,10 @@ class Trainer:
         self.validator = Validator(model, dict(validation or {}))
         self.best = self._best_weights()
         with self.replicas.scope(), one_name():
-            self.path_steps = [self._step_of(path, jit_compile) for path in self.paths]
+            self.path_steps = self._steps(jit_compile)
         self.tensorboard = None
         if tensorboard_dir is not None and self.replicas.is_chief:
-            optimizers = {step.path: step.optimizers for step in self.path_steps}
+            optimizers = {step.name: step.optimizer for step in self.path_steps}
             self.tensorboard = TensorBoard(tensorboard_dir, optimizers)
         self.checkpoints = None
         self._unsaved = True
@@ -221,14 +231,30 @@ class Trainer:
     @property
     def optimizers(self) -> dict:
         """Path → its optimizer, for streams of one path."""
-        return {s.path: s.optimizer for s in self.path_steps if isinstance(s, PathStep)}
+        return {s.name: s.optimizer for s in self.path_steps if s.name in self.model.paths}
 
-    def _step_of(self, path: str, jit_compile: bool) -> PathStep | MixedStep:
-        options: dict[str, Any] = {"jit_compile": jit_compile, "replicas": self.replicas}
-        settings = self.settings[path]
-        if path in self.model.paths:
-            return PathStep(self.model, path, settings, others=self.settings, **options)
-        return MixedStep(self.model, path, settings, seed=self.seed, **options)
+    def _steps(self, jit_compile: bool) -> list[Step]:
+        objectives = [
+            objective_of(
+                self.model,
+                path,
+                self.settings[path],
+                others=self.settings,
+                replicas=self.replicas,
+                seed=self.seed,
+            )
+            for path in self.paths
+        ]
+        optimizers = {
+            path: self.settings[path].optimizer or keras.optimizers.Adam() for path in self.paths
+        }
+        owners = {}
+        if self.optimizer_state == "shared":
+            owners = shared_owners(self.model, objectives, optimizers, self.replicas.take_over)
+        return [
+            Step(each, optimizers[each.name], owners=owners.get(each.name), jit_compile=jit_compile)
+            for each in objectives
+        ]
 
     def _build_leaks(self, streams: Mapping[str, tf.data.Dataset]) -> None:
         """Builds the paths that get a leak and have no stream, from the features of the leak."""
@@ -263,7 +289,7 @@ class Trainer:
     ) -> Checkpoints:
         variables = {
             "weights": [v.value for v in self.model.variables],
-            "optimizer slots": [v for step in self.path_steps for v in step.state],
+            "optimizer slots": list({id(v): v for s in self.path_steps for v in s.state}.values()),
             "best weights": [v for best in self.best.values() for v in best.copies],
         }
         identity = {
@@ -272,7 +298,8 @@ class Trainer:
             "stream lengths": [int(streams[path].cardinality()) for path in self.paths],
             "schedule settings": described(self.schedule),
             "seeds": [self.seed],
-            "optimizers": [[type(o).__name__ for o in s.optimizers] for s in self.path_steps],
+            "optimizer state": self.optimizer_state,
+            "optimizers": [type(s.optimizer).__name__ for s in self.path_steps],
             "parts and their variables": self._places(),
         }
         return Checkpoints(directory, variables, identity)

@@ -11,7 +11,7 @@ from branchline.components.branch_trainer.recipe import default_model
 from branchline.components.branch_trainer.recipe.check_heads import check_heads
 from branchline.components.branch_trainer.recipe.export import ServedModel
 from branchline.components.branch_trainer.recipe.train import _labels_fn, train
-from branchline.components.branch_trainer.step.losses import path_loss
+from branchline.components.branch_trainer.step.batch_loss import batch_loss
 from branchline.components.branch_trainer.streams.inputs import Input
 from branchline.components.branch_trainer.streams.read_rows import Scale, scales_of
 from branchline.components.route_validator.route_schema import RouteSchemas
@@ -182,7 +182,7 @@ def test_the_loss_is_over_the_labels_that_are_there_and_no_others(batch, model, 
     features, labels = batch
     scales = scales_of(rows["many"], MANY)
     given = _labels_fn(MANY, scales)(labels)
-    loss = path_loss(model, "many", (features, given), training=False)
+    loss = batch_loss(model, "many", (features, given), training=False)
     outputs = {
         head.label: np.array(model(features, path="many")[head.name], np.float64)
         for head in model.heads_of("many")
@@ -211,7 +211,7 @@ def test_a_batch_without_a_label_leaves_its_head_without_gradient(batch, model):
     (head,) = [head for head in model.heads_of("many") if head.label == "sizes"]
     weights = [variable.value for variable in head.trainable_variables]
     with tf.GradientTape() as tape:
-        loss = path_loss(model, "many", (features, labels), training=True)
+        loss = batch_loss(model, "many", (features, labels), training=True)
     assert np.isfinite(loss)
     for gradient in tape.gradient(loss, weights):
         np.testing.assert_array_equal(gradient, np.zeros_like(gradient))

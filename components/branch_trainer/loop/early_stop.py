@@ -9,9 +9,9 @@ import tensorflow as tf
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.model.parts import Head
 from branchline.components.branch_trainer.settings import EarlyStop
+from branchline.components.branch_trainer.step.batch_loss import rows_of_head
 from branchline.components.branch_trainer.step.losses import head_loss
-from branchline.components.branch_trainer.step.mixed_losses import rows_of_head
-from branchline.components.branch_trainer.step.optional_heads import label_counts
+from branchline.components.branch_trainer.step.source_counts import label_counts
 from branchline.components.branch_trainer.streams.seekable import rows_of
 
 

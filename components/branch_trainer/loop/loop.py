@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from branchline.components.branch_trainer.loop.dispatch import dispatcher
 from branchline.components.branch_trainer.model.alike import Alike
-from branchline.components.branch_trainer.step.path_step import NOT_FINITE as STEP_NOT_FINITE
+from branchline.components.branch_trainer.step.check_finite import NOT_FINITE as STEP_NOT_FINITE
 
 STEPPED, ENDED, NOT_FINITE, FAILED = 0, 1, 2, 3
 # How TensorFlow ends a message of what failed while a batch was read: only so it can be told.

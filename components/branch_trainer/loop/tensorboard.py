@@ -24,15 +24,15 @@ class TensorBoard:
 
     Args:
         directory: gets one directory per path, named like it.
-        optimizers: path → its optimizer, or those of a mixed stream, whose rate is the first's.
+        optimizers: path → its optimizer.
     """
 
     def __init__(
         self,
         directory: str | os.PathLike,
-        optimizers: Mapping[str, Sequence[keras.optimizers.Optimizer]],
+        optimizers: Mapping[str, keras.optimizers.Optimizer],
     ):
-        self.optimizers = {path: of_path[0] for path, of_path in optimizers.items()}
+        self.optimizers = optimizers
         self._directory = os.fspath(directory)
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
 

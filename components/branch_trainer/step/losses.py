@@ -6,14 +6,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.model.parts import Head
 from branchline.components.branch_trainer.step.in_replica import (
     num_replicas,
     over_replicas,
-    share_of_replica,
 )
-from branchline.components.branch_trainer.streams.seekable import rows_of
 
 
 def label_of(head: Head, labels: Any) -> Any:
@@ -86,7 +83,7 @@ def head_loss(
         ValueError: label and output do not fit the loss, or a loss that is one number for the batch
             meets missing labels, weights or several replicas.
     """
-    losses, present = _losses(head, labels, output)
+    losses, present = head_losses(head, labels, output)
     if losses.shape.rank == 0 and num_replicas() > 1:
         raise ValueError(
             f"Loss of head {head.name!r} is one number for the batch, which the replicas of a "
@@ -95,7 +92,7 @@ def head_loss(
     if rows is not None:
         present = rows if present is None else rows & present
     if present is not None or sample_weight is not None:
-        losses = _weighted(head, losses, present, sample_weight)
+        losses = weighted_losses(head, losses, present, sample_weight)
     entries = tf.cast(tf.size(losses), tf.float32)
     if present is not None:
         present = tf.cast(present, tf.float32)
@@ -105,7 +102,7 @@ def head_loss(
     return tf.math.divide_no_nan(tf.reduce_sum(losses), over_replicas(entries))
 
 
-def _losses(head: Head, labels: Any, output: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+def head_losses(head: Head, labels: Any, output: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Returns losses [batch, ...] (or [] if the loss is made so) and which rows have a label."""
     label = tf.convert_to_tensor(label_of(head, labels))
     present = has_label(head, labels)
@@ -122,7 +119,7 @@ def _losses(head: Head, labels: Any, output: tf.Tensor) -> tuple[tf.Tensor, tf.T
     return tf.cast(losses, tf.float32), present
 
 
-def _weighted(
+def weighted_losses(
     head: Head, losses: tf.Tensor, present: tf.Tensor | None, weight: tf.Tensor | None
 ) -> tf.Tensor:
     """Returns losses [batch, ...] times weights, 0 where there is no label."""
@@ -136,65 +133,3 @@ def _weighted(
     if present is not None:
         losses = tf.where(like_rows(present, losses.shape.rank), losses, 0.0)
     return losses
-
-
-def example_losses(model: BranchedModel, path: str, batch: tuple) -> tf.Tensor:
-    """Returns the loss of each example, in inference: heads weighted and summed.
-
-    Args:
-        model: the model.
-        path: name of the path that all rows take.
-        batch: (features, labels) or (features, labels, sample_weight).
-
-    Returns:
-        float32 [batch].
-    """
-    features, labels, *rest = batch
-    outputs = model(features, path=path, training=False)
-    total = tf.zeros([rows_of(batch)])
-    for head in model.heads_of(path):
-        losses, present = _losses(head, labels, outputs[head.name])
-        losses = _weighted(head, losses, present, *rest or [None])
-        per_row = tf.reduce_mean(tf.reshape(losses, [rows_of(batch), -1]), axis=1)
-        total += head.loss_weight * per_row
-    return total
-
-
-def path_loss(
-    model: BranchedModel,
-    path: str,
-    batch: tuple,
-    *,
-    training: bool,
-    frozen: tuple[str, ...] = (),
-) -> tf.Tensor:
-    """Runs `path` on a batch and returns its loss: its heads' and its layers' own, summed.
-
-    Args:
-        model: the model.
-        path: name of the path that all rows take.
-        batch: (features, labels) or (features, labels, sample_weight).
-        training: whether layers run as in training.
-        frozen: parts that run as in inference.
-
-    Returns:
-        float32 [].
-
-    Raises:
-        KeyError, ValueError: as `head_loss`.
-    """
-    features, labels, *rest = batch
-    outputs = model(features, path=path, training=training, frozen=frozen)
-    total = _sum(
-        [
-            head.loss_weight * head_loss(head, labels, outputs[head.name], *rest)
-            for head in model.heads_of(path)
-        ]
-    )
-    # Of the path's layers only: model.losses would add the penalties of branches that did not run.
-    penalties = [loss for part in model.parts_of(path).values() for loss in part.losses]
-    return _sum([total, *(share_of_replica(tf.cast(p, tf.float32)) for p in penalties)])
-
-
-def _sum(losses: list[tf.Tensor]) -> tf.Tensor:
-    return tf.add_n(losses) if len(losses) > 1 else losses[0]

@@ -1,4 +1,4 @@
-"""The learning rate of a recipe's routes, and what else of an optimizer two paths may share."""
+"""Optimizers of paths: their learning rates, what two may share, and copies."""
 
 import json
 import math
@@ -14,6 +14,8 @@ _TOLD = (
     keras.optimizers.Adagrad,
     keras.optimizers.Lion,
 )
+# What `exclude_from_weight_decay` was told.
+_NOT_IN_CONFIG = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
 
 
 @keras.saving.register_keras_serializable(package="branchline")
@@ -78,3 +80,29 @@ def optimizer_config(optimizer: keras.optimizers.Optimizer) -> str | None:
         return json.dumps(config, sort_keys=True)
     except TypeError:
         return None
+
+
+def copy_of(optimizer: keras.optimizers.Optimizer, **changed: Any) -> keras.optimizers.Optimizer:
+    """Returns a new optimizer that does the same; of one that scales the loss, the one inside.
+
+    Args:
+        optimizer: whose configuration is taken.
+        **changed: what is different.
+    """
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return copy_of(optimizer.inner_optimizer, **changed)
+    copy = type(optimizer).from_config(optimizer.get_config() | changed)
+    for name in _NOT_IN_CONFIG:
+        if hasattr(optimizer, name):
+            setattr(copy, name, getattr(optimizer, name))
+    return copy
+
+
+def same_but_for_rate(one: keras.optimizers.Optimizer, other: keras.optimizers.Optimizer) -> bool:
+    """Returns whether two optimizers do the same at the same learning rate."""
+
+    def told(optimizer: Any) -> list:
+        config = optimizer.get_config() | {"learning_rate": None, "name": None}
+        return [type(optimizer), config, *(getattr(optimizer, n, None) for n in _NOT_IN_CONFIG)]
+
+    return told(one) == told(other)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from training_steps import step_of
 
 from branchline.components.branch_trainer import (
     BranchedModel,
@@ -23,7 +24,7 @@ from branchline.components.branch_trainer.model.alike import Alike, path_likenes
 from branchline.components.branch_trainer.recipe import default_model
 from branchline.components.branch_trainer.recipe.train import train
 from branchline.components.branch_trainer.step.optimizers import WarmupDecay
-from branchline.components.branch_trainer.step.path_step import PathStep
+from branchline.components.branch_trainer.step.step import Step
 from branchline.components.branch_trainer.streams.inputs import Input
 from branchline.components.branch_trainer.streams.read_rows import scales_of
 from branchline.schemas import Numeric, Recipe, Route, RoutingTable, Target, Text, Training, when
@@ -46,7 +47,7 @@ def alone(monkeypatch):
 
     def call(function):
         with monkeypatch.context() as patch:
-            patch.setattr(PathStep, "alike", lambda self, batch: Alike(None, []))
+            patch.setattr(Step, "alike", lambda self, batch: Alike(None, []))
             return function()
 
     return call
@@ -288,7 +289,7 @@ DIFFERENT = {
 def test_a_path_that_differs_in_anything_has_a_trace_of_its_own(case):
     model, streams, settings = make(*DIFFERENT[case])
     first, other, second = (
-        PathStep(model, name, settings[name]).alike(streams[name].element_spec).kind
+        step_of(model, name, settings[name]).alike(streams[name].element_spec).kind
         for name in streams
     )
     assert first == other

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from branchline.components.branch_trainer import BranchedModel, Head, Path, Switch
-from branchline.components.branch_trainer.step.mixed_losses import mixed_loss
+from branchline.components.branch_trainer.step.batch_loss import batch_loss
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -142,4 +142,4 @@ def test_a_batch_without_rows_has_a_loss_of_zero_though_a_head_is_of_some_paths_
     model = make_model("partition")
     labels = {"x": tf.zeros([0, 1]), "y": tf.zeros([0, 2])}
     batch = (features_of(0), tf.constant([], tf.int32)), labels
-    assert mixed_loss(model, batch, training=True) == 0
+    assert batch_loss(model, None, batch, training=True) == 0

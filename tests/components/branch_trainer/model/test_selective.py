@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from training_steps import step_of
 
 from branchline.components.branch_trainer import BranchedModel, Head, Path, PathSettings
 from branchline.components.branch_trainer.model.selective import Conditional, Selective
-from branchline.components.branch_trainer.step.path_step import PathStep
 
 
 def dense(units=2):
@@ -105,7 +105,7 @@ def test_a_wrapper_in_a_wrapper_is_at_rest_when_either_is_off(off):
     batch = tf.ones([4, 2]), tf.ones([4, 1])
     model.build_path("a", tf.TensorSpec([4, 2]))
     optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.1)
-    step = tf.function(PathStep(model, "a", PathSettings(optimizer)), autograph=False)
+    step = tf.function(step_of(model, "a", PathSettings(optimizer)), autograph=False)
     step(batch)
     {"inner": inner, "outer": outer}[off].on.assign(0)
     before = [np.array(v) for v in layer.variables]

@@ -1,7 +1,10 @@
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from training_steps import step_of
 
 from branchline.components.branch_trainer import (
     BranchedModel,
@@ -12,9 +15,8 @@ from branchline.components.branch_trainer import (
     Trainer,
 )
 from branchline.components.branch_trainer.step.balance import Famo, famo_gradient, famo_weights
-from branchline.components.branch_trainer.step.mixed_losses import mixed_loss, route_means
-from branchline.components.branch_trainer.step.mixed_step import MixedStep
-from branchline.components.branch_trainer.step.path_step import NOT_FINITE
+from branchline.components.branch_trainer.step.batch_loss import batch_loss, route_means
+from branchline.components.branch_trainer.step.check_finite import NOT_FINITE
 
 PATHS = "abc"
 START = [0.5, -1.0, 1.5]
@@ -91,13 +93,13 @@ class FamoByHand:
         self.logits[here] -= LOGIT_RATE * unbiased / scale
 
 
-def famo_step(model, optimizer=None):
+def famo_step(model, optimizer=None) -> Any:
     optimizer = optimizer or keras.optimizers.SGD(RATE)
-    return MixedStep(model, "all", PathSettings(optimizer, conflicts="famo"))
+    return step_of(model, "all", PathSettings(optimizer, conflicts="famo"))
 
 
 def logits_of(step):
-    return np.array([np.array(logit) for logit in step.famo.logits])
+    return np.array([np.array(logit) for logit in step.objective.famo.logits])
 
 
 @pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
@@ -106,7 +108,7 @@ def test_steps_are_as_in_the_paper_whichever_routes_a_batch_has(graph, penalty):
     model, model_by_hand, by_hand = make_model(penalty), make_model(penalty), FamoByHand(START)
     step = famo_step(model)
     np.testing.assert_array_equal(logits_of(step), np.zeros(3))
-    for logit, value in zip(step.famo.logits, START, strict=True):
+    for logit, value in zip(step.objective.famo.logits, START, strict=True):
         logit.assign(value)  # the decay then counts from the start
     run = tf.function(step, autograph=False, input_signature=[SPEC]) if graph else step
     of_steps = [[0, 1, 1, 2, 1], [0, 0, 2], [0, 1, 2, 2], [1], [2, 1, 0, 0], [0, 2]]
@@ -123,7 +125,7 @@ def test_steps_are_as_in_the_paper_whichever_routes_a_batch_has(graph, penalty):
 def test_what_is_reported_is_the_loss_of_the_batch():
     model, batch = make_model(0.1), make_batch([0, 1, 1, 2, 1])
     batch = (*batch, tf.constant([1.0, 2.0, 0.5, 0.0, 1.0]))
-    expected = mixed_loss(model, batch, training=True)
+    expected = batch_loss(model, None, batch, training=True)
     np.testing.assert_allclose(famo_step(model)(batch)[0], expected, rtol=1e-6)
 
 
@@ -136,7 +138,7 @@ def test_a_route_without_rows_keeps_everything_and_gives_nothing(ids):
     absent = [i for i in range(3) if i not in ids]
 
     def kept():
-        slots = [step.famo.optimizers[i].variables for i in absent]
+        slots = [step.objective.famo.optimizers[i].variables for i in absent]
         own = [model.own_state_of(PATHS[i]) for i in absent]
         return [np.array(v) for vs in (*slots, *own) for v in vs] + [logits_of(step)[absent]]
 
@@ -177,7 +179,7 @@ def test_the_second_look_leaves_statistics_and_random_state_to_the_first():
     states = []
     for rule in ("sum", "famo"):
         model = with_dropout_and_statistics()
-        step = MixedStep(model, "all", PathSettings(keras.optimizers.SGD(0.5), conflicts=rule))
+        step = step_of(model, "all", PathSettings(keras.optimizers.SGD(0.5), conflicts=rule))
         tf.function(step, autograph=False)(make_batch([0, 1, 2, 1, 0, 2]))
         states.append([np.array(v) for v in model.non_trainable_variables])
     for famo, plain in zip(*states, strict=True):
@@ -201,11 +203,11 @@ def steep(_, output):
 )
 def test_an_update_that_is_not_finite_leaves_the_logits(loss, label):
     step = famo_step(make_model(loss=loss))
-    before = [np.array(v) for v in step.famo.state]
+    before = [np.array(v) for v in step.objective.famo.state]
     features, y = make_batch([0, 1, 2])
     with pytest.raises(tf.errors.InvalidArgumentError, match=NOT_FINITE):
         tf.function(step, autograph=False)((features, y * label))
-    for now, was in zip(step.famo.state, before, strict=True):
+    for now, was in zip(step.objective.famo.state, before, strict=True):
         np.testing.assert_array_equal(now, was)
 
 
@@ -240,7 +242,7 @@ def progress(rule, scale):
     ids, y = np.tile([0, 1], 8), (x * wanted).sum(axis=1, keepdims=True)
     batch = (tf.constant(x), tf.constant(ids)), tf.constant(y)
     settings = PathSettings(keras.optimizers.Adam(0.02), conflicts=rule)
-    run = tf.function(MixedStep(model, "all", settings), autograph=False)
+    run = tf.function(step_of(model, "all", settings), autograph=False)
     before = route_means(model, batch, training=False)[1]
     for _ in range(200):
         run(batch)

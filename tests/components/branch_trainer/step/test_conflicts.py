@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from training_steps import step_of
 
 from branchline.components.branch_trainer import (
     BranchedModel,
@@ -11,10 +12,8 @@ from branchline.components.branch_trainer import (
     Switch,
     Trainer,
 )
+from branchline.components.branch_trainer.step.batch_loss import batch_loss, route_losses
 from branchline.components.branch_trainer.step.conflicts import pcgrad_factors, random_orders
-from branchline.components.branch_trainer.step.mixed_losses import mixed_loss, route_losses
-from branchline.components.branch_trainer.step.mixed_step import MixedStep
-from branchline.components.branch_trainer.step.path_step import PathStep
 
 
 def pcgrad_by_hand(gradients, orders):
@@ -80,7 +79,7 @@ def test_the_parts_of_the_routes_add_up_to_the_loss():
     model, batch = make_model(), make_batch([0, 1, 1, 0, 1])
     batch = (*batch, tf.constant([1.0, 2.0, 0.5, 0.0, 1.0]))
     parts = route_losses(model, batch, training=True)
-    np.testing.assert_allclose(sum(parts), mixed_loss(model, batch, training=True), rtol=1e-6)
+    np.testing.assert_allclose(sum(parts), batch_loss(model, None, batch, training=True), rtol=1e-6)
 
 
 def test_gradients_are_projected_per_route_and_on_shared_variables_only():
@@ -106,7 +105,7 @@ def test_gradients_are_projected_per_route_and_on_shared_variables_only():
     ]  # fmt: skip
     assert flat[0] @ flat[1] < 0
     expected = pcgrad_by_hand(flat, [[0, 1], [0, 1]])
-    step = MixedStep(model, "both", PathSettings(keras.optimizers.SGD(1.0), conflicts="pcgrad"))
+    step = step_of(model, "both", PathSettings(keras.optimizers.SGD(1.0), conflicts="pcgrad"))
     tf.function(step, autograph=False)(batch)
     moved = {id(v): was - np.array(v) for v, was in zip(variables, before, strict=True)}
     np.testing.assert_allclose(
@@ -121,7 +120,7 @@ def test_gradients_are_projected_per_route_and_on_shared_variables_only():
 @pytest.mark.parametrize("rule", ["pcgrad", "famo"])
 def test_conflicts_are_for_mixed_batches(rule):
     with pytest.raises(ValueError, match=f"conflicts='{rule}' for path 'a', .* mixed batches"):
-        PathStep(make_model(), "a", PathSettings(conflicts=rule))
+        step_of(make_model(), "a", PathSettings(conflicts=rule))
 
 
 def test_an_unknown_rule_is_refused():

@@ -2,15 +2,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from training_steps import step_of
 
 from branchline.components.branch_trainer import Embedding, PathSettings
 from branchline.components.branch_trainer.step.gate import between, hardest, without_outliers
-from branchline.components.branch_trainer.step.path_step import PathStep
 
 
 def step_once(model, path, settings, *batches):
     """Takes a step per batch, in a graph, and returns the results."""
-    step = PathStep(model, path, settings)
+    step = step_of(model, path, settings)
     run = tf.function(lambda *batch: step(batch), autograph=False)
     return step, [run(*tf.nest.map_structure(tf.constant, batch)) for batch in batches]
 
@@ -151,7 +151,7 @@ def test_a_mask_between_0_and_1_scales_the_gradient(typed_model, typed_batches):
 def test_a_mask_that_does_not_broadcast_names_variable_and_shapes(typed_model):
     settings = PathSettings(mask_fn=lambda v: np.ones(7) if "trunk/kernel" in v.path else None)
     with pytest.raises(ValueError, match=r"trunk/kernel' has shape \(7,\), .* \(3, 3\)"):
-        PathStep(typed_model(), "vector", settings)
+        step_of(typed_model(), "vector", settings)
 
 
 @pytest.mark.parametrize(
