@@ -9,6 +9,7 @@ from branchline.schemas.errors import check_int, check_number, reject
 from branchline.schemas.schedules import Proportional, as_schedule
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum", "rmsprop", "adagrad", "lion")
+OPTIMIZER_STATES = ("path", "shared")
 DECAYS = ("constant", "cosine", "linear")
 
 
@@ -95,6 +96,10 @@ class Training(PathTraining):
             taken only from routes that stop early.
         memory_limit: Bytes of transformed training rows that are held in memory, of all routes
             together; rows of routes for which there is no room lie on disk.
+        optimizer_state: "path": each route has an optimizer's state of its own for all that it
+            trains; "shared": one state of the layers that several routes train, which so take the
+            memory of one, however many routes there are. The routes' optimizers have then to be the
+            same, but for the learning rate.
         routes: Route → the fields of PathTraining in which it differs.
 
     Raises:
@@ -109,6 +114,7 @@ class Training(PathTraining):
     validate_every: int = 100
     validation_share: float = 0.1
     memory_limit: int = 2 << 30
+    optimizer_state: str = "path"
     routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -126,6 +132,9 @@ class Training(PathTraining):
         check_number("Training.validation_share", self.validation_share, above=0)
         if self.validation_share >= 1:
             reject("Training.validation_share", self.validation_share, "a share below 1")
+        if self.optimizer_state not in OPTIMIZER_STATES:
+            expected = f"one of {', '.join(OPTIMIZER_STATES)}"
+            reject("Training.optimizer_state", self.optimizer_state, expected)
         if not isinstance(self.routes, Mapping):
             reject("Training.routes", self.routes, "a dict of route to the fields that differ")
         for route, fields in self.routes.items():

@@ -38,8 +38,11 @@ class PathSettings:
             mixed_float16 a `keras.optimizers.LossScaleOptimizer` (streams of one path): the loss is
             scaled, and a step whose gradient overflows is left out; at a scale of 1
             or less it is no overflow, and ends the path.
-        loss_weight: factor of the path's loss (it changes the size of gradients; how often the
-            path is trained is the schedule's sampling weight).
+        loss_weight: factor of the path's loss, and so of its gradient; how often the path is
+            trained is the schedule's sampling weight. Optimizers that divide the gradient by its
+            usual size (Adam, AdamW, RMSprop, Lion) take the same steps at any factor,
+            unless `clip_norm` or `clip_value` bounds it, or the state is shared with other paths
+            (`Trainer(optimizer_state="shared")`).
         clip_norm: largest global norm of a gradient.
         clip_value: largest absolute value of a gradient's entry; applied before `clip_norm`.
         accumulate: number of steps whose mean gradient makes one update. A remainder at the end of
@@ -47,7 +50,8 @@ class PathSettings:
         freeze: names of stages and heads that steps on this path leave as they are, statistics
             included.
         mask_fn: variable → gradient mask that broadcasts to it, or None for all of it; entries
-            whose mask is 0 stay bit for bit.
+            whose mask is 0 stay bit for bit. Of those between 0 and 1, the same holds as of
+            `loss_weight`: with SGD they are trained so much, with Adam fully.
         leak: other path → share of its loss, on this path's batches, in this path's objective. Its
             branches are then trained here too, by so much, but for what its own settings freeze.
             Their statistics stay those of their own rows. It needs no stream of its own.

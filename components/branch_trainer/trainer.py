@@ -41,6 +41,7 @@ from branchline.components.branch_trainer.streams.seekable import (
     open_at,
 )
 from branchline.schemas.schedules import Alternate, Situation, as_schedule
+from branchline.schemas.training import OPTIMIZER_STATES
 
 _NOT_FINITE = "loss or gradient not finite"
 _WORTH_KEEPING = 10  # seconds of training, unless it is said how often to write checkpoints
@@ -129,7 +130,7 @@ class Trainer:
         self.steps = at_least_one(steps=steps)
         self.steps_per_loop = at_least_one(steps_per_loop=steps_per_loop)
         self.seed = seed
-        self.optimizer_state = one_of(("path", "shared"), optimizer_state=optimizer_state)
+        self.optimizer_state = one_of(OPTIMIZER_STATES, optimizer_state=optimizer_state)
         self.validate_every = at_least_one(validate_every=validate_every or steps)
         self._save_rest = 0 if checkpoint_every else 19  # times what writing one took
         self._save_from = 0.0 if checkpoint_every else time.monotonic() + _WORTH_KEEPING

@@ -113,6 +113,7 @@ def train(
             if held_back[name]
         },
         "validate_every": training.validate_every,
+        "optimizer_state": training.optimizer_state,
         "on_progress": _Report(),
         **trainer_options,
     }

@@ -163,10 +163,14 @@ def shared_owners(
             groups[group] = Owner(optimizer, [], sources[key], on, is_shared=True)
         groups[group].variables.append(variables[key])
     built = {group: _built(owner, take_over) for group, owner in groups.items()}
-    return {
-        stream.name: [owner for (names, *_), owner in built.items() if stream.name in names]
-        for stream in streams
-    }
+    return {stream.name: _in_order(stream, built) for stream in streams}
+
+
+def _in_order(stream: Trained, built: Mapping[tuple, Owner]) -> list[Owner]:
+    """Returns the owners of what a stream trains, as its variables come."""
+    place = {id(v): i for i, v in enumerate(stream.trained)}
+    mine = [owner for (names, *_), owner in built.items() if stream.name in names]
+    return sorted(mine, key=lambda owner: place[id(owner.variables[0])])
 
 
 def _check_same(

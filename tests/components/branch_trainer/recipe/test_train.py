@@ -232,6 +232,22 @@ def test_a_recipes_function_has_the_last_word_on_the_trainers_arguments(tmp_path
     np.testing.assert_array_equal(model.heads[0].layer.kernel, untrained.heads[0].layer.kernel)
 
 
+@pytest.mark.parametrize("owner", ["path", "shared"])
+def test_the_recipe_says_who_owns_the_optimizers_state(tmp_path, owner):
+    """With `decay`, each route's learning rate has another schedule."""
+    recipe = regression(optimizer_state=owner, decay="cosine", steps=4)
+    seen = {}
+
+    def configure_trainer(recipe, model, options):
+        seen.update(options)
+        return options
+
+    _, summary, _ = run(
+        recipe, {"r": [{"x": 1.0, "y": 2.0}] * 8}, tmp_path, configure_trainer=configure_trainer
+    )
+    assert seen["optimizer_state"] == owner and summary["routes"]["r"]["steps"] == 4
+
+
 @pytest.mark.parametrize("returned", [None, 3])
 def test_a_function_that_returns_no_arguments_is_named(tmp_path, returned):
     records = {"r": [{"x": 1.0, "y": 2.0}]}
