@@ -1,6 +1,5 @@
 """BranchTrainer: the TFX shell around `train` and `export`."""
 
-import dataclasses
 import gc
 import hashlib
 import json
@@ -22,13 +21,22 @@ from tfx.utils import path_utils
 from branchline.components.artifacts import UNTRAINED
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.recipe import default_model
-from branchline.components.branch_trainer.recipe.export import ServedModel, start_from
+from branchline.components.branch_trainer.recipe.export import ServedModel
+from branchline.components.branch_trainer.recipe.overrides import (
+    read_hyperparameters,
+    training_part,
+    with_functions,
+    with_steps,
+    with_training,
+)
+from branchline.components.branch_trainer.recipe.packed_weights import start_from
 from branchline.components.branch_trainer.recipe.train import train
 from branchline.components.branch_trainer.streams.inputs import describe_inputs
-from branchline.components.branch_trainer.streams.read_rows import RowReader, Rows, scales_of
+from branchline.components.branch_trainer.streams.labels import scales_of
+from branchline.components.branch_trainer.streams.read_rows import RowReader, Rows
 from branchline.components.code_version import code_version
 from branchline.components.files.routed import route_files
-from branchline.components.files.storage import read_json, write_bytes
+from branchline.components.files.storage import write_bytes
 from branchline.components.transform.groups import is_default
 from branchline.components.user_code import import_file
 from branchline.components.user_code import recipe_hash as hash_of
@@ -124,36 +132,6 @@ def _recipe(
     return recipe
 
 
-def read_hyperparameters(uri: str) -> dict[str, Any]:
-    """Reads what TFX's Tuner found best: fields of `Training` by their names.
-
-    Raises:
-        BranchlineError: There are no such values.
-    """
-    path = os.path.join(uri, "best_hyperparameters.txt")
-    found = read_json(path)
-    values = found.get("values") if isinstance(found, dict) else None
-    if not isinstance(values, dict):
-        raise BranchlineError(
-            f'{path}: got {found!r}, expected {{"values": {{…}}}} as TFX writes it'
-        )
-    return values
-
-
-def with_training(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
-    """Gives a recipe other values for some fields of its training.
-
-    Raises:
-        RecipeError: There is no such field, or it does not take the value.
-    """
-    known = [field.name for field in dataclasses.fields(recipe.training)]
-    unknown = sorted(set(fields) - set(known))
-    if unknown:
-        reject("BranchTrainer.custom_config", unknown, f"fields of Training: {', '.join(known)}")
-    training = dataclasses.replace(recipe.training, **fields)
-    return dataclasses.replace(recipe, training=training)
-
-
 def _start_from(base_models: list[types.Artifact] | None) -> Callable[[BranchedModel], None]:
     """Gives a built model the weights of an earlier one, where they have the same places."""
     if not base_models:
@@ -166,26 +144,6 @@ def _start_from(base_models: list[types.Artifact] | None) -> Callable[[BranchedM
         _progress.info("training starts from the weights of %s", serving)
 
     return restore
-
-
-def with_functions(recipe: Recipe, module: Any) -> Recipe:
-    """Gives a recipe read from JSON the schedule of its file, if that is a function."""
-    schedule = module.recipe.training.schedule
-    if not callable(schedule):
-        return recipe
-    training = dataclasses.replace(recipe.training, schedule=schedule)
-    return dataclasses.replace(recipe, training=training)
-
-
-def with_steps(recipe: Recipe, steps: int) -> Recipe:
-    """Gives a recipe as many steps as the pipeline's parameter says.
-
-    Raises:
-        RecipeError: It is no number of steps.
-    """
-    check_int("the pipeline parameter steps", steps)
-    training = dataclasses.replace(recipe.training, steps=steps)
-    return dataclasses.replace(recipe, training=training)
 
 
 def _checkpoint_dir(exec_properties: dict[str, Any], recipe: Recipe, uris: list[str]) -> str:
@@ -289,7 +247,7 @@ class BranchTrainer(base_component.BaseComponent):
                 transform_graph=transform_graph,
                 hyperparameters=hyperparameters,
                 base_model=base_model,
-                recipe=to_json(_training_part(recipe)),
+                recipe=to_json(training_part(recipe)),
                 recipe_file=recipe_file,
                 recipe_hash=hash_of(recipe_file) if recipe_hash is None else recipe_hash,
                 steps=steps,
@@ -300,14 +258,3 @@ class BranchTrainer(base_component.BaseComponent):
                 model_run=types.Channel(type=standard_artifacts.ModelRun),
             )
         )
-
-
-def _training_part(recipe: Recipe) -> Recipe:
-    """Drops what plays no part in training, so that changing it does not train again."""
-    return Recipe(
-        name=recipe.name,
-        routing=recipe.routing,
-        training=recipe.training,
-        least_rows=recipe.least_rows,
-        scarce=recipe.scarce,
-    )

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from branchline.components.branch_trainer.arguments import (
 )
 from branchline.components.branch_trainer.loop.checkpoint import Checkpoints, described
 from branchline.components.branch_trainer.loop.early_stop import BestWeights, Validator
+from branchline.components.branch_trainer.loop.failure import told_failure
 from branchline.components.branch_trainer.loop.history import History, Progress
 from branchline.components.branch_trainer.loop.loop import (
     ENDED,
@@ -26,15 +26,14 @@ from branchline.components.branch_trainer.loop.loop import (
     NOT_FINITE,
     Chunk,
     Loop,
-    describe_batch,
 )
 from branchline.components.branch_trainer.loop.tensorboard import TensorBoard
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.model.one_name import one_name
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step.owners import shared_owners
-from branchline.components.branch_trainer.step.replicas import replicas_of
 from branchline.components.branch_trainer.step.step import Step, objective_of
+from branchline.components.branch_trainer.step.strategy_replicas import replicas_of
 from branchline.components.branch_trainer.streams.seekable import (
     check_separate,
     check_stream,
@@ -83,9 +82,9 @@ class Trainer:
         jit_compile: whether XLA compiles the steps, one program per path and batch shape: give
             batches of one size (`drop_remainder`). Embedding tables are then updated as a whole.
         strategy: a MirroredStrategy or MultiWorkerMirroredStrategy, under whose scope model and
-            optimizers were made; see `step/replicas.py`. Batches are those of all replicas.
-            Every worker runs the same program on the same streams; the first calls `on_progress`
-            and writes, to a `checkpoint_dir` that all share.
+            optimizers were made; see `step/strategy_replicas.py`. Batches are those of all
+            replicas. Every worker runs the same program on the same streams; the first calls
+            `on_progress` and writes, to a `checkpoint_dir` that all share.
         optimizer_state: who owns the optimizer's state of a variable that several streams train.
             "path": each stream, which has slots of its own for all that it trains. "shared": all of
             them together, so that a trunk has one pair of slots however many paths go through it,
@@ -202,7 +201,9 @@ class Trainer:
                 taken = routes[: chunk.taken]
                 self.tensorboard.write_steps(self.history.step, taken, chunk, seconds)
             if chunk.status == FAILED:
-                raise self._failure(routes[chunk.taken], chunk) from chunk.error
+                path, step = routes[chunk.taken], self.history.step
+                batch = self.failed_batch(path)
+                raise told_failure(chunk.error, path, step, batch) from chunk.error
             if chunk.taken < len(routes):
                 self._give_up(routes[chunk.taken], chunk)
             if chunk.taken and self.history.step % self.validate_every == 0:
@@ -301,19 +302,9 @@ class Trainer:
             "seeds": [self.seed],
             "optimizer state": self.optimizer_state,
             "optimizers": [type(s.optimizer).__name__ for s in self.path_steps],
-            "parts and their variables": self._places(),
+            "parts and their variables": self.model.places(),
         }
         return Checkpoints(directory, variables, identity)
-
-    def _places(self) -> list:
-        """Tells which of the model's variables each path has where, in order."""
-        numbers = {id(v): i for i, v in enumerate(self.model.variables)}
-        return [
-            [path, *(f"{at}={branch}" for at, branch in self.model.paths[path].choices.items())]
-            + [[numbers[id(v)] for v in part.variables] for part in parts]
-            for path in self.model.paths
-            for parts in [self.model.parts_of(path).values()]
-        ]
 
     def _save(self) -> None:
         if self.checkpoints is not None and self.replicas.is_chief and self._unsaved:
@@ -348,26 +339,6 @@ class Trainer:
         if self.schedule.on_end == "stop":
             for other in self._active():
                 self.history.stopped[other] = f"the stream of {path!r} ended at step {step}"
-
-    def _failure(self, path: str, chunk: Chunk) -> tf.errors.OpError:
-        """Returns what TensorFlow raised with step, path and batch in its message."""
-        error: Any = chunk.error
-        batch = self.failed_batch(path)
-        if batch is None:
-            told = "The stream of path {path!r} could not be read on"
-            what = "expected batches that its dataset can make; look at what it reads and maps"
-        else:
-            told = "A step on path {path!r} failed"
-            what = (
-                f"Its batch, which failed_batch({path!r}) returns: "
-                f"{'; '.join(describe_batch(batch))}. "
-                "Are all labels below the number of classes and all ids below the table's size?"
-            )
-        told = told.format(path=path)
-        # Without the calls by which the graph was made, which the error that it is raised from has.
-        cause = re.sub(r'\n  File "[^\n]*|\n(?=\n)', "", error.message)
-        message = f"{told} after {self.history.step} steps: {cause}\n{what}"
-        return type(error)(error.node_def, error.op, message)
 
     def _validate(self) -> None:
         for path in self.validator.datasets:

@@ -25,12 +25,8 @@ import tensorflow_transform as tft
 from branchline.components.branch_trainer.recipe.default_model import build_model
 from branchline.components.branch_trainer.recipe.train import train
 from branchline.components.branch_trainer.streams.inputs import describe_inputs
-from branchline.components.branch_trainer.streams.read_rows import (
-    RowReader,
-    Rows,
-    padded,
-    scales_of,
-)
+from branchline.components.branch_trainer.streams.labels import scales_of
+from branchline.components.branch_trainer.streams.read_rows import RowReader, Rows, padded
 from branchline.components.files.routed import route_files
 from branchline.pipeline.load_recipe import load_recipe
 from branchline.schemas import Recipe, RoutingTable, Training

@@ -27,7 +27,8 @@ from branches import newest, rows_of
 from branchline.components.branch_trainer.recipe.check_heads import head_of
 from branchline.components.branch_trainer.recipe.train import train
 from branchline.components.branch_trainer.streams.inputs import describe_inputs
-from branchline.components.branch_trainer.streams.read_rows import RowReader, padded, scales_of
+from branchline.components.branch_trainer.streams.labels import scales_of
+from branchline.components.branch_trainer.streams.read_rows import RowReader, padded
 from branchline.pipeline.load_recipe import load_recipe
 from branchline.schemas import Alternate, Recipe
 

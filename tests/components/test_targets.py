@@ -13,7 +13,7 @@ from branchline.components.branch_trainer.recipe.export import ServedModel
 from branchline.components.branch_trainer.recipe.train import _labels_fn, train
 from branchline.components.branch_trainer.step.batch_loss import batch_loss
 from branchline.components.branch_trainer.streams.inputs import Input
-from branchline.components.branch_trainer.streams.read_rows import Scale, scales_of
+from branchline.components.branch_trainer.streams.labels import Scale, scales_of
 from branchline.components.route_validator.route_schema import RouteSchemas
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.transform.declared_schema import declared_schema

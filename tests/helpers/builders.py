@@ -21,7 +21,8 @@ from tfx_bsl.public import tfxio
 
 from branchline.components.artifacts import Quarantine
 from branchline.components.branch_trainer.streams.inputs import describe_inputs
-from branchline.components.branch_trainer.streams.read_rows import RowReader, Rows, dense_label
+from branchline.components.branch_trainer.streams.labels import dense_label
+from branchline.components.branch_trainer.streams.read_rows import RowReader, Rows
 from branchline.components.files.routed import file_name, split_dir
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.transform.declared_schema import declared_schema

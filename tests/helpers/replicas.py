@@ -30,7 +30,7 @@ from branchline.components.branch_trainer import (
     Switch,
     Trainer,
 )
-from branchline.components.branch_trainer.step.replicas import replicas_of
+from branchline.components.branch_trainer.step.strategy_replicas import replicas_of
 
 ROWS, BATCH = 12, 5  # batches of 5, 5 and 2 rows, in parts of 2 and 3, or 1 and 1
 SGD, ADAM, ADAMW = keras.optimizers.SGD, keras.optimizers.Adam, keras.optimizers.AdamW

@@ -13,7 +13,8 @@ from tfx.types import channel_utils, standard_artifacts
 
 from branchline.components import BranchEvaluator, BranchTrainer
 from branchline.components.branch_evaluator.read_thresholds import read_thresholds
-from branchline.components.branch_trainer.component import Executor, _checkpoint_dir, with_training
+from branchline.components.branch_trainer.component import Executor, _checkpoint_dir
+from branchline.components.branch_trainer.recipe.overrides import with_training
 from branchline.schemas import (
     Bound,
     Numeric,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 import tensorflow as tf
 from tensorflow.python.ops import cond_v2
 
-from branchline.components.branch_trainer.model.alike import Alike, share_traces
+from branchline.components.branch_trainer.model.share_traces import Alike, share_traces
 
 _FEW = 2  # up to here `tf.switch_case` is quicker, by about 20 µs a step
 

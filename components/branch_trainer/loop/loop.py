@@ -1,14 +1,14 @@
 """The inner loop: many steps, on whatever paths, in one call of one TensorFlow graph."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from branchline.components.branch_trainer.loop.dispatch import dispatcher
-from branchline.components.branch_trainer.model.alike import Alike
+from branchline.components.branch_trainer.model.share_traces import Alike
 from branchline.components.branch_trainer.step.check_finite import NOT_FINITE as STEP_NOT_FINITE
 
 STEPPED, ENDED, NOT_FINITE, FAILED = 0, 1, 2, 3
@@ -158,28 +158,6 @@ def _joined(chunks: list[Chunk]) -> Chunk:
     return Chunk(
         sum(taken), status[-1], *(np.concatenate(parts) for parts in figures), error=error[-1]
     )
-
-
-def describe_batch(batch: Any, name: str = "") -> Iterator[str]:
-    """Tells of each tensor of a batch its dtype, shape, and least and greatest number.
-
-    >>> list(describe_batch(({"x": tf.constant([[3], [9]])}, tf.constant([0.5, 1.0]))))
-    ["[0]['x'] int32 [2, 1] from 3 to 9", '[1] float32 [2] from 0.5 to 1.0']
-    """
-    if isinstance(batch, dict):
-        for key, value in batch.items():
-            yield from describe_batch(value, f"{name}[{key!r}]")
-    elif isinstance(batch, list | tuple):
-        for number, value in enumerate(batch):
-            yield from describe_batch(value, f"{name}[{number}]")
-    else:
-        told = f"{name} {batch.dtype.name} {list(batch.shape)}"
-        numbers = isinstance(batch, tf.Tensor) and (
-            batch.dtype.is_integer or batch.dtype.is_floating
-        )
-        if numbers and tf.size(batch) > 0:
-            told += f" from {tf.reduce_min(batch).numpy()} to {tf.reduce_max(batch).numpy()}"
-        yield told
 
 
 def _dimensions(spec: tf.TensorSpec) -> list[int | None]:

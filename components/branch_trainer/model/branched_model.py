@@ -111,6 +111,15 @@ class BranchedModel(keras.Model):
         elsewhere = {id(v) for other in self.paths if other != path for v in self.state_of(other)}
         return [v for v in self.state_of(path) if id(v) not in elsewhere]
 
+    def places(self) -> list[list]:
+        """Tells which of the model's variables each path has where, in order, as plain values."""
+        numbers = {id(v): i for i, v in enumerate(self.variables)}
+        return [
+            [path, *(f"{at}={branch}" for at, branch in self.paths[path].choices.items())]
+            + [[numbers[id(v)] for v in part.variables] for part in self.parts_of(path).values()]
+            for path in self.paths
+        ]
+
     def call(self, features, path, training=None, frozen: Sequence[str] = ()):
         """Runs one path, or a mixed batch.
 

@@ -10,40 +10,21 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow_transform.saved import saved_transform_io_v2
 
 from branchline.components.branch_trainer.loop.dispatch import call_with
-from branchline.components.branch_trainer.model.alike import Alike, path_likeness, share_traces
+from branchline.components.branch_trainer.model.alike import path_likeness
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
+from branchline.components.branch_trainer.model.share_traces import Alike, share_traces
 from branchline.components.branch_trainer.recipe.check_heads import head_of
-from branchline.components.branch_trainer.recipe.packed_weights import PackedWeights, read_weights
+from branchline.components.branch_trainer.recipe.packed_weights import PackedWeights
+from branchline.components.branch_trainer.recipe.predictions import no_predictions, prediction
+from branchline.components.branch_trainer.recipe.prepare import BY_TABLE, Preparation
 from branchline.components.branch_trainer.step.losses import like_rows
-from branchline.components.branch_trainer.streams.inputs import Input, densify, input_specs
-from branchline.components.branch_trainer.streams.read_rows import Scale
-from branchline.components.routing.parse_any import parse_any
-from branchline.components.routing.read_fields import read_table_fields
-from branchline.components.routing.routing_fn import route_index
-from branchline.schemas import BranchlineError, Route, RoutingTable, Target
+from branchline.components.branch_trainer.streams.inputs import Input, input_specs
+from branchline.components.branch_trainer.streams.labels import Scale
+from branchline.schemas import Route, RoutingTable
 
-_BY_TABLE = -1
-_NAN = float("nan")
 _EXAMPLES = [tf.TensorSpec([None], tf.string, name="examples")]
-
-
-def start_from(model: BranchedModel, directory: str) -> None:
-    """Gives a built model the weights of one that `ServedModel` saved.
-
-    Raises:
-        BranchlineError: It is no such SavedModel, or its weights have other shapes.
-    """
-    weights = [value for _, value in read_weights(directory)]
-    if [value.shape for value in weights] != [tuple(v.shape) for v in model.variables]:
-        raise BranchlineError(
-            f"{directory}: its weights are not those of this model; training can only start from a "
-            "model of the same routes, features and vocabularies"
-        )
-    for variable, value in zip(model.variables, weights, strict=True):
-        variable.assign(value)
 
 
 class ServedModel:
@@ -67,13 +48,7 @@ class ServedModel:
     ) -> None:
         self._table, self._inputs, self._scales = table, inputs, scales
         self._model, self._weights = model, PackedWeights(model.variables)
-        self._transform = saved_transform_io_v2.SavedModelLoader(transform.transform_savedmodel_dir)
-        self._raw_specs = transform.raw_feature_spec()
-        self._prepare = tf.function(
-            self._prepare_some,
-            input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)],
-            autograph=False,
-        ).get_concrete_function()
+        self._prepare = Preparation(table, inputs, transform)
         alike = [self._alike(route) for route in table.routes]
         self._stand_ins: dict[int, Any] = {}
         self._forward = share_traces(alike, lambda i: self._trace(table.routes[i]))
@@ -90,8 +65,7 @@ class ServedModel:
         saved: Any = tf.Module()
         # Not the model: to write down its layers takes Keras longer than all that is done here.
         saved.weights = self._weights
-        # As TFT's own Keras layer holds it, without the seconds that Keras 2 takes to save a layer.
-        saved.transform_resources = vars(self._transform)
+        saved.transform_resources = self._prepare.resources
         tf.saved_model.save(saved, directory, signatures=signatures)
 
     def _serve_any(self) -> tf.types.experimental.ConcreteFunction:
@@ -99,7 +73,7 @@ class ServedModel:
         routes = self._table.routes
 
         def serve(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-            index, features = self._prepared(_and_one(examples), tf.constant(_BY_TABLE))
+            index, features = self._prepare(_and_one(examples), tf.constant(BY_TABLE))
             small = self._weights.read()
             taken = tf.where(index < -1, -2 - index, index)  # also of a row that is unusable
             outputs = {"route": tf.gather(tf.constant(["", *self._table.names]), taken + 1)}
@@ -133,7 +107,7 @@ class ServedModel:
         own = [v.value.handle for v in self._model.state_of(route.name)]
         shared = [each.handle for each in self._weights.small.values()]
         kind = (id(self._forward[number][0]), trained, *outputs)
-        return Alike(kind, [*own, *shared, *self._prepare.captured_inputs])
+        return Alike(kind, [*own, *shared, *self._prepare.captured])
 
     def _trace_served(self, number: int) -> tf.types.experimental.ConcreteFunction:
         """Traces what serves a route, and all that differ in nothing but number and weights."""
@@ -141,13 +115,14 @@ class ServedModel:
         own = self._own(route)
 
         def serve(examples: tf.Tensor, number_of: tf.Tensor, *own: tf.Tensor) -> list[tf.Tensor]:
-            index, features = self._prepared(_and_one(examples), number_of)
+            index, features = self._prepare(_and_one(examples), number_of)
             everywhere = tf.range(tf.size(index))
             predicted = self._predict(number, own, everywhere, self._weights.read(), features)
             usable = tf.equal(index, number_of)
+            none = no_predictions(route, tf.size(index))
             return [
                 tf.where(like_rows(usable, values.shape.rank), values, nothing)[:-1]
-                for values, nothing in zip(predicted, _nothing(route, tf.size(index)), strict=True)
+                for values, nothing in zip(predicted, none, strict=True)
             ]
 
         specs = [tf.TensorSpec([], tf.int32, name="number")]
@@ -162,55 +137,6 @@ class ServedModel:
         scales = self._scales.get(route.name, {})
         held = [tf.constant(scales[key], tf.float64) for key in route.labels if key in scales]
         return [places, *held]
-
-    def _prepared(self, examples: tf.Tensor, forced: tf.Tensor) -> tuple:
-        """Calls what `_prepare_some` is traced to.
-
-        As a case of one branch: of a function that is called as such, TensorFlow infers all shapes
-        within anew, for every signature and all that is wrapped around it, a third of a second.
-        """
-        graph = self._prepare
-        with tf.device("CPU:0"):
-            outputs = tf.raw_ops.Case(
-                branch_index=tf.constant(0),
-                input=[examples, forced, *graph.captured_inputs],
-                Tout=[spec.dtype for spec in tf.nest.flatten(graph.structured_outputs)],
-                branches=[graph],
-                output_shapes=[spec.shape for spec in tf.nest.flatten(graph.structured_outputs)],
-            )
-        return tf.nest.pack_sequence_as(graph.structured_outputs, outputs)
-
-    def _prepare_some(self, examples: tf.Tensor, forced: tf.Tensor) -> tuple:
-        """Parses, routes, reads and transforms.
-
-        Returns:
-            The number of each row's route int32 [batch]: -1 for none and for bytes that are no
-            tf.Example, -2 - number where its features cannot be used; and Transform's output →
-            features [batch, …].
-        """
-        entries, readable = parse_any(examples, self._table)
-        index = route_index(self._table, entries)
-        index = tf.where(forced >= 0, tf.fill(tf.shape(index), forced), index)
-        index = tf.where(readable, index, -1)
-        read = read_table_fields(self._table, entries, index, label=False)
-        usable = (index >= 0) & (read.problem < 0)
-        raw = {name: self._as_declared(name, values) for name, values in read.columns.items()}
-        tags = tf.gather(tf.constant(["-", *self._table.names]), index + 1)[:, None]
-        raw["_route"] = self._as_declared("_route", tf.sparse.from_dense(tags))
-        transformed: Any = self._transform.apply_transform_model(raw)
-        specs = {spec.output: spec for of in self._inputs.values() for spec in of.values()}
-        features = {name: densify(transformed[name], spec) for name, spec in specs.items()}
-        return tf.where(usable | (index < 0), index, -2 - index), features
-
-    def _as_declared(self, name: str, values: tf.SparseTensor) -> tf.Tensor | tf.SparseTensor:
-        """Makes a column dense where the schema gives it a shape."""
-        spec = self._raw_specs[name]
-        if not isinstance(spec, tf.io.FixedLenFeature):
-            return values
-        width = tf.TensorShape(spec.shape).num_elements()
-        shape = tf.stack([values.dense_shape[0], width])
-        dense = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape))
-        return tf.reshape(dense, [-1, *tf.TensorShape(spec.shape).as_list()])
 
     def _predict(
         self,
@@ -234,7 +160,7 @@ class ServedModel:
         route = self._table.routes[number]
         batch_size = tf.shape(next(iter(features.values())))[0]
         if route.name not in self._scales:
-            return _nothing(route, batch_size)
+            return no_predictions(route, batch_size)
         graph, captured = self._forward[number]
         own_features = {
             key: features[spec.output] for key, spec in self._inputs[route.name].items()
@@ -260,7 +186,7 @@ class ServedModel:
                 for i, each in enumerate(graph.inputs)
             ]
             stand_in = tf.function(
-                lambda rows, batch_size, *_: _nothing(route, batch_size),
+                lambda rows, batch_size, *_: no_predictions(route, batch_size),
                 input_signature=specs,
                 autograph=False,
             )
@@ -293,12 +219,14 @@ class ServedModel:
             with self._weights.unpacked(weights, places, small):
                 outputs = self._model(own, path=route.name, training=False)
             predicted = [
-                _prediction(target, outputs[head_of(self._model, route, key).name], scale)
+                prediction(target, outputs[head_of(self._model, route, key).name], scale)
                 for (key, target), scale in zip(route.labels.items(), scales, strict=True)
             ]
             return [
                 tf.tensor_scatter_nd_update(nothing, rows[:, None], values)
-                for nothing, values in zip(_nothing(route, batch_size), predicted, strict=True)
+                for nothing, values in zip(
+                    no_predictions(route, batch_size), predicted, strict=True
+                )
             ]
 
         signature = [
@@ -342,36 +270,3 @@ def _as_it_is(
         return tf.nest.pack_sequence_as(graph.structured_outputs, outputs)
 
     return tf.function(call, input_signature=_EXAMPLES, autograph=False).get_concrete_function()
-
-
-def _prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """Turns what a head gives into probabilities [batch, …], or values in the label's unit.
-
-    Args:
-        target: Of the label.
-        output: Of its head.
-        scale: float64 [2], its `Scale`.
-
-    Returns:
-        float32; of a target of whole numbers float64.
-    """
-    output = tf.reshape(tf.cast(output, tf.float32), [-1, *target.prediction_shape])
-    if target.task == "multiclass":
-        return tf.nn.softmax(output)
-    if target.task == "binary":
-        return tf.sigmoid(output)
-    dtype = _dtype(target)
-    scale = tf.cast(scale, dtype)
-    return tf.cast(output, dtype) * scale[1] + scale[0]
-
-
-def _nothing(route: Route, batch_size: tf.Tensor) -> list[tf.Tensor]:
-    """Gives of each label what stands for no prediction, NaN [batch, …]."""
-    return [
-        tf.fill([batch_size, *target.prediction_shape], tf.constant(_NAN, _dtype(target)))
-        for target in route.labels.values()
-    ]
-
-
-def _dtype(target: Target) -> tf.DType:
-    return tf.float64 if target.whole else tf.float32

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.schemas import BranchlineError
 
 _SMALL = 16_384  # values
@@ -129,3 +130,19 @@ def _is_small(variable: keras.Variable) -> bool:
 
 def _size(variable: keras.Variable) -> int:
     return math.prod(variable.shape)
+
+
+def start_from(model: BranchedModel, directory: str) -> None:
+    """Gives a built model the weights of one that `ServedModel` saved.
+
+    Raises:
+        BranchlineError: It is no such SavedModel, or its weights have other shapes.
+    """
+    weights = [value for _, value in read_weights(directory)]
+    if [value.shape for value in weights] != [tuple(v.shape) for v in model.variables]:
+        raise BranchlineError(
+            f"{directory}: its weights are not those of this model; training can only start from a "
+            "model of the same routes, features and vocabularies"
+        )
+    for variable, value in zip(model.variables, weights, strict=True):
+        variable.assign(value)

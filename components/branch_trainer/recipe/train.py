@@ -16,7 +16,8 @@ from branchline.components.branch_trainer.model.one_name import one_name
 from branchline.components.branch_trainer.recipe.check_heads import check_heads
 from branchline.components.branch_trainer.recipe.path_settings import path_settings
 from branchline.components.branch_trainer.streams.inputs import Input, input_specs
-from branchline.components.branch_trainer.streams.read_rows import Rows, Scale
+from branchline.components.branch_trainer.streams.labels import Scale
+from branchline.components.branch_trainer.streams.read_rows import Rows
 from branchline.components.branch_trainer.streams.route_streams import (
     first_batches,
     shuffled_batches,

@@ -7,9 +7,10 @@ import keras
 import tensorflow as tf
 
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
-from branchline.components.branch_trainer.model.layer_state import LayerState, statistics_of
+from branchline.components.branch_trainer.model.statistics import statistics_of
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step.batch_loss import batch_loss
+from branchline.components.branch_trainer.step.layer_state import LayerState
 from branchline.components.branch_trainer.step.objective import BatchGradient, Objective
 from branchline.components.branch_trainer.step.owners import Sources, source_of, sources_of
 from branchline.components.branch_trainer.step.replicas import OneReplica

@@ -6,13 +6,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from branchline.components.branch_trainer.model.alike import Alike, path_likeness
+from branchline.components.branch_trainer.model.alike import path_likeness
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
-from branchline.components.branch_trainer.model.layer_state import LayerState
 from branchline.components.branch_trainer.model.selective import conditions_in
+from branchline.components.branch_trainer.model.share_traces import Alike
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step.batch_loss import example_losses
 from branchline.components.branch_trainer.step.check_finite import checked
+from branchline.components.branch_trainer.step.layer_state import LayerState
 from branchline.components.branch_trainer.step.losses import label_of
 from branchline.components.branch_trainer.step.mixed_objective import (
     BalancedObjective,

@@ -9,27 +9,19 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform.saved import saved_transform_io_v2
 
 from branchline.components.branch_trainer.streams.inputs import Input, densify
-from branchline.components.routing.has_label import has_label
-from branchline.schemas import BranchlineError, Route, RoutingTable, Target
+from branchline.components.branch_trainer.streams.labels import dense_label
+from branchline.schemas import RoutingTable
 
 BATCH = 4096  # rows parsed at a time, if they are so small:
 _BATCH_BYTES = 64 << 20
 _STRING = 32  # bytes that a string is taken to need
 
 Columns = dict[str, Any]
-
-
-class Scale(NamedTuple):
-    """Mean and standard deviation of a regression's labels; a head learns (label − mean) / std."""
-
-    mean: float = 0.0
-    std: float = 1.0
 
 
 class Rows(NamedTuple):
@@ -236,21 +228,6 @@ def padded(values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
     return values.to_tensor() if isinstance(values, tf.RaggedTensor) else values
 
 
-def dense_label(values: tf.Tensor | tf.SparseTensor, target: Target) -> tf.Tensor:
-    """Gives a label its shape [batch, *shape], filled with the target's `missing`.
-
-    Whole numbers of a regression become float64, which holds times in milliseconds exactly.
-    """
-    if target.whole:
-        values = tf.cast(values, tf.float64)
-    if not isinstance(values, tf.SparseTensor):
-        return tf.reshape(values, [-1, *target.shape])
-    shape = tf.stack([values.dense_shape[0], target.num_values])
-    missing = tf.cast(target.missing or 0, values.dtype)
-    filled = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape), missing)
-    return tf.reshape(filled, [-1, *target.shape])
-
-
 def _rows_of(values: Any, spec: Input) -> tf.Tensor | tf.RaggedTensor:
     if None in spec.shape and isinstance(values, tf.SparseTensor):
         return tf.RaggedTensor.from_sparse(values)
@@ -260,27 +237,3 @@ def _rows_of(values: Any, spec: Input) -> tf.Tensor | tf.RaggedTensor:
 def _concat(parts: list[Columns]) -> Columns:
     """Joins columns one by one and takes them out of the parts, or all would be there twice."""
     return {key: tf.concat([part.pop(key) for part in parts], axis=0) for key in [*parts[0]]}
-
-
-def scales_of(rows: Rows, route: Route) -> dict[str, Scale]:
-    """Measures the labels of regressions over all entries there are; other labels keep theirs.
-
-    Raises:
-        BranchlineError: There is no row, or none that has one of the labels.
-    """
-    if not rows.count:
-        raise BranchlineError(f"route {route.name!r} has no example in train; it cannot be trained")
-    scales = {}
-    for key, target in route.labels.items():
-        values = np.reshape(np.asarray(rows.labels[key]), [-1, target.num_values])
-        values = values[has_label(values, target)]
-        if not len(values):
-            raise BranchlineError(
-                f"none of the {rows.count} examples of route {route.name!r} in train has the label "
-                f"{key!r}; it cannot be learnt"
-            )
-        scales[key] = Scale()
-        if target.task == "regression":
-            values = values.astype(np.float64)
-            scales[key] = Scale(float(values.mean()), float(values.std()) or 1.0)
-    return scales

@@ -16,7 +16,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from branchline.components.branch_trainer.component import BranchTrainer, Executor
-from branchline.components.branch_trainer.recipe.export import start_from
+from branchline.components.branch_trainer.recipe.packed_weights import start_from
 from branchline.components.branch_trainer.streams.inputs import describe_inputs
 from branchline.components.branch_trainer.streams.read_rows import RowReader
 from branchline.schemas import (

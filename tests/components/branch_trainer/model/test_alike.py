@@ -20,13 +20,14 @@ from branchline.components.branch_trainer import (
     Trainer,
 )
 from branchline.components.branch_trainer.loop import dispatch
-from branchline.components.branch_trainer.model.alike import Alike, path_likeness, share_traces
+from branchline.components.branch_trainer.model.alike import path_likeness
+from branchline.components.branch_trainer.model.share_traces import Alike, share_traces
 from branchline.components.branch_trainer.recipe import default_model
 from branchline.components.branch_trainer.recipe.train import train
 from branchline.components.branch_trainer.step.optimizers import WarmupDecay
 from branchline.components.branch_trainer.step.step import Step
 from branchline.components.branch_trainer.streams.inputs import Input
-from branchline.components.branch_trainer.streams.read_rows import scales_of
+from branchline.components.branch_trainer.streams.labels import scales_of
 from branchline.schemas import Numeric, Recipe, Route, RoutingTable, Target, Text, Training, when
 
 layers, losses, optimizers = keras.layers, keras.losses, keras.optimizers

@@ -19,7 +19,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from branchline.components.branch_trainer.recipe import default_model
 from branchline.components.branch_trainer.recipe.export import ServedModel
 from branchline.components.branch_trainer.streams.inputs import describe_inputs
-from branchline.components.branch_trainer.streams.read_rows import Scale, padded
+from branchline.components.branch_trainer.streams.labels import Scale
+from branchline.components.branch_trainer.streams.read_rows import padded
 from branchline.schemas import Categorical, Numeric, Recipe, Route, RoutingTable, Text, when
 
 TABLE = build.MIXED_TABLE

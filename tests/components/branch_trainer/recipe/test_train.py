@@ -11,7 +11,7 @@ from branchline.components.branch_trainer.recipe import default_model
 from branchline.components.branch_trainer.recipe.path_settings import path_settings
 from branchline.components.branch_trainer.recipe.train import train
 from branchline.components.branch_trainer.streams.inputs import Input
-from branchline.components.branch_trainer.streams.read_rows import Scale, scales_of
+from branchline.components.branch_trainer.streams.labels import Scale, scales_of
 from branchline.schemas import (
     Alternate,
     BranchlineError,

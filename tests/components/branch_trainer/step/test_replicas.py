@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from processes import names_of, run_two_workers
 
-from branchline.components.branch_trainer.step.replicas import is_chief
+from branchline.components.branch_trainer.step.strategy_replicas import is_chief
 
 ON_TWO_DEVICES = [name for name in names_of("check_") if not name.startswith("check_f")]
 

@@ -1,0 +1,40 @@
+"""What is served of a head's output."""
+
+import tensorflow as tf
+
+from branchline.schemas import Route, Target
+
+_NAN = float("nan")
+
+
+def prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    """Turns what a head gives into probabilities [batch, …], or values in the label's unit.
+
+    Args:
+        target: Of the label.
+        output: Of its head.
+        scale: float64 [2], its `Scale`.
+
+    Returns:
+        float32; of a target of whole numbers float64.
+    """
+    output = tf.reshape(tf.cast(output, tf.float32), [-1, *target.prediction_shape])
+    if target.task == "multiclass":
+        return tf.nn.softmax(output)
+    if target.task == "binary":
+        return tf.sigmoid(output)
+    dtype = _dtype(target)
+    scale = tf.cast(scale, dtype)
+    return tf.cast(output, dtype) * scale[1] + scale[0]
+
+
+def no_predictions(route: Route, batch_size: tf.Tensor) -> list[tf.Tensor]:
+    """Gives of each label what stands for no prediction, NaN [batch, …]."""
+    return [
+        tf.fill([batch_size, *target.prediction_shape], tf.constant(_NAN, _dtype(target)))
+        for target in route.labels.values()
+    ]
+
+
+def _dtype(target: Target) -> tf.DType:
+    return tf.float64 if target.whole else tf.float32

@@ -1,0 +1,58 @@
+"""Labels of routed examples: their shape, and the scale of regressions."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from branchline.components.routing.has_label import has_label
+from branchline.schemas import BranchlineError, Route, Target
+
+if TYPE_CHECKING:
+    from branchline.components.branch_trainer.streams.read_rows import Rows
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of a regression's labels; a head learns (label − mean) / std."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+
+def dense_label(values: tf.Tensor | tf.SparseTensor, target: Target) -> tf.Tensor:
+    """Gives a label its shape [batch, *shape], filled with the target's `missing`.
+
+    Whole numbers of a regression become float64, which holds times in milliseconds exactly.
+    """
+    if target.whole:
+        values = tf.cast(values, tf.float64)
+    if not isinstance(values, tf.SparseTensor):
+        return tf.reshape(values, [-1, *target.shape])
+    shape = tf.stack([values.dense_shape[0], target.num_values])
+    missing = tf.cast(target.missing or 0, values.dtype)
+    filled = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape), missing)
+    return tf.reshape(filled, [-1, *target.shape])
+
+
+def scales_of(rows: "Rows", route: Route) -> dict[str, Scale]:
+    """Measures the labels of regressions over all entries there are; other labels keep theirs.
+
+    Raises:
+        BranchlineError: There is no row, or none that has one of the labels.
+    """
+    if not rows.count:
+        raise BranchlineError(f"route {route.name!r} has no example in train; it cannot be trained")
+    scales = {}
+    for key, target in route.labels.items():
+        values = np.reshape(np.asarray(rows.labels[key]), [-1, target.num_values])
+        values = values[has_label(values, target)]
+        if not len(values):
+            raise BranchlineError(
+                f"none of the {rows.count} examples of route {route.name!r} in train has the label "
+                f"{key!r}; it cannot be learnt"
+            )
+        scales[key] = Scale()
+        if target.task == "regression":
+            values = values.astype(np.float64)
+            scales[key] = Scale(float(values.mean()), float(values.std()) or 1.0)
+    return scales
