@@ -43,7 +43,7 @@ class Loop:
     cannot be taken, so that the caller can ask its schedule again from exactly there.
 
     Args:
-        steps: one `PathStep` per path, in the order of the route ids.
+        steps: one `Step` per stream, in the order of the route ids.
         streams: one dataset of batches per path, in the same order.
         steps_per_call: how many of them one call of the graph takes at most; None: all.
     """
