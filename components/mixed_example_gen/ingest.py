@@ -12,11 +12,12 @@ from branchline.components import quarantine
 from branchline.components.files.tfrecords import Batch, WriteBatches
 from branchline.components.mixed_example_gen.count_again import UNCOUNTABLE, Tally, check_count
 from branchline.components.mixed_example_gen.declared import Declared
-from branchline.components.mixed_example_gen.encode_example import encode_example
+from branchline.components.mixed_example_gen.encode_example import encode_example, encode_rows
 from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.open_file import opened
 from branchline.components.mixed_example_gen.parse_csv import cell_reader, parse_csv
 from branchline.components.mixed_example_gen.parse_json import parse_json, parse_jsonl
+from branchline.components.mixed_example_gen.plain_rows import PlainRows, one_by_one
 from branchline.components.mixed_example_gen.ranges import Range, ranges_of
 from branchline.components.mixed_example_gen.read_lines import Lines
 from branchline.components.mixed_example_gen.read_record import (
@@ -25,7 +26,7 @@ from branchline.components.mixed_example_gen.read_record import (
     read_record,
 )
 from branchline.components.mixed_example_gen.read_tables import TABLES, read_table
-from branchline.components.mixed_example_gen.split_records import choose_split
+from branchline.components.mixed_example_gen.split_records import choose_split, choose_splits
 from branchline.schemas.splits import Splits, split_names
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,14 @@ TALLIES = ".tallies"  # a tag, as quarantine.LINES
 def read_records(
     file: RecordFile, declared: Declared, start: int = 0, stop: int | None = None
 ) -> Iterator[Parsed]:
-    """Reads every record of a file or of a range of it.
+    """Reads every record as `read_some` does, but one by one."""
+    return one_by_one(read_some(file, declared, start, stop), declared)
+
+
+def read_some(
+    file: RecordFile, declared: Declared, start: int = 0, stop: int | None = None
+) -> Iterator[Parsed | PlainRows]:
+    """Reads every record of a file or of a range of it: one by one, or many that are plain.
 
     Where it is damaged, there is one `Parsed` of "unreadable_rest" for the rest.
 
@@ -72,21 +80,22 @@ def _parse_lines(lines: Lines, file: RecordFile, declared: Declared) -> Iterator
 
 
 def _with_partitions(
-    records: Iterator[Parsed], file: RecordFile, declared: Declared
-) -> Iterator[Parsed]:
+    records: Iterator[Parsed | PlainRows], file: RecordFile, declared: Declared
+) -> Iterator[Parsed | PlainRows]:
     try:
         cells = {key: cell_reader(key, declared)(cell) for key, cell in file.partitions}
-        fields, problem = read_record(cells, declared), None
-    except NotARecord as error:
-        fields, problem = {}, error
-    for parsed in records:
-        if parsed.record is None:
-            yield parsed
-        elif problem:
-            where = f"the folder's field {problem.detail}"
-            yield parsed._replace(record=None, reason=problem.reason, detail=where)
+        fields = read_record(cells, declared)
+    except NotARecord as problem:
+        where = f"the folder's field {problem.detail}"
+        wrong = {"record": None, "reason": problem.reason, "detail": where}
+        for parsed in one_by_one(records, declared):
+            yield parsed if parsed.record is None else parsed._replace(**wrong)
+        return
+    for some in records:
+        if isinstance(some, PlainRows):
+            yield some._replace(fields=fields)
         else:
-            yield parsed._replace(record=fields | parsed.record)
+            yield some if some.record is None else some._replace(record=fields | some.record)
 
 
 class ReadRecords(beam.DoFn):
@@ -98,27 +107,32 @@ class ReadRecords(beam.DoFn):
     def __init__(self, splits: Splits, split_key: str | None, declared: Declared) -> None:
         super().__init__()
         self._splits, self._split_key, self._declared = splits, split_key, declared
+        self._by_hash = splits if isinstance(splits, Mapping) else {}
 
     def process(self, element: Range) -> Iterator[TaggedOutput]:
         """Yields every record of one range."""
-        file, start, stop, lines = element
+        file, start, stop, _ = element
         batches = {split: Batch() for split in split_names(self._splits)}
         out, aside = Counter[str](), Counter[str]()
         with_split_key = 0
-        for parsed in read_records(file, self._declared, start, stop):
-            if start:
-                byte = (parsed.byte or 0) + start
-                parsed = parsed._replace(offset=parsed.offset + lines, byte=byte)
-            tag, parsed = self._choose(parsed)
-            if parsed.record is None:
-                aside[parsed.reason] += 1
-                yield TaggedOutput(tag, _line(parsed, file))
-                continue
-            with_split_key += self._split_key in parsed.record
-            out[tag] += 1
-            example = encode_example(parsed.record, file.path, parsed.offset)
-            if full := batches[tag].add(example):
-                yield TaggedOutput(tag, full)
+        read_fn = read_some if self._by_hash else read_records
+        for some in read_fn(file, self._declared, start, stop):
+            if isinstance(some, PlainRows):
+                with_split_key += some.number_with(self._split_key)
+                splits, examples = self._split_rows(some), encode_rows(some, file.path)
+            else:
+                split, parsed = self._choose(_placed(some, element))
+                if parsed.record is None:
+                    aside[parsed.reason] += 1
+                    yield TaggedOutput(quarantine.LINES, _line(parsed, file))
+                    continue
+                with_split_key += self._split_key in parsed.record
+                splits = [split]
+                examples = [encode_example(parsed.record, file.path, parsed.offset)]
+            for split, example in zip(splits, examples, strict=True):
+                out[split] += 1
+                if full := batches[split].add(example):
+                    yield TaggedOutput(split, full)
         for split, batch in batches.items():
             if rest := batch.take():
                 yield TaggedOutput(split, rest)
@@ -134,15 +148,25 @@ class ReadRecords(beam.DoFn):
         yield TaggedOutput(TALLIES, (file.path, Tally(file.format, total, is_countable)))
         _log.info("read %s: %d records, %d quarantined", file.path, total, sum(aside.values()))
 
+    def _split_rows(self, rows: PlainRows) -> list[str]:
+        return choose_splits(rows, self._by_hash, self._split_key, self._declared.keys)
+
     def _choose(self, parsed: Parsed) -> tuple[str, Parsed]:
         if parsed.record is None:
-            return quarantine.LINES, parsed
+            return "", parsed
         keys = self._declared.keys
         try:
             return choose_split(parsed.record, self._splits, self._split_key, keys), parsed
         except NotARecord as error:
-            aside = parsed._replace(record=None, reason=error.reason, detail=error.detail)
-            return quarantine.LINES, aside
+            return "", parsed._replace(record=None, reason=error.reason, detail=error.detail)
+
+
+def _placed(parsed: Parsed, part: Range) -> Parsed:
+    """With its place in the file, where that is another than the one in the range."""
+    if not part.start:
+        return parsed
+    byte = (parsed.byte or 0) + part.start
+    return parsed._replace(offset=parsed.offset + part.lines, byte=byte)
 
 
 def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:
