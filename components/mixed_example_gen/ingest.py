@@ -121,7 +121,7 @@ class ReadRecords(beam.DoFn):
                 with_split_key += some.number_with(self._split_key)
                 splits, examples = self._split_rows(some), encode_rows(some, file.path)
             else:
-                split, parsed = self._choose(_placed(some, element))
+                split, parsed = self._choose(placed(some, element))
                 if parsed.record is None:
                     aside[parsed.reason] += 1
                     yield TaggedOutput(quarantine.LINES, _line(parsed, file))
@@ -161,7 +161,7 @@ class ReadRecords(beam.DoFn):
             return "", parsed._replace(record=None, reason=error.reason, detail=error.detail)
 
 
-def _placed(parsed: Parsed, part: Range) -> Parsed:
+def placed(parsed: Parsed, part: Range) -> Parsed:
     """With its place in the file, where that is another than the one in the range."""
     if not part.start:
         return parsed

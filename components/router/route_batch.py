@@ -95,4 +95,5 @@ def describe_record(serialized: bytes) -> tuple[dict, str | None, int | None]:
             values = [value.decode(errors="backslashreplace") for value in values]
         record[key] = values[0] if len(values) == 1 else values
     source, offset = (record.pop(key, None) for key in (SOURCE, OFFSET))
-    return record, source, offset
+    source = source if isinstance(source, str) else None  # others may use the keys as they like
+    return record, source, offset if isinstance(offset, int) else None

@@ -88,10 +88,11 @@ def route_examples(
             | f"Write[{split}]" >> WriteRoutes(output_uri, split)
             | f"Written[{split}]" >> beam.Map(lambda path, split=split: (split, path))
         )
-        lines.append(routed[quarantine.LINES])
+        aside = routed[quarantine.LINES]
+        lines.append(aside | f"Raw[{split}]" >> AsItCame(read_files or []))
         counts.append(routed[quarantine.COUNTS])
     _ = {
-        "lines": lines | "AllLines" >> beam.Flatten() | "Raw" >> AsItCame(read_files or []),
+        "lines": lines | "AllLines" >> beam.Flatten(),
         "counts": counts | "AllCounts" >> beam.Flatten(),
         "files": files | "AllFiles" >> beam.Flatten(),
     } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri, "Router")
