@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
+from branchline.components.mixed_example_gen.parquet_pages import first_too_large
 from branchline.components.mixed_example_gen.read_record import NotARecord
 from branchline.schemas import BranchlineError
 
@@ -34,6 +35,7 @@ def parquet_rows(file: io.BufferedReader, path: str) -> Iterator[Row | Columns]:
 
     Raises:
         BranchlineError: A column's name is there twice.
+        ValueError: A page is larger than `LARGEST_PAGE`; comes after the row groups before it.
         pyarrow.ArrowException: The file is damaged; what Arrow raises may be of other types too.
     """
     metadata = pyarrow.parquet.read_metadata(file)
@@ -52,8 +54,17 @@ def parquet_rows(file: io.BufferedReader, path: str) -> Iterator[Row | Columns]:
     widths = [metadata.schema.column(i).length for i in range(metadata.num_columns)]
     size = max(1, *(_bytes_of_row(group, widths) for group in groups))
     num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
-    batches = table.iter_batches(num_rows, use_threads=False)
+    num_groups, problem = first_too_large(file, metadata)
+    batches = _batches(table, num_rows, num_groups, problem)
     return (row for batch in batches for row in _rows_of(batch))
+
+
+def _batches(
+    table: pyarrow.parquet.ParquetFile, num_rows: int, num_groups: int, problem: str
+) -> Iterator[pyarrow.RecordBatch]:
+    yield from table.iter_batches(num_rows, row_groups=range(num_groups), use_threads=False)
+    if problem:
+        raise ValueError(problem)
 
 
 def _is_kept_once(column: pyarrow.parquet.ColumnChunkMetaData) -> bool:
