@@ -62,7 +62,8 @@ def parquet_rows(file: io.BufferedReader, path: str) -> Iterator[Row | Columns]:
 def _batches(
     table: pyarrow.parquet.ParquetFile, num_rows: int, num_groups: int, problem: str
 ) -> Iterator[pyarrow.RecordBatch]:
-    yield from table.iter_batches(num_rows, row_groups=range(num_groups), use_threads=False)
+    if num_groups:
+        yield from table.iter_batches(num_rows, row_groups=range(num_groups), use_threads=False)
     if problem:
         raise ValueError(problem)
 
