@@ -1,15 +1,18 @@
 """Turns files of records into examples, split, with everything that is no record set aside."""
 
 import logging
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from branchline.components import quarantine
-from branchline.components.files.tfrecords import Batch, WriteBatches
+from branchline.components.files.routed import file_name, split_dir
+from branchline.components.files.tfrecords import Batch
+from branchline.components.files.write_files import WriteFiles, make_folders
 from branchline.components.mixed_example_gen.count_again import UNCOUNTABLE, Tally, check_count
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.encode_example import encode_example
@@ -26,11 +29,12 @@ from branchline.components.mixed_example_gen.read_record import (
 )
 from branchline.components.mixed_example_gen.read_tables import TABLES, read_table
 from branchline.components.mixed_example_gen.split_records import choose_split
+from branchline.components.write_quarantine import WriteQuarantine
 from branchline.schemas.splits import Splits, split_names
 
 _log = logging.getLogger(__name__)
 WITH_SPLIT_KEY = "with_split_key"
-TALLIES = ".tallies"  # a tag, as quarantine.LINES
+EXAMPLES, TALLIES = ".examples", ".tallies"  # tags, as quarantine.LINES
 
 
 def read_records(
@@ -92,7 +96,7 @@ def _with_partitions(
 class ReadRecords(beam.DoFn):
     """Reads files, or ranges of them.
 
-    Tags: a split's name (lists of serialized examples), LINES, COUNTS, and TALLIES, (path, Tally).
+    Tags: EXAMPLES, (split, serialized examples), LINES, COUNTS, and TALLIES, (path, Tally).
     """
 
     def __init__(self, splits: Splits, split_key: str | None, declared: Declared) -> None:
@@ -109,19 +113,19 @@ class ReadRecords(beam.DoFn):
             if start:
                 byte = (parsed.byte or 0) + start
                 parsed = parsed._replace(offset=parsed.offset + lines, byte=byte)
-            tag, parsed = self._choose(parsed)
+            split, parsed = self._choose(parsed)
             if parsed.record is None:
                 aside[parsed.reason] += 1
-                yield TaggedOutput(tag, _line(parsed, file))
+                yield TaggedOutput(quarantine.LINES, _line(parsed, file))
                 continue
             with_split_key += self._split_key in parsed.record
-            out[tag] += 1
+            out[split] += 1
             example = encode_example(parsed.record, file.path, parsed.offset)
-            if full := batches[tag].add(example):
-                yield TaggedOutput(tag, full)
+            if full := batches[split].add(example):
+                yield TaggedOutput(EXAMPLES, (split, full))
         for split, batch in batches.items():
             if rest := batch.take():
-                yield TaggedOutput(split, rest)
+                yield TaggedOutput(EXAMPLES, (split, rest))
         total = sum(out.values()) + sum(aside.values())
         for what, counts in {"out": out, "quarantined": aside}.items():
             for name, number in counts.items():
@@ -136,13 +140,13 @@ class ReadRecords(beam.DoFn):
 
     def _choose(self, parsed: Parsed) -> tuple[str, Parsed]:
         if parsed.record is None:
-            return quarantine.LINES, parsed
+            return "", parsed
         keys = self._declared.keys
         try:
             return choose_split(parsed.record, self._splits, self._split_key, keys), parsed
         except NotARecord as error:
             aside = parsed._replace(record=None, reason=error.reason, detail=error.detail)
-            return quarantine.LINES, aside
+            return "", aside
 
 
 def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:
@@ -156,27 +160,38 @@ def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:
     }
 
 
+def name_file(split: str, shard: int, total: int) -> str:
+    """Names a file of a split's examples, below the artifact, as TFX's ExampleGen does.
+
+    >>> name_file("train", 0, 1)
+    'Split-train/data_tfrecord-00000-of-00001.gz'
+    """
+    return os.path.join(split_dir("", split), file_name("data_tfrecord", shard, total))
+
+
 def ingest(
     pipeline: beam.Pipeline,
     files: list[tuple[RecordFile, int]],
     splits: Splits,
     split_key: str | None,
     declared: Declared,
-    split_uris: Mapping[str, str],
+    examples_uri: str,
     quarantine_uri: str,
 ) -> None:
-    """Adds to `pipeline` all that it takes to write `files` as examples under `split_uris`.
+    """Adds to `pipeline` all that it takes to write `files` as examples.
 
-    With each file stands its size in bytes.
+    With each file stands its size in bytes. When the pipeline has run, `write_files.finish` has to
+    complete what it wrote.
     """
+    make_folders(split_dir(examples_uri, split) for split in split_names(splits))
     read = (
         pipeline
-        | "Files" >> beam.Create(files)
+        | "Files" >> beam.Create(files, reshuffle=False)
         | "Ranges" >> beam.FlatMapTuple(ranges_of)
         | "Spread" >> beam.Reshuffle()
         | "Read"
         >> beam.ParDo(ReadRecords(splits, split_key, declared)).with_outputs(
-            *split_uris, quarantine.LINES, quarantine.COUNTS, TALLIES
+            EXAMPLES, quarantine.LINES, quarantine.COUNTS, TALLIES
         )
     )
     again = (
@@ -184,14 +199,8 @@ def ingest(
         | "ByFile" >> beam.GroupByKey()
         | "CountAgain" >> beam.FlatMapTuple(check_count)
     )
-    files = [
-        read[split]
-        | f"Write[{split}]" >> WriteBatches(f"{uri}/data_tfrecord")
-        | f"Written[{split}]" >> beam.Map(lambda path, split=split: (split, path))
-        for split, uri in split_uris.items()
-    ]
     _ = {
         "lines": read[quarantine.LINES],
         "counts": (read[quarantine.COUNTS], again) | "Counts" >> beam.Flatten(),
-        "files": files | "Written" >> beam.Flatten(),
-    } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri, "MixedExampleGen")
+        "files": read[EXAMPLES] | "Write" >> WriteFiles(examples_uri, name_file),
+    } | "Quarantine" >> WriteQuarantine(quarantine_uri, "MixedExampleGen")
