@@ -9,7 +9,6 @@ that it would take in TensorFlow need a second to be laid out, which is as long 
 records takes.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -115,8 +114,12 @@ class Rewriter:
         self._is_ours = np.array([name in RESERVED_KEYS for name in self._names])
         self._dtype = np.array([dtypes.get(name, ABSENT) for name in self._names])
         self._keys = np.array([_key(field.column) for field in numbered.fields], object)
+        self._key_sizes = _sizes(self._keys)
         self._field_dtype = numbered.dtype
-        self._tags = [_entry(_key(ROUTE), _texts([name.encode()])) for name in table.names]
+        self._tags = [
+            framed(_FIRST, _key(ROUTE) + framed(_VALUE, _texts([name.encode()])))
+            for name in table.names
+        ]
 
     def __call__(self, read: Read) -> list[bytes]:
         """Gives an example for each row, with a `_route`, without where it came from.
@@ -124,24 +127,23 @@ class Rewriter:
         For a row without a route or with a problem it is empty.
         """
         goes_on = (read.route >= 0) & (read.problem < 0)
-        rows: list[list[bytes]] = [[] for _ in read.route]
-        kept = ~(read.declared | self._is_ours[read.name + 1]) & goes_on[read.row]
-        for row, entry in zip(read.row[kept].tolist(), self._undeclared(read, kept), strict=True):
-            rows[row].append(framed(_FIRST, entry))
-        fields = zip(
-            read.cell_row.tolist(),
-            self._keys[read.cell_field].tolist(),
-            self._declared(read),
-            strict=True,
-        )
-        for row, key, feature in fields:
-            rows[row].append(_entry(key, feature))
+        kept = np.flatnonzero(~(read.declared | self._is_ours[read.name + 1]) & goes_on[read.row])
+        others, fields = self._undeclared(read, kept), self._declared(read)
+        rows = np.arange(len(read.route) + 1)
+        first_other = (np.searchsorted(read.row[kept], rows) * others.shape[1]).tolist()
+        first_field = (np.searchsorted(read.cell_row, rows) * fields.shape[1]).tolist()
+        route = read.route.tolist()
+        others, fields = others.ravel().tolist(), fields.ravel().tolist()
+        texts = [b""] * len(route)
         for row in np.flatnonzero(goes_on).tolist():
-            rows[row].append(self._tags[read.route[row]])
-        return [framed(_FIRST, b"".join(entries)) if entries else b"" for entries in rows]
+            parts = others[first_other[row] : first_other[row + 1]]
+            parts += fields[first_field[row] : first_field[row + 1]]
+            parts.append(self._tags[route[row]])
+            texts[row] = framed(_FIRST, b"".join(parts))
+        return texts
 
-    def _undeclared(self, read: Read, kept: np.ndarray) -> list[bytes]:
-        """The entries that are kept though they are no fields of their routes, in order."""
+    def _undeclared(self, read: Read, kept: np.ndarray) -> np.ndarray:
+        """The entries kept though they are no fields of their routes, in parts [kept, 2]."""
         entries, features, name = read.entry[kept], read.feature[kept], read.name[kept] + 1
         is_empty = np.array([feature == EMPTY_TEXT for feature in features], bool)
         kind = np.where(is_empty, STRING, read.kind[kept])
@@ -152,53 +154,72 @@ class Rewriter:
         for place, number, code, feature in zip(other.tolist(), *came, strict=True):
             key = _key(self._names[number] + endings[code])
             entries[place] = key + framed(_VALUE, feature)
-        return entries.tolist()
+        return np.stack([_heads(_FIRST, _sizes(entries)), entries], axis=1)
 
-    def _declared(self, read: Read) -> list[bytes]:
-        """The features of the cells, in their declared types."""
+    def _declared(self, read: Read) -> np.ndarray:
+        """The entries of the cells, their features in their declared types, in parts [m, 4]."""
         features, came = read.feature[read.cell_entry], read.kind[read.cell_entry]
         wanted = self._field_dtype[read.cell_field]
         for want, have in {*zip(wanted.tolist(), came.tolist(), strict=True)}:
             if want != have:
                 mine = np.flatnonzero((wanted == want) & (came == have))
-                splits = read.int_splits if have == INT else read.float_splits
+                values, splits = read.floats, read.float_splits
+                if have == INT:
+                    values, splits = read.ints, read.int_splits
                 entry = read.cell_entry[mine]
-                encode_fn = _convert(read.ints if have == INT else read.floats, want)
-                ranges = zip(splits[entry].tolist(), splits[entry + 1].tolist(), strict=True)
-                for place, (start, stop) in zip(mine.tolist(), ranges, strict=True):
-                    features[place] = encode_fn(start, stop)
-        return features.tolist()
+                features[mine] = _CONVERT[want](values, splits[entry], splits[entry + 1])
+        key, size = self._keys[read.cell_field], _sizes(features)
+        value = _heads(_VALUE, size)
+        body = self._key_sizes[read.cell_field] + _sizes(value) + size
+        return np.stack([_heads(_FIRST, body), key, value, features], axis=1)
 
 
-def _convert(values: np.ndarray, dtype: int) -> Callable[[int, int], bytes]:
-    """Converts numbers to a type; gives what encodes a range of them as a Feature."""
-    if dtype == FLOAT:
-        packed = values.astype("<f4").tobytes()
-        return lambda start, stop: _feature(dtype, framed(_FIRST, packed[4 * start : 4 * stop]))
-    if dtype == INT:
-        return lambda start, stop: _feature(
-            dtype, framed(_FIRST, b"".join(varint(int(each)) for each in values[start:stop]))
-        )
+def _as_floats(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> list[bytes]:
+    """Ranges of values as features of floats."""
+    size = 4 * (stop - start)
+    heads = {each: _feature_head(FLOAT, each) for each in np.unique(size).tolist()}
+    packed = values.astype("<f4").tobytes()
+    ranges = zip(size.tolist(), (4 * start).tolist(), (4 * stop).tolist(), strict=True)
+    return [heads[each] + packed[begin:end] for each, begin, end in ranges]
+
+
+def _as_ints(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> list[bytes]:
+    packed = (
+        b"".join([varint(int(each)) for each in values[begin:end]])
+        for begin, end in zip(start.tolist(), stop.tolist(), strict=True)
+    )
+    return [_feature_head(INT, len(each)) + each for each in packed]
+
+
+def _as_texts(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> list[bytes]:
     # TensorFlow writes a number as the exported model does that looks it up.
-    texts = tf.strings.as_string(values, shortest=values.dtype == np.float32).numpy()
-    return lambda start, stop: _texts(texts[start:stop])
+    texts = tf.strings.as_string(values, shortest=values.dtype == np.float32).numpy().tolist()
+    ranges = zip(start.tolist(), stop.tolist(), strict=True)
+    return [_texts(texts[begin:end]) for begin, end in ranges]
+
+
+_CONVERT = {FLOAT: _as_floats, INT: _as_ints, STRING: _as_texts}
+
+
+def _feature_head(dtype: int, size: int) -> bytes:
+    """What comes in a feature of numbers before their bytes, `size` of them."""
+    head = _FIRST + varint(size)
+    return _KIND[dtype] + varint(len(head) + size) + head
 
 
 def _texts(values: list[bytes]) -> bytes:
-    return _feature(STRING, b"".join([framed(_FIRST, value) for value in values]))
-
-
-def _feature(dtype: int, values: bytes) -> bytes:
-    return framed(_KIND[dtype], values)
+    return framed(_KIND[STRING], b"".join([framed(_FIRST, value) for value in values]))
 
 
 def _key(key: str) -> bytes:
     return framed(_FIRST, key.encode())
 
 
-def _entry(key: bytes, feature: bytes) -> bytes:
-    """A key and its feature in the map that an example is."""
-    size, body = len(feature), len(key) + len(feature) + 2
-    if body < 128:
-        return b"\n%c%b\x12%c%b" % (body, key, size, feature)
-    return framed(_FIRST, key + framed(_VALUE, feature))
+def _sizes(texts: np.ndarray) -> np.ndarray:
+    return np.fromiter(map(len, texts), np.int64, len(texts))
+
+
+def _heads(tag: bytes, sizes: np.ndarray) -> np.ndarray:
+    """What comes before bodies of these sizes, see `framed`: each size is written once."""
+    different, which = np.unique(sizes, return_inverse=True)
+    return np.array([tag + varint(size) for size in different.tolist()], object)[which]
