@@ -16,7 +16,7 @@ from branchline.components.quarantine import count
 _TEXTS = ("reason", "detail", "source")
 _NUM_SAMPLES = 5
 _SAMPLE_BYTES = 300
-_ROWS = 1000  # that are written at a time
+_MOST_ROWS, _MOST_BYTES = 1000, 16 << 20  # that are written at a time
 SCHEMA = pyarrow.schema(
     [
         ("record", pyarrow.binary()),
@@ -79,15 +79,15 @@ def _name_file(_: str, shard: int, total: int) -> str:
 class _RowSink(FileSink):
     """Writes rows as Parquet, some at a time."""
 
-    ENDING = ".parquet"
-
     def open(self, fh: BinaryIO) -> None:
         self._writer = pyarrow.parquet.ParquetWriter(fh, SCHEMA, compression="zstd")
         self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
 
     def write(self, record: tuple[str, dict[str, Any]]) -> None:
         self._rows.append(record[1])
-        if len(self._rows) == _ROWS:
+        self._bytes += len(record[1]["record"])
+        if len(self._rows) == _MOST_ROWS or self._bytes > _MOST_BYTES:
             self._write_rows()
 
     def flush(self) -> None:
@@ -95,8 +95,9 @@ class _RowSink(FileSink):
         self._writer.close()
 
     def _write_rows(self) -> None:
-        self._writer.write_table(pyarrow.Table.from_pylist(self._rows, SCHEMA))
-        self._rows = []
+        if self._rows:
+            self._writer.write_table(pyarrow.Table.from_pylist(self._rows, SCHEMA))
+        self._rows, self._bytes = [], 0
 
 
 def _count_rows(_: str, path: str) -> tuple[str, int]:
