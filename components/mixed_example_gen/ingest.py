@@ -1,6 +1,7 @@
 """Turns files of records into examples, split, with everything that is no record set aside."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,7 +10,9 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from branchline.components import quarantine
-from branchline.components.files.tfrecords import Batch, WriteBatches
+from branchline.components.files.routed import file_name, split_dir
+from branchline.components.files.tfrecords import Batch
+from branchline.components.files.write_files import WriteFiles, make_folders
 from branchline.components.mixed_example_gen.count_again import UNCOUNTABLE, Tally, check_count
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.encode_example import encode_example, encode_rows
@@ -27,11 +30,12 @@ from branchline.components.mixed_example_gen.read_record import (
 )
 from branchline.components.mixed_example_gen.read_tables import TABLES, read_table
 from branchline.components.mixed_example_gen.split_records import choose_split, choose_splits
+from branchline.components.write_quarantine import WriteQuarantine
 from branchline.schemas.splits import Splits, split_names
 
 _log = logging.getLogger(__name__)
 WITH_SPLIT_KEY = "with_split_key"
-TALLIES = ".tallies"  # a tag, as quarantine.LINES
+EXAMPLES, TALLIES = ".examples", ".tallies"  # tags, as quarantine.LINES
 
 
 def read_records(
@@ -101,7 +105,7 @@ def _with_partitions(
 class ReadRecords(beam.DoFn):
     """Reads files, or ranges of them.
 
-    Tags: a split's name (lists of serialized examples), LINES, COUNTS, and TALLIES, (path, Tally).
+    Tags: EXAMPLES, (split, serialized examples), LINES, COUNTS, and TALLIES, (path, Tally).
     """
 
     def __init__(self, splits: Splits, split_key: str | None, declared: Declared) -> None:
@@ -132,10 +136,10 @@ class ReadRecords(beam.DoFn):
             for split, example in zip(splits, examples, strict=True):
                 out[split] += 1
                 if full := batches[split].add(example):
-                    yield TaggedOutput(split, full)
+                    yield TaggedOutput(EXAMPLES, (split, full))
         for split, batch in batches.items():
             if rest := batch.take():
-                yield TaggedOutput(split, rest)
+                yield TaggedOutput(EXAMPLES, (split, rest))
         total = sum(out.values()) + sum(aside.values())
         for what, counts in {"out": out, "quarantined": aside}.items():
             for name, number in counts.items():
@@ -180,27 +184,38 @@ def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:
     }
 
 
+def name_file(split: str, shard: int, total: int) -> str:
+    """Names a file of a split's examples, below the artifact, as TFX's ExampleGen does.
+
+    >>> name_file("train", 0, 1)
+    'Split-train/data_tfrecord-00000-of-00001.gz'
+    """
+    return os.path.join(split_dir("", split), file_name("data_tfrecord", shard, total))
+
+
 def ingest(
     pipeline: beam.Pipeline,
     files: list[tuple[RecordFile, int]],
     splits: Splits,
     split_key: str | None,
     declared: Declared,
-    split_uris: Mapping[str, str],
+    examples_uri: str,
     quarantine_uri: str,
 ) -> None:
-    """Adds to `pipeline` all that it takes to write `files` as examples under `split_uris`.
+    """Adds to `pipeline` all that it takes to write `files` as examples.
 
-    With each file stands its size in bytes.
+    With each file stands its size in bytes. When the pipeline has run, `write_files.finish` has to
+    complete what it wrote.
     """
+    make_folders(split_dir(examples_uri, split) for split in split_names(splits))
     read = (
         pipeline
-        | "Files" >> beam.Create(files)
+        | "Files" >> beam.Create(files, reshuffle=False)
         | "Ranges" >> beam.FlatMapTuple(ranges_of)
         | "Spread" >> beam.Reshuffle()
         | "Read"
         >> beam.ParDo(ReadRecords(splits, split_key, declared)).with_outputs(
-            *split_uris, quarantine.LINES, quarantine.COUNTS, TALLIES
+            EXAMPLES, quarantine.LINES, quarantine.COUNTS, TALLIES
         )
     )
     again = (
@@ -208,14 +223,8 @@ def ingest(
         | "ByFile" >> beam.GroupByKey()
         | "CountAgain" >> beam.FlatMapTuple(check_count)
     )
-    files = [
-        read[split]
-        | f"Write[{split}]" >> WriteBatches(f"{uri}/data_tfrecord")
-        | f"Written[{split}]" >> beam.Map(lambda path, split=split: (split, path))
-        for split, uri in split_uris.items()
-    ]
     _ = {
         "lines": read[quarantine.LINES],
         "counts": (read[quarantine.COUNTS], again) | "Counts" >> beam.Flatten(),
-        "files": files | "Written" >> beam.Flatten(),
-    } | "Quarantine" >> quarantine.WriteQuarantine(quarantine_uri, "MixedExampleGen")
+        "files": read[EXAMPLES] | "Write" >> WriteFiles(examples_uri, name_file),
+    } | "Quarantine" >> WriteQuarantine(quarantine_uri, "MixedExampleGen")
