@@ -1,39 +1,19 @@
-"""Writes what a Beam step set aside, and counts what went in and what came out.
+"""Counts what goes into a step and what comes out of it or is set aside, and holds it to that.
 
 Every step of branchline conserves records: in = out + quarantined. The counts say so, and beside
 them what is in the written files is counted once more; a step whose numbers differ fails.
 """
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import apache_beam as beam
-import pyarrow
-from apache_beam.pvalue import AsSingleton
-
 from branchline.components.files import storage
-from branchline.components.files.count_records import count_examples, count_rows
 from branchline.schemas import BranchlineError
 
 _progress = logging.getLogger("branchline.progress")
-_TEXTS = ("reason", "detail", "source")
 # Tags of a step's side outputs; no split or route can have such a name.
 LINES, COUNTS = ".lines", ".counts"
-NUM_SAMPLES = 5
-_SAMPLE_BYTES = 300
-SCHEMA = pyarrow.schema(
-    [
-        ("record", pyarrow.binary()),
-        ("reason", pyarrow.string()),
-        ("detail", pyarrow.string()),
-        ("source", pyarrow.string()),
-        ("offset", pyarrow.int64()),
-        ("byte", pyarrow.int64()),
-        ("component", pyarrow.string()),
-    ]
-)
 
 
 def count(what: str, *names: str, number: int = 1) -> tuple[str, int]:
@@ -48,85 +28,6 @@ def count(what: str, *names: str, number: int = 1) -> tuple[str, int]:
     ('out/train/text', 3)
     """
     return ("/".join((what, *names)), number)
-
-
-class WriteQuarantine(beam.PTransform):
-    """Writes `records-*.parquet` and `counts.json` (see `artifacts.Quarantine`) into `folder`.
-
-    Takes a dict of three collections: "lines", dicts of the columns of `SCHEMA` but for the
-    component, "counts", made by `count`, and "files", (split, path) of each file of examples.
-    """
-
-    def __init__(self, folder: str, component: str) -> None:
-        super().__init__()
-        self._folder, self._component = folder, component
-
-    def expand(self, input_or_inputs: dict[str, beam.PCollection]) -> Any:
-        """Adds the writes to the pipeline."""
-        rows = input_or_inputs["lines"] | "ToRow" >> beam.Map(_to_row, self._component)
-        written = (
-            rows
-            | "WriteRecords"
-            >> beam.io.WriteToParquet(
-                f"{self._folder}/records", SCHEMA, codec="zstd", file_name_suffix=".parquet"
-            )
-            | "CountRows" >> beam.Map(_count_rows)
-        )
-        counted = input_or_inputs["files"] | "CountExamples" >> beam.MapTuple(_count_examples)
-        samples: Any = (
-            rows
-            | "ByReason" >> beam.Map(lambda line: (line["reason"], line))
-            | "Sample" >> beam.combiners.Top.SmallestPerKey(NUM_SAMPLES, key=_place)
-            | "SamplesAsOne" >> beam.combiners.ToDict()
-        )
-        return (
-            [input_or_inputs["counts"], written, counted]
-            | "AllCounts" >> beam.Flatten()
-            | "Sum" >> beam.CombinePerKey(sum)  # pyright: ignore[reportArgumentType]
-            | "CountsAsOne" >> beam.combiners.ToDict()
-            | "WriteCounts" >> beam.Map(_write_counts, AsSingleton(samples), self._folder)
-        )
-
-
-def _count_rows(path: str) -> tuple[str, int]:
-    return count("written", "quarantine", number=count_rows(path))
-
-
-def _count_examples(split: str, path: str) -> tuple[str, int]:
-    return count("written", "examples", split, number=count_examples(path))
-
-
-def _to_row(line: dict[str, Any], component: str) -> dict[str, Any]:
-    unicode = {key: value and as_text(value) for key, value in line.items() if key in _TEXTS}
-    return line | unicode | {"component": component}
-
-
-def as_text(value: bytes | str) -> str:
-    r"""A text that any program can show: bytes that are not UTF-8 as `\xNN`.
-
-    >>> as_text(b"caf\xe9")
-    'caf\\xe9'
-    """
-    value = value.encode(errors="backslashreplace") if isinstance(value, str) else value
-    return value.decode(errors="backslashreplace")
-
-
-def _place(line: dict[str, Any]) -> tuple[str, int]:
-    return (line["source"] or "", line["offset"] or 0)
-
-
-def _write_counts(counts: dict[str, int], samples: dict[str, list], folder: str) -> None:
-    written: dict[str, Any] = {"in": 0, "out": {}, "quarantined": {}, "samples": {}}
-    for key, number in sorted(counts.items()):
-        *path, last = key.split("/")
-        place = written
-        for name in path:
-            place = place.setdefault(name, {})
-        place[last] = number
-    for reason, lines in sorted(samples.items()):
-        short = [line | {"record": as_text(line["record"][:_SAMPLE_BYTES])} for line in lines]
-        written["samples"][reason] = short
-    storage.write_bytes(f"{folder}/counts.json", json.dumps(written, indent=1).encode())
 
 
 def read_counts(folder: str) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 import gzip
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import pyarrow.parquet
 from apache_beam.io.filesystem import CompressionTypes
@@ -19,10 +22,10 @@ def count_examples(path: str) -> int:
     """Counts the records of a TFRecord file, gzip, anywhere.
 
     Raises:
-        BranchlineError: The file is cut off.
+        BranchlineError: The file is cut off, or not there.
     """
     with (
-        FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file,
+        _opened(path) as file,
         io.BufferedReader(gzip.open(file), _PIECE) as records,  # it reads far faster by pieces
     ):
         try:
@@ -49,6 +52,23 @@ def count_frames(file: io.BufferedIOBase) -> int:
 
 
 def count_rows(path: str) -> int:
-    """Counts the rows of a Parquet file anywhere."""
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    """Counts the rows of a Parquet file anywhere.
+
+    Raises:
+        BranchlineError: The file is not there.
+    """
+    with _opened(path) as file:
         return pyarrow.parquet.ParquetFile(file).metadata.num_rows
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    """Opens a file that was written just now.
+
+    Beam takes a file that it cannot rename for one that was renamed before.
+    """
+    if not FileSystems.exists(path):
+        told = "is not there, it could not be moved there: is there room and access?"
+        raise BranchlineError(f"{path}: {told}")
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        yield file

@@ -20,6 +20,16 @@ def file_name(route: str, shard: int, total: int) -> str:
     return f"{route}-{shard:05d}-of-{total:05d}.gz"
 
 
+def routed_name(key: tuple[str, str], shard: int, total: int) -> str:
+    """Names a file of a split's and a route's examples, below the artifact.
+
+    >>> routed_name(("train", "text"), 0, 2)
+    'Split-train/text-00000-of-00002.gz'
+    """
+    split, route = key
+    return os.path.join(split_dir("", split), file_name(route, shard, total))
+
+
 def split_dir(uri: str, split: str) -> str:
     """Where an Examples artifact at `uri` holds a split, as TFX lays it out.
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -29,6 +28,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from branchline.components import quarantine
 from branchline.components.artifacts import Quarantine
 from branchline.components.code_version import code_version
+from branchline.components.files.write_files import finish
 from branchline.components.keep_quarantine import kept_if_failing
 from branchline.components.mixed_example_gen.check_splits import check_filled
 from branchline.components.mixed_example_gen.declared import declared_by, read_declared
@@ -43,7 +43,7 @@ from branchline.components.mixed_example_gen.find_spans import (
     choose_spans,
     read_range,
 )
-from branchline.components.mixed_example_gen.ingest import ingest
+from branchline.components.mixed_example_gen.ingest import ingest, name_file
 from branchline.components.mixed_example_gen.parameters import as_parameter, as_range
 from branchline.components.mixed_example_gen.raw_records import write_read_files
 from branchline.components.mixed_example_gen.write_records import own_records
@@ -119,11 +119,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 splits,
                 split_key,
                 read_declared(exec_properties["declared"]),
-                {split: os.path.join(examples.uri, f"Split-{split}") for split in names},
+                examples.uri,
                 quarantine_uri,
             )
         write_read_files(quarantine_uri, exec_properties["declared"], files)
         counts = quarantine.read_counts(quarantine_uri)
+        without = [split for split in names if not counts["out"].get(split)]
+        finish(examples.uri, [name_file(split, 0, 1) for split in without])
         quarantine.log_counts("MixedExampleGen", counts)
         with kept_if_failing(quarantine_uri):
             quarantine.check_conserved("MixedExampleGen", counts)

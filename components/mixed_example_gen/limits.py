@@ -5,3 +5,4 @@ KEPT_OF_LONGER = 1 << 20  # bytes of a longer one that the quarantine keeps: its
 MOST_KEYS = 25_000  # of one record; all are columns of the statistics
 MOST_NESTED = 100  # objects or lists within one another
 LONGEST_DETAIL = 500  # characters that say what is wrong with a record
+LARGEST_PAGE = 1 << 30  # bytes that a page of a Parquet file unpacks to

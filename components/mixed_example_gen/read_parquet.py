@@ -12,19 +12,22 @@ import pyarrow
 import pyarrow.parquet
 
 from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
+from branchline.components.mixed_example_gen.parquet_pages import first_too_large
 from branchline.components.mixed_example_gen.read_record import NotARecord
 from branchline.schemas import BranchlineError
 
-# What was read of a row, what was wrong with it, and whether that need not be made plain: it is
-# so already, and its JSON is surely not too long.
-Row = tuple[Any, NotARecord | None, bool]
+Row = tuple[Any, NotARecord | None]  # what was read of a row, and what was wrong with it
+# Of many rows, name → a cell each, of the types below; their JSON is surely not too long.
+Columns = dict[str, list[Any]]
 AS_THEY_ARE = frozenset({str, int, float, bool, bytes, decimal.Decimal, type(None)})
 _BATCH_BYTES, _BATCH_ROWS = 2**24, 1024
 _BYTES_OF_VALUE = 40  # of Python's list and its float, and of Arrow's
 
 
-def parquet_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
+def parquet_rows(file: io.BufferedReader, path: str) -> Iterator[Row | Columns]:
     """Reads the rows of a file, a batch at a time: some 16 MiB, and 1024 rows at most.
+
+    Batches of plain cells alone are given as columns.
 
     Args:
         file: Seekable.
@@ -32,6 +35,7 @@ def parquet_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
 
     Raises:
         BranchlineError: A column's name is there twice.
+        ValueError: A page is larger than `LARGEST_PAGE`; comes after the row groups before it.
         pyarrow.ArrowException: The file is damaged; what Arrow raises may be of other types too.
     """
     metadata = pyarrow.parquet.read_metadata(file)
@@ -50,8 +54,18 @@ def parquet_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
     widths = [metadata.schema.column(i).length for i in range(metadata.num_columns)]
     size = max(1, *(_bytes_of_row(group, widths) for group in groups))
     num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
-    batches = table.iter_batches(num_rows, use_threads=False)
+    num_groups, problem = first_too_large(file, metadata)
+    batches = _batches(table, num_rows, num_groups, problem)
     return (row for batch in batches for row in _rows_of(batch))
+
+
+def _batches(
+    table: pyarrow.parquet.ParquetFile, num_rows: int, num_groups: int, problem: str
+) -> Iterator[pyarrow.RecordBatch]:
+    if num_groups:
+        yield from table.iter_batches(num_rows, row_groups=range(num_groups), use_threads=False)
+    if problem:
+        raise ValueError(problem)
 
 
 def _is_kept_once(column: pyarrow.parquet.ColumnChunkMetaData) -> bool:
@@ -77,16 +91,17 @@ def _bytes_of_row(group: pyarrow.parquet.RowGroupMetaData, widths: list[int]) ->
     return max(mean, *of_lists, 0)
 
 
-def _rows_of(batch: pyarrow.RecordBatch) -> Iterable[Row]:
+def _rows_of(batch: pyarrow.RecordBatch) -> Iterable[Row | Columns]:
+    names = batch.schema.names
     try:
         columns = [_to_list(column) for column in batch.columns]
-        rows = zip(*columns, strict=True) if columns else [()] * batch.num_rows
-        names = batch.schema.names
-        small = batch.nbytes + sum(map(len, names)) < LONGEST_RECORD // 16
-        is_plain = small and all(set(map(type, cells)) <= AS_THEY_ARE for cells in columns)
-        return [(dict(zip(names, row, strict=True)), None, is_plain) for row in rows]
     except (ValueError, OverflowError, pyarrow.ArrowException):  # Python cannot hold some cell
         return (_cell_by_cell(batch, i) for i in range(batch.num_rows))
+    small = batch.nbytes + sum(map(len, names)) < LONGEST_RECORD // 16
+    if small and columns and all(set(map(type, cells)) <= AS_THEY_ARE for cells in columns):
+        return [dict(zip(names, columns, strict=True))]
+    rows = zip(*columns, strict=True) if columns else [()] * batch.num_rows
+    return [(dict(zip(names, row, strict=True)), None) for row in rows]
 
 
 _BY_NUMPY = (
@@ -132,4 +147,4 @@ def _cell_by_cell(batch: pyarrow.RecordBatch, row: int) -> Row:
             problem = NotARecord("invalid_utf8", told, name)
         except (ValueError, OverflowError) as error:
             problem = NotARecord("wrong_type", f"{name}: got a {column.type}: {error}", name)
-    return values, problem, False
+    return values, problem

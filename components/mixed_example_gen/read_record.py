@@ -16,7 +16,7 @@ from branchline.schemas.errors import OFFSET, SOURCE
 
 Value = str | bytes | int | float
 Record = dict[str, list[Value]]
-_FLOAT32_MAX = 3.4028235e38
+FLOAT32_MAX = 3.4028235e38
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -126,7 +126,7 @@ def _read_plain(value: Mapping[str, Any], wholes: Container[str]) -> Record | No
         elif kind is int:
             good = -(2**63) <= each < 2**63
         elif kind is float:
-            good = not abs(each) > _FLOAT32_MAX and key not in wholes  # NaN is a value too
+            good = not abs(each) > FLOAT32_MAX and key not in wholes  # NaN is a value too
         elif kind is bool:
             each, good = int(each), True
         elif kind is list:
@@ -151,7 +151,7 @@ def _is_plain(values: list[Any]) -> bool:
     if kinds == {int}:
         return -(2**63) <= min(values) and max(values) < 2**63
     # A NaN that is the first is the least and the greatest, and another is neither.
-    return kinds == {float} and -_FLOAT32_MAX <= min(values) and max(values) <= _FLOAT32_MAX
+    return kinds == {float} and -FLOAT32_MAX <= min(values) and max(values) <= FLOAT32_MAX
 
 
 def _leaves(value: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple, Any]]:
@@ -205,7 +205,7 @@ def _flatten(key: str, value: Any, declared: Declared, levels: int) -> Iterator[
             got = digits if len(digits) < 100 else f"a number of {len(digits)} digits"
             raise NotARecord("number_too_large", f"{key}: got {got}, expected 64 bits at most")
         yield digits
-    elif isinstance(value, float) and abs(value) > _FLOAT32_MAX:
+    elif isinstance(value, float) and abs(value) > FLOAT32_MAX:
         raise NotARecord("number_too_large", f"{key}: got {value}, expected a float of 32 bits")
     elif isinstance(value, str) and not_unicode(value):
         raise NotARecord("invalid_utf8", f"{key}: the text is not Unicode")

@@ -19,8 +19,14 @@ from google.protobuf.message import DecodeError
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.limits import KEPT_OF_LONGER, LONGEST_RECORD
 from branchline.components.mixed_example_gen.open_file import unreadable_rest
+from branchline.components.mixed_example_gen.plain_rows import PlainRows, are_plain
 from branchline.components.mixed_example_gen.read_lines import too_large
-from branchline.components.mixed_example_gen.read_parquet import AS_THEY_ARE, Row, parquet_rows
+from branchline.components.mixed_example_gen.read_parquet import (
+    AS_THEY_ARE,
+    Columns,
+    Row,
+    parquet_rows,
+)
 from branchline.components.mixed_example_gen.read_record import (
     NotARecord,
     Parsed,
@@ -33,8 +39,8 @@ from branchline.schemas import BranchlineError
 
 def read_table(
     file: io.BufferedReader, path: str, kind: str, declared: Declared
-) -> Iterator[Parsed]:
-    """Reads the rows of a table, from 1.
+) -> Iterator[Parsed | PlainRows]:
+    """Reads the rows of a table, from 1: one by one, or many that are plain.
 
     A `raw` is the row as JSON, with bytes that are not UTF-8 as {"base64": text}. Where the file
     is damaged, the rows before are read (of Parquet, the batches before: about 16 MiB each), and
@@ -67,12 +73,32 @@ def read_table(
             return
         if row is None:
             return
-        yield _parse(offset, *row, declared)
-        offset += 1
+        if isinstance(row, tuple):
+            yield _parse(offset, *row, declared)
+            offset += 1
+        else:
+            yield from _parse_columns(offset, row, declared)
+            offset += len(next(iter(row.values())))
+
+
+def _parse_columns(
+    offset: int, columns: Columns, declared: Declared
+) -> Iterator[Parsed | PlainRows]:
+    if are_plain(columns, declared):
+        yield PlainRows(offset, columns)
+        return
+    for number, row in enumerate(zip(*columns.values(), strict=True), offset):
+        values = dict(zip(columns, row, strict=True))
+        yield _parse(number, values, None, declared, is_plain=True)
 
 
 def _parse(
-    offset: int, values: Any, problem: NotARecord | None, is_plain: bool, declared: Declared
+    offset: int,
+    values: Any,
+    problem: NotARecord | None,
+    declared: Declared,
+    *,
+    is_plain: bool = False,
 ) -> Parsed:
     came: Any = b""
     try:
@@ -124,7 +150,7 @@ def _as_key(key: Any) -> str:
 def _avro_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
     # Bytes that are no text become halves of surrogate pairs, which `read_record` refuses.
     rows = fastavro.reader(file, handle_unicode_errors="surrogateescape")
-    return ((row if isinstance(row, dict) else {"value": row}, None, False) for row in rows)
+    return ((row if isinstance(row, dict) else {"value": row}, None) for row in rows)
 
 
 def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
@@ -134,7 +160,7 @@ def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
         try:
             row = _TFRecordUtil.read_record(limited)
         except NotARecord as problem:
-            yield limited.skipped, problem, False
+            yield limited.skipped, problem
             continue
         if row is None:
             return
@@ -164,14 +190,14 @@ def _read_example(serialized: bytes) -> Row:
         example.ParseFromString(serialized)
     except DecodeError as error:
         told = f"{error}; expected a tf.Example"
-        return serialized, NotARecord("malformed_example", told), False
+        return serialized, NotARecord("malformed_example", told)
     features = sorted(example.features.feature.items(), key=lambda item: item[0])
     # A feature of no kind is one of no values.
     lists = {key: getattr(each, each.WhichOneof("kind") or "", None) for key, each in features}
-    return {key: list(each.value) for key, each in lists.items() if each}, None, False
+    return {key: list(each.value) for key, each in lists.items() if each}, None
 
 
-_OPEN: dict[str, Callable[[io.BufferedReader, str], Iterator[Row]]] = {
+_OPEN: dict[str, Callable[[io.BufferedReader, str], Iterator[Row | Columns]]] = {
     "parquet": parquet_rows,
     "avro": _avro_rows,
     "tfrecord": _tfrecord_rows,

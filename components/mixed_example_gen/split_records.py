@@ -1,12 +1,15 @@
 """Sends a record to its split: by a stable hash, by its time, or by a field that says it."""
 
+import bisect
 import functools
 import hashlib
 import itertools
 import json
+from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
+from branchline.components.mixed_example_gen.plain_rows import PlainRows, made_of
 from branchline.components.mixed_example_gen.read_record import NotARecord, Record, Value
 from branchline.schemas.splits import SplitByField, SplitByTime, Splits
 
@@ -41,21 +44,51 @@ def choose_split(
         text = _to_json(record[split_key])
     else:
         text = _as_json(record, keys)
-    place = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    return _by_hash(text, *_ends(tuple(splits.items())))
+
+
+def choose_splits(
+    rows: PlainRows,
+    splits: Mapping[str, int],
+    split_key: str | None = None,
+    keys: frozenset[str] | None = None,
+) -> list[str]:
+    """Chooses the splits of rows by their hash: of each the one that `choose_split` chooses."""
+    parts = made_of(rows, _part, "", keys)
+    in_order = [parts[key] for key in sorted(parts)] or [[""] * rows.num_rows]
+    texts = [f"{{{', '.join(filter(None, row))}}}" for row in zip(*in_order, strict=True)]
+    if split_key is not None:
+        for own in made_of(rows, _values, "", [split_key]).values():
+            texts = [value or text for value, text in zip(own, texts, strict=True)]
     ends = _ends(tuple(splits.items()))
-    place %= ends[-1][1]
-    return next(split for split, end in ends if place < end)
+    return [_by_hash(text, *ends) for text in texts]
+
+
+def _part(key: str, value: Value) -> str:
+    return f"{_quoted(key)}: {_values(key, value)}"
+
+
+def _values(_: str, value: Value) -> str:
+    """A list of one value as `_to_json` writes it."""
+    if isinstance(value, int):
+        return f"[{value:d}]"  # a boolean is 0 or 1
+    return f"[{_quoted(value)}]" if type(value) is str else _to_json([value])
+
+
+def _by_hash(text: str, names: list[str], ends: list[int]) -> str:
+    place = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    return names[bisect.bisect(ends, place % ends[-1])]
 
 
 @functools.lru_cache(maxsize=16)
-def _ends(splits: tuple[tuple[str, int], ...]) -> list[tuple[str, int]]:
-    """Each split, and where its places end.
+def _ends(splits: tuple[tuple[str, int], ...]) -> tuple[list[str], list[int]]:
+    """The splits, and where the places of each end.
 
     >>> _ends((("train", 4), ("eval", 1)))
-    [('eval', 1), ('train', 5)]
+    (['eval', 'train'], [1, 5])
     """
     names, parts = zip(*sorted(splits), strict=True)
-    return list(zip(names, itertools.accumulate(parts), strict=True))
+    return list(names), list(itertools.accumulate(parts))
 
 
 def _choose_by_field(record: Record, splits: SplitByTime | SplitByField) -> str:

@@ -59,8 +59,8 @@ def compare_split(
     own = {f.name: getattr(f, name) for f in schema.feature if f.HasField(name)}
     sides = f"this {split} split and " + ("the last blessed run's" if kind == "drift" else "train")
     found = {}
-    for route, rows in of_route.items():
-        known = of_others[route]
+    for route, listed in of_route.items():
+        rows, known = listed.datasets[0], of_others[route].datasets[0]
         if rows.num_examples and known.num_examples:
             types = _shared(rows, known, {field.column for field in table.fields(route).values()})
             wanted = schema_pb2.Schema()

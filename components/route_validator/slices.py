@@ -10,7 +10,7 @@ _ALL = "All Examples"
 
 def slices(
     statistics: statistics_pb2.DatasetFeatureStatisticsList, table: RoutingTable, split: str
-) -> tuple[dict[str, statistics_pb2.DatasetFeatureStatistics], int]:
+) -> tuple[dict[str, statistics_pb2.DatasetFeatureStatisticsList], int]:
     """Finds the slice of every route.
 
     Columns that none of a slice's rows has a value in are left out, as they are there for the rows
@@ -24,8 +24,8 @@ def slices(
         split: Names the split in errors.
 
     Returns:
-        Route → its statistics, without a name; of zero examples where a route has no rows. And how
-        many examples take no route of the table.
+        Route → a list of one, its statistics, as TFDV takes them, without a name; of zero examples
+        where a route has no rows. And how many examples take no route of the table.
 
     Raises:
         BranchlineError: There are examples, several routes and no slices by route.
@@ -44,7 +44,7 @@ def slices(
         return {table.names[0]: _with_rows(whole)}, 0
     none = statistics_pb2.DatasetFeatureStatistics()
     found = {name: _with_rows(by_name.get(_PREFIX + name, none)) for name in table.names}
-    of_routes = sum(each.num_examples for each in found.values())
+    of_routes = sum(each.datasets[0].num_examples for each in found.values())
     return found, max(0, int(total - of_routes))
 
 
@@ -55,16 +55,16 @@ def column(feature: statistics_pb2.FeatureNameStatistics) -> str:
 
 def _with_rows(
     dataset: statistics_pb2.DatasetFeatureStatistics,
-) -> statistics_pb2.DatasetFeatureStatistics:
-    return statistics_pb2.DatasetFeatureStatistics(
-        num_examples=dataset.num_examples,
-        weighted_num_examples=dataset.weighted_num_examples,
-        features=[
-            feature
-            for feature in dataset.features
-            if _most_values(feature) and column(feature) != "_route"
-        ],
+) -> statistics_pb2.DatasetFeatureStatisticsList:
+    listed = statistics_pb2.DatasetFeatureStatisticsList()
+    listed.datasets.add(
+        num_examples=dataset.num_examples, weighted_num_examples=dataset.weighted_num_examples
+    ).features.extend(  # copied once: there are histograms in them
+        feature
+        for feature in dataset.features
+        if _most_values(feature) and column(feature) != "_route"
     )
+    return listed
 
 
 def _most_values(feature: statistics_pb2.FeatureNameStatistics) -> int:

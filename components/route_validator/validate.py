@@ -44,9 +44,9 @@ def validate_split(
     """
     of_route, num_others = slices(statistics, table, split)
     schemas = RouteSchemas(schema, table)
-    found = {name: _validate(dataset, schemas, name) for name, dataset in of_route.items()}
-    for name, dataset in of_route.items():
-        add_coarse(found[name][1], dataset, table, name)
+    found = {name: _validate(listed, schemas, name) for name, listed in of_route.items()}
+    for name, listed in of_route.items():
+        add_coarse(found[name][1], listed.datasets[0], table, name)
     if num_others:
         found[""] = (num_others, anomalies_pb2.Anomalies(dataset_anomaly_info=_NO_ROUTE))
     return found
@@ -95,12 +95,12 @@ def merge(all_found: Iterable[Found], schema: schema_pb2.Schema) -> anomalies_pb
 
 
 def _validate(
-    dataset: statistics_pb2.DatasetFeatureStatistics, schemas: RouteSchemas, route: str
+    listed: statistics_pb2.DatasetFeatureStatisticsList, schemas: RouteSchemas, route: str
 ) -> tuple[int, anomalies_pb2.Anomalies]:
+    (dataset,) = listed.datasets
     if not dataset.num_examples:
         return 0, anomalies_pb2.Anomalies(dataset_anomaly_info=_NO_ROWS)
     schema = schemas.of(route, {column(feature) for feature in dataset.features})
-    listed = statistics_pb2.DatasetFeatureStatisticsList(datasets=[dataset])
     anomalies = tfdv.validate_statistics(listed, schema, environment=route)
     return int(dataset.num_examples), anomalies
 

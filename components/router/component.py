@@ -19,8 +19,7 @@ from branchline.components.keep_quarantine import kept_if_failing
 from branchline.components.mixed_example_gen.raw_records import read_read_files
 from branchline.components.router.read_examples import check_format, find_sources
 from branchline.components.router.route_batch import batch_router
-from branchline.components.router.route_examples import route_examples
-from branchline.components.router.write_routes import finish
+from branchline.components.router.route_examples import complete, route_examples
 from branchline.schemas import BranchlineError, RoutingTable, from_json, to_json
 from branchline.schemas.errors import check_int, check_share, reject
 from branchline.schemas.reasons import read_reason_limits
@@ -65,7 +64,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
         batch_router.cache_clear()  # TensorFlow functions do not survive the interpreter's end
         counts = quarantine.read_counts(quarantine_uri)
-        finish(routed.uri, counts["out"])
+        complete(routed.uri, counts["out"])
         quarantine.log_counts("Router", counts)
         before = list(map(quarantine.read_counts, before_uris))
         put_out = sum(quarantine.number_out(each["out"]) for each in before)

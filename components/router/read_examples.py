@@ -1,7 +1,8 @@
 """Finds the files of Examples artifacts and reads them by batches, however they were written."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -78,44 +79,49 @@ def _ending(artifact: types.Artifact, paths: list[str]) -> str | None:
 
 
 class ReadExamples(beam.PTransform):
-    """Reads the serialized examples of one split: lists of as many as `Batch` puts together."""
+    """Reads serialized examples: (split, a list of as many as `Batch` puts together).
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    Args:
+        sources: Split → where its files are.
+    """
+
+    def __init__(self, sources: Mapping[str, Sequence[Source]]) -> None:
         super().__init__()
-        self._sources = sources
+        self._sources = [(split, source) for split, some in sources.items() for source in some]
 
     def expand(self, input_or_inputs: beam.Pipeline) -> beam.PCollection:
         """Adds the reads to the pipeline."""
         return (
             input_or_inputs
-            | "Files" >> beam.Create(self._sources)
-            | "Spread" >> beam.Reshuffle()
+            | "Files" >> beam.Create(self._sources)  # spreads them over the workers
             | "Examples" >> beam.ParDo(_ReadFiles())
         )
 
 
 class _ReadFiles(beam.DoFn):
-    """Small files share a batch."""
+    """Small files of a split share a batch."""
 
     def start_bundle(self) -> None:
-        self._batch = Batch()
+        self._batches = defaultdict[str, Batch](Batch)
 
-    def process(self, element: Source) -> Iterator[list[bytes]]:
-        number = 0
-        with opened(*element) as file:
+    def process(self, element: tuple[str, Source]) -> Iterator[tuple[str, list[bytes]]]:
+        split, source = element
+        batch, number = self._batches[split], 0
+        with opened(*source) as file:
             try:
                 for example in read_framed(io.BufferedReader(file, _PIECE)):
                     number += 1
-                    if full := self._batch.add(example):
-                        yield full
+                    if full := batch.add(example):
+                        yield split, full
             except BranchlineError:
                 raise
             except Exception as error:
                 raise BranchlineError(
-                    f"{element.path}: after {number} examples, this is no file of TFRecords, or a "
+                    f"{source.path}: after {number} examples, this is no file of TFRecords, or a "
                     f"damaged one: {type(error).__name__}: {error}"
                 ) from error
 
     def finish_bundle(self) -> Any:
-        if rest := self._batch.take():
-            yield GlobalWindows.windowed_value_at_end_of_window(rest)
+        for split, batch in self._batches.items():
+            if rest := batch.take():
+                yield GlobalWindows.windowed_value_at_end_of_window((split, rest))

@@ -1,13 +1,20 @@
 """Writes routed examples: what came, with the fields of its route in their declared types.
 
-Everything is a TensorFlow operation over the whole mixed batch. A field nobody declared is passed
-on in its bytes; only where it would stand in for a declared one of another type it gets the name
-`key.type`. A declared field is passed on in its bytes too, unless it came in another type.
+A field nobody declared is passed on in its bytes; only where it would stand in for a declared one
+of another type it gets the name `key.type`. A declared field is passed on in its bytes too, unless
+it came in another type.
+
+This is plain Python, unlike what decides the route: only the Router does it, and the operations
+that it would take in TensorFlow need a second to be laid out, which is as long as routing 20 000
+records takes.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from branchline.components.files.wire import framed, varint
 from branchline.components.routing.number_fields import Numbered
 from branchline.components.routing.parse_batch import (
     ABSENT,
@@ -17,104 +24,202 @@ from branchline.components.routing.parse_batch import (
     INT,
     STRING,
     Entries,
-    encode,
     names,
 )
-from branchline.components.routing.read_cells import Cells, values_of
+from branchline.components.routing.read_cells import Cells
 from branchline.schemas import RoutingTable
 from branchline.schemas.errors import RESERVED_KEYS, ROUTE
 
-_LISTS = {
-    STRING: ("BytesList", "bytes_list"),
-    FLOAT: ("FloatList", "float_list"),
-    INT: ("Int64List", "int64_list"),
-}
+# Tags of fields: 1 as a message or bytes, which is the one in Example, Features, a map's key and
+# the lists of values; 2 of a map's entry; those of Feature.
+_FIRST, _VALUE = b"\n", b"\x12"
+_KIND = {STRING: b"\n", FLOAT: b"\x12", INT: b"\x1a"}
 
 
-def rewrite(
-    table: RoutingTable, numbered: Numbered, entries: Entries, index: tf.Tensor, cells: Cells
-) -> tf.Tensor:
-    """Encodes the examples of a batch that their routes can use.
+class Read(NamedTuple):
+    """What is read of a batch: [batch] by its rows, [n] by its entries, [m] by its cells.
+
+    Attributes:
+        route: int32 [batch], the number of each row's, -1 for none.
+        problem: int64 [batch], -1 where all is well.
+        row: int64 [n], as the following ones of `parse_batch.Entries`.
+        name: int64 [n].
+        kind: int64 [n].
+        entry: string [n].
+        feature: string [n].
+        declared: bool [n], as the following ones of `read_cells.Cells`.
+        cell_row: int64 [m].
+        cell_field: int64 [m].
+        cell_entry: int64 [m].
+        floats: float32, the values of all entries end to end.
+        float_splits: int64 [n + 1], where those of each entry begin and end.
+        ints: int64.
+        int_splits: int64 [n + 1].
+    """
+
+    route: np.ndarray
+    problem: np.ndarray
+    row: np.ndarray
+    name: np.ndarray
+    kind: np.ndarray
+    entry: np.ndarray
+    feature: np.ndarray
+    declared: np.ndarray
+    cell_row: np.ndarray
+    cell_field: np.ndarray
+    cell_entry: np.ndarray
+    floats: np.ndarray
+    float_splits: np.ndarray
+    ints: np.ndarray
+    int_splits: np.ndarray
+
+
+def tensors_of(entries: Entries, index: tf.Tensor, cells: Cells) -> list[tf.Tensor]:
+    """The tensors of a batch that `Read` holds as arrays, in its order."""
+    return [
+        index,
+        cells.problem,
+        entries.row,
+        entries.name,
+        entries.kind,
+        entries.entry,
+        entries.feature,
+        cells.declared,
+        cells.row,
+        cells.field,
+        cells.entry,
+        entries.floats.flat_values,
+        entries.floats.row_splits,
+        entries.ints.flat_values,
+        entries.ints.row_splits,
+    ]
+
+
+class Rewriter:
+    """Encodes the examples of batches that their routes can use.
 
     Args:
         table: Names the columns.
         numbered: The fields of its routes.
-        entries: The batch.
-        index: int32 [batch], the route of each row, -1 for none.
-        cells: The declared fields in the batch.
-
-    Returns:
-        string [batch], examples with a `_route`, without where they came from; what stands in the
-        rows without a route or with a problem means nothing.
     """
-    tags = [_tag(""), *map(_tag, table.names)]
-    parts = [
-        _undeclared(table, entries, cells),
-        _declared(table, numbered, entries, cells),
-        (tf.range(entries.num_rows), tf.gather(tf.constant(tags), index + 1)),
-    ]
-    rows, entry = (tf.concat(each, axis=0) for each in zip(*parts, strict=True))
-    # Features of one entry each, end to end, are Features of them all.
-    features = tf.strings.unsorted_segment_join(
-        encode("Features", {"feature": entry}), rows, entries.num_rows
+
+    def __init__(self, table: RoutingTable, numbered: Numbered) -> None:
+        dtypes = {
+            column: DTYPE_CODES[table[route].dtypes[declared]]
+            for route in table.names
+            for declared, column in table.columns(route).items()
+        }
+        # By name + 1, so that the first stands for a name that means nothing.
+        self._names = ["", *names(table)]
+        self._is_ours = np.array([name in RESERVED_KEYS for name in self._names])
+        self._dtype = np.array([dtypes.get(name, ABSENT) for name in self._names])
+        self._keys = np.array([_key(field.column) for field in numbered.fields], object)
+        self._key_sizes = _sizes(self._keys)
+        self._field_dtype = numbered.dtype
+        self._tags = [
+            framed(_FIRST, _key(ROUTE) + framed(_VALUE, _texts([name.encode()])))
+            for name in table.names
+        ]
+
+    def __call__(self, read: Read) -> list[bytes]:
+        """Gives an example for each row, with a `_route`, without where it came from.
+
+        For a row without a route or with a problem it is empty.
+        """
+        goes_on = (read.route >= 0) & (read.problem < 0)
+        kept = np.flatnonzero(~(read.declared | self._is_ours[read.name + 1]) & goes_on[read.row])
+        others, fields = self._undeclared(read, kept), self._declared(read)
+        rows = np.arange(len(read.route) + 1)
+        first_other = (np.searchsorted(read.row[kept], rows) * others.shape[1]).tolist()
+        first_field = (np.searchsorted(read.cell_row, rows) * fields.shape[1]).tolist()
+        route = read.route.tolist()
+        others, fields = others.ravel().tolist(), fields.ravel().tolist()
+        texts = [b""] * len(route)
+        for row in np.flatnonzero(goes_on).tolist():
+            parts = others[first_other[row] : first_other[row + 1]]
+            parts += fields[first_field[row] : first_field[row + 1]]
+            parts.append(self._tags[route[row]])
+            texts[row] = framed(_FIRST, b"".join(parts))
+        return texts
+
+    def _undeclared(self, read: Read, kept: np.ndarray) -> np.ndarray:
+        """The entries kept though they are no fields of their routes, in parts [kept, 2]."""
+        entries, features, name = read.entry[kept], read.feature[kept], read.name[kept] + 1
+        is_empty = np.array([feature == EMPTY_TEXT for feature in features], bool)
+        kind = np.where(is_empty, STRING, read.kind[kept])
+        dtype = self._dtype[name]
+        other = np.flatnonzero((dtype > 0) & (kind > 0) & (kind != dtype))
+        endings = {code: f".{dtype}" for dtype, code in DTYPE_CODES.items()}
+        came = (name[other].tolist(), kind[other].tolist(), features[other].tolist())
+        for place, number, code, feature in zip(other.tolist(), *came, strict=True):
+            key = _key(self._names[number] + endings[code])
+            entries[place] = key + framed(_VALUE, feature)
+        return np.stack([_heads(_FIRST, _sizes(entries)), entries], axis=1)
+
+    def _declared(self, read: Read) -> np.ndarray:
+        """The entries of the cells, their features in their declared types, in parts [m, 4]."""
+        features, came = read.feature[read.cell_entry], read.kind[read.cell_entry]
+        wanted = self._field_dtype[read.cell_field]
+        for want, have in {*zip(wanted.tolist(), came.tolist(), strict=True)}:
+            if want != have:
+                mine = np.flatnonzero((wanted == want) & (came == have))
+                values, splits = read.floats, read.float_splits
+                if have == INT:
+                    values, splits = read.ints, read.int_splits
+                entry = read.cell_entry[mine]
+                features[mine] = _CONVERT[want](values, splits[entry], splits[entry + 1])
+        key, size = self._keys[read.cell_field], _sizes(features)
+        value = _heads(_VALUE, size)
+        body = self._key_sizes[read.cell_field] + _sizes(value) + size
+        return np.stack([_heads(_FIRST, body), key, value, features], axis=1)
+
+
+def _as_floats(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> list[bytes]:
+    """Ranges of values as features of floats."""
+    size = 4 * (stop - start)
+    heads = {each: _feature_head(FLOAT, each) for each in np.unique(size).tolist()}
+    packed = values.astype("<f4").tobytes()
+    ranges = zip(size.tolist(), (4 * start).tolist(), (4 * stop).tolist(), strict=True)
+    return [heads[each] + packed[begin:end] for each, begin, end in ranges]
+
+
+def _as_ints(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> list[bytes]:
+    packed = (
+        b"".join([varint(int(each)) for each in values[begin:end]])
+        for begin, end in zip(start.tolist(), stop.tolist(), strict=True)
     )
-    return encode("Example", {"features": features})
+    return [_feature_head(INT, len(each)) + each for each in packed]
 
 
-def _tag(route: str) -> bytes:
-    tag = tf.train.Feature(bytes_list=tf.train.BytesList(value=[route.encode()]))
-    return tf.train.Features.FeatureEntry(key=ROUTE, value=tag).SerializeToString(
-        deterministic=True
-    )
+def _as_texts(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> list[bytes]:
+    # TensorFlow writes a number as the exported model does that looks it up.
+    texts = tf.strings.as_string(values, shortest=values.dtype == np.float32).numpy().tolist()
+    ranges = zip(start.tolist(), stop.tolist(), strict=True)
+    return [_texts(texts[begin:end]) for begin, end in ranges]
 
 
-def _undeclared(table: RoutingTable, entries: Entries, cells: Cells) -> tuple[tf.Tensor, tf.Tensor]:
-    """The rows and the entries that are no fields of their routes, in order."""
-    all_names = names(table)
-    is_ours = [name in RESERVED_KEYS for name in all_names]
-    kept = ~(cells.declared | tf.gather(tf.constant([False, *is_ours]), entries.name + 1))
-    row, name, kind, key, feature, entry = (
-        tf.boolean_mask(each, kept)
-        for each in (
-            entries.row,
-            entries.name,
-            entries.kind,
-            entries.key,
-            entries.feature,
-            entries.entry,
-        )
-    )
-    dtypes = {
-        column: DTYPE_CODES[table[route].dtypes[declared]]
-        for route in table.names
-        for declared, column in table.columns(route).items()
-    }
-    dtype = tf.constant([ABSENT, *(dtypes.get(each, ABSENT) for each in all_names)], tf.int64)
-    dtype = tf.gather(dtype, name + 1)
-    other = (dtype > 0) & (kind > 0) & tf.not_equal(kind, dtype)
-    kind = tf.where(tf.equal(feature, EMPTY_TEXT), np.int64(STRING), kind)
-    ending = tf.gather(tf.constant(["", *(f".{each}" for each in DTYPE_CODES)]), kind)
-    renamed = {"key": tf.strings.join([key, ending]), "value": feature}
-    return row, tf.where(other, encode("Features.FeatureEntry", renamed), entry)
+_CONVERT = {FLOAT: _as_floats, INT: _as_ints, STRING: _as_texts}
 
 
-def _declared(
-    table: RoutingTable, numbered: Numbered, entries: Entries, cells: Cells
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The rows and the entries that are fields of their routes, row by row."""
-    feature = tf.gather(entries.feature, cells.entry)
-    dtype = tf.gather(tf.constant(numbered.dtype), cells.field)
-    other = tf.not_equal(dtype, tf.gather(entries.kind, cells.entry))
-    # To be encoded, values are padded: together only where their numbers are about the same.
-    group = np.ceil(np.log2(np.maximum(numbered.num_values, 1)) / 2) * (INT + 1) + numbered.dtype
-    for each in np.unique(group):
-        in_group = tf.gather(tf.constant(group == each), cells.field)
-        mine = tf.where(other & in_group)
-        code = int(each) % (INT + 1)
-        values = values_of(entries, tf.gather(cells.entry, mine[:, 0]), code)
-        message, field = _LISTS[code]
-        encoded = encode(message, {"value": values.to_tensor()}, values.row_lengths())
-        encoded = encode("Feature", {field: encoded})
-        feature = tf.tensor_scatter_nd_update(feature, mine, encoded)
-    column = tf.gather(tf.constant(names(table)), tf.gather(numbered.column, cells.field))
-    return cells.row, encode("Features.FeatureEntry", {"key": column, "value": feature})
+def _feature_head(dtype: int, size: int) -> bytes:
+    """What comes in a feature of numbers before their bytes, `size` of them."""
+    head = _FIRST + varint(size)
+    return _KIND[dtype] + varint(len(head) + size) + head
+
+
+def _texts(values: list[bytes]) -> bytes:
+    return framed(_KIND[STRING], b"".join([framed(_FIRST, value) for value in values]))
+
+
+def _key(key: str) -> bytes:
+    return framed(_FIRST, key.encode())
+
+
+def _sizes(texts: np.ndarray) -> np.ndarray:
+    return np.fromiter(map(len, texts), np.int64, len(texts))
+
+
+def _heads(tag: bytes, sizes: np.ndarray) -> np.ndarray:
+    """What comes before bodies of these sizes, see `framed`: each size is written once."""
+    different, which = np.unique(sizes, return_inverse=True)
+    return np.array([tag + varint(size) for size in different.tolist()], object)[which]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from branchline.components.router.rewrite import rewrite
+from branchline.components.router.rewrite import Read, Rewriter, tensors_of
 from branchline.components.routing.number_fields import Problem, number_fields, problems_of
 from branchline.components.routing.parse_batch import parse
 from branchline.components.routing.read_cells import read_cells
@@ -44,38 +44,32 @@ class BatchRouter:
         self._no_route = Problem(
             "no_route", f"no route takes it; the routes are {', '.join(table.names)}"
         )
+        self._rewriter = Rewriter(table, self._numbered)
         self._fn = tf.function(
-            self._route, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+            self._read, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
         )
 
     def __call__(self, serialized: list[bytes]) -> Routed:
         """Routes the examples; every one of them is in the result exactly once."""
-        texts, index, problem = (
-            each.numpy() for each in self._fn(tf.constant(serialized, tf.string))
-        )
-        number = np.where(problem < 0, index, -1)
-        order = np.argsort(number, kind="stable")
-        routes, starts = np.unique(number[order], return_index=True)
-        parts = (
-            dict(zip(routes.tolist(), np.split(order, starts[1:]), strict=True))
-            if len(order)
-            else {}
-        )
-        aside = parts.pop(-1, np.array([], np.int64)).tolist()
+        read = Read(*(each.numpy() for each in self._fn(tf.constant(serialized, tf.string))))
+        texts = np.array(self._rewriter(read), object)
+        route = np.where(read.problem < 0, read.route, -1)
         return Routed(
-            {self._table.names[route]: texts[rows].tolist() for route, rows in parts.items()},
-            [(row, self._why(problem[row])) for row in aside],
+            {
+                self._table.names[each]: texts[route == each].tolist()
+                for each in np.unique(route[route >= 0]).tolist()
+            },
+            [(row, self._why(read.problem[row])) for row in np.flatnonzero(route < 0).tolist()],
         )
 
     def _why(self, problem: int) -> Problem:
         return self._no_route if problem < 0 else self._problems[problem]
 
-    def _route(self, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _read(self, serialized: tf.Tensor) -> list[tf.Tensor]:
         entries = parse(serialized, self._table)
         index = route_index(self._table, entries)
         cells = read_cells(self._table, self._numbered, entries, index)
-        texts = rewrite(self._table, self._numbered, entries, index, cells)
-        return texts, index, cells.problem
+        return tensors_of(entries, index, cells)
 
 
 @functools.lru_cache(maxsize=4)
@@ -95,4 +89,5 @@ def describe_record(serialized: bytes) -> tuple[dict, str | None, int | None]:
             values = [value.decode(errors="backslashreplace") for value in values]
         record[key] = values[0] if len(values) == 1 else values
     source, offset = (record.pop(key, None) for key in (SOURCE, OFFSET))
-    return record, source, offset
+    source = source if isinstance(source, str) else None  # others may use the keys as they like
+    return record, source, offset if isinstance(offset, int) else None

@@ -24,14 +24,13 @@ def find(values: tf.Tensor, known: Sequence[str | bytes]) -> tf.Tensor:
     """
     if not known:
         return tf.fill(tf.shape(values), tf.constant(-1, tf.int64))
-    texts = tf.constant(list(known), tf.string)
-    hashes = tf.strings.to_hash_bucket_fast(texts, _HASHES)
-    order = tf.argsort(hashes)
-    wanted = tf.strings.to_hash_bucket_fast(values, _HASHES)
-    place = tf.minimum(tf.searchsorted(tf.gather(hashes, order), wanted), len(known) - 1)
-    candidate = tf.gather(order, place)
-    found = tf.equal(tf.gather(texts, candidate), values)
-    return tf.cast(tf.where(found, candidate, -1), tf.int64)
+    with tf.init_scope():  # now, not each time
+        hashes = tf.strings.to_hash_bucket_fast(list(known), _HASHES).numpy()
+    order = np.argsort(hashes)
+    place = _search(hashes[order], tf.strings.to_hash_bucket_fast(values, _HASHES))
+    candidate = tf.gather(tf.constant(order, tf.int64), place)
+    found = tf.equal(tf.gather(tf.constant(list(known), tf.string), candidate), values)
+    return tf.where(found, candidate, -1)
 
 
 def find_code(codes: tf.Tensor, known: np.ndarray) -> tf.Tensor:
@@ -47,7 +46,16 @@ def find_code(codes: tf.Tensor, known: np.ndarray) -> tf.Tensor:
     if not len(known):
         return tf.fill(tf.shape(codes), tf.constant(-1, tf.int64))
     order = np.argsort(known)
-    ordered = tf.constant(known[order], tf.int64)
-    place = tf.minimum(tf.searchsorted(ordered, codes), len(known) - 1)
-    found = tf.equal(tf.gather(ordered, place), codes)
+    place = _search(known[order], codes)
+    found = tf.equal(tf.gather(tf.constant(known[order], tf.int64), place), codes)
     return tf.where(found, tf.gather(tf.constant(order, tf.int64), place), -1)
+
+
+def _search(ordered: np.ndarray, wanted: tf.Tensor) -> tf.Tensor:
+    """Where each of `wanted` [n] would be in `ordered` [m], at most m - 1: int32 [n].
+
+    What `tf.searchsorted` does, without the dozen operations by which it allows for any shape.
+    """
+    sorted_inputs = tf.constant(ordered[None, :], tf.int64)
+    place = tf.raw_ops.LowerBound(sorted_inputs=sorted_inputs, values=tf.expand_dims(wanted, 0))
+    return tf.minimum(tf.squeeze(place, 0), len(ordered) - 1)

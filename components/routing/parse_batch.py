@@ -71,25 +71,25 @@ def parse(serialized: tf.Tensor, table: RoutingTable) -> Entries:
     Raises:
         tf.errors.InvalidArgumentError: Some bytes are not an Example.
     """
-    _, (features,) = decode(serialized, "Example", ["features"])
-    sizes, (found,) = decode(features[:, 0], "Features", ["feature"])
-    there = tf.sequence_mask(sizes[:, 0], tf.shape(found)[1])
-    entry = tf.boolean_mask(found, there)
-    _, (keys, values) = decode(entry, "Features.FeatureEntry", ["key", "value"])
-    key, feature = keys[:, 0], values[:, 0]
+    (features,) = _decode_first(serialized, "Example", ["features"])
+    sizes, (found,) = _decode(features, "Features", ["feature"])
+    there = tf.where(tf.range(tf.shape(found)[1]) < sizes)
+    entry = tf.gather_nd(found, there)
+    key, feature = _decode_first(entry, "Features.FeatureEntry", ["key", "value"])
     name = find(key, names(table))
     there_is = (name >= 0) & tf.not_equal(feature, EMPTY_TEXT)
     kind = tf.where(there_is, _kind(feature), ABSENT)
     lists = _values(feature, kind)
+    splits = tf.add_n([each.row_splits for each in lists])
     return Entries(
-        num_rows=tf.shape(serialized, tf.int64)[0],
-        row=tf.where(there)[:, 0],
+        num_rows=tf.size(serialized, tf.int64),
+        row=there[:, 0],
         key=key,
         name=name,
         entry=entry,
         feature=feature,
         kind=kind,
-        size=tf.add_n([each.row_lengths() for each in lists]),
+        size=splits[1:] - splits[:-1],
         strings=lists[0],
         floats=lists[1],
         ints=lists[2],
@@ -97,8 +97,8 @@ def parse(serialized: tf.Tensor, table: RoutingTable) -> Entries:
 
 
 def _kind(feature: tf.Tensor) -> tf.Tensor:
-    sizes, _ = decode(feature, "Feature", list(_LISTS))
-    codes = tf.minimum(sizes, 1) * tf.constant([[STRING, FLOAT, INT]])
+    sizes, _ = _decode(feature, "Feature", list(_LISTS))
+    codes = tf.minimum(sizes[:-1], 1) * tf.constant([[STRING, FLOAT, INT]])
     return tf.cast(tf.reduce_max(codes, axis=1), tf.int64)
 
 
@@ -109,13 +109,13 @@ def _values(feature: tf.Tensor, kind: tf.Tensor) -> list[Any]:
         RaggedTensors [n, None] of the strings, the floats and the ints.
     """
     name = tf.gather(tf.constant(["", *_LISTS]), kind)
-    entry = encode("Features.FeatureEntry", {"key": name, "value": feature})
-    alone = encode("Example", {"features": encode("Features", {"feature": entry})})
+    entry = _encode("Features.FeatureEntry", {"key": name, "value": feature})
+    alone = _encode("Example", {"features": _encode("Features", {"feature": entry})})
     read = tf.io.parse_example(tf.where(tf.equal(kind, ABSENT), "", alone), _SPECS)
     return [read[each] for each in _LISTS]
 
 
-def decode(messages: tf.Tensor, name: str, fields: list[str]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+def _decode(messages: tf.Tensor, name: str, fields: list[str]) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """Reads fields of protocol buffers, texts or messages.
 
     Args:
@@ -124,30 +124,30 @@ def decode(messages: tf.Tensor, name: str, fields: list[str]) -> tuple[tf.Tensor
         fields: What to read.
 
     Returns:
-        How many values there are int32 [n, fields], and the values of each field, string
-        [n, width], padded by at least one.
+        How many values there are int32 [n + 1, fields], and the values of each field, string
+        [n + 1, width], padded; the last row stands for no message and has none.
     """
     one_more = tf.concat([messages, [""]], axis=0)  # the operation refuses to decode none
     types = [tf.string] * len(fields)
-    sizes, values = tf.io.decode_proto(one_more, f"tensorflow.{name}", fields, types)
-    return sizes[:-1], [tf.pad(each[:-1], [[0, 0], [0, 1]]) for each in values]
+    return tf.io.decode_proto(one_more, f"tensorflow.{name}", fields, types)
 
 
-def encode(name: str, fields: dict[str, tf.Tensor], sizes: tf.Tensor | None = None) -> tf.Tensor:
+def _decode_first(messages: tf.Tensor, name: str, fields: list[str]) -> list[tf.Tensor]:
+    """The first value of each field, string [n], empty where there is none; see `_decode`."""
+    _, values = _decode(messages, name, fields)
+    return [tf.pad(each, [[0, 0], [0, 1]])[:-1, 0] for each in values]
+
+
+def _encode(name: str, fields: dict[str, tf.Tensor]) -> tf.Tensor:
     """Writes protocol buffers.
 
     Args:
         name: What they are, in the package `tensorflow`.
-        fields: Field → its one value [n], or with `sizes` its values [n, width].
-        sizes: int [n], how many of the values of the one field are real.
+        fields: Field → its one value, string [n].
 
     Returns:
         string [n], serialized.
     """
-    values = list(fields.values())
-    if sizes is None:
-        values = [each[:, None] for each in values]
-        sizes = tf.ones([tf.shape(values[0])[0], len(fields)], tf.int32)
-    else:
-        sizes = tf.cast(sizes, tf.int32)[:, None]
+    values = [tf.expand_dims(each, 1) for each in fields.values()]
+    sizes = tf.ones_like(tf.concat(values, axis=1), tf.int32)
     return tf.io.encode_proto(sizes, values, list(fields), f"tensorflow.{name}")

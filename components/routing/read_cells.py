@@ -74,7 +74,8 @@ def read_cells(
     problem = tf.minimum(problem, _without_label(numbered, index, row, field, size))
     problem = tf.where(tf.equal(problem, _NONE), _FINE, problem)
     good = (size > 0) & (tf.gather(problem, row) < 0)
-    row, field, entry = (tf.boolean_mask(each, good) for each in (row, field, entry))
+    mine = tf.squeeze(tf.where(good), 1)
+    row, field, entry = (tf.gather(each, mine) for each in (row, field, entry))
     return Cells(problem, problems_of(table, numbered), row, field, entry, declared)
 
 
@@ -95,7 +96,7 @@ def _places(
     for name in (numbered.key, numbered.column):
         field = find_code(code, numbered.route * num + name)
         declared |= field >= 0
-        mine = tf.where(field >= 0)[:, 0]
+        mine = tf.squeeze(tf.where(field >= 0), 1)
         slot = tf.gather(tf.constant(numbered.slot, tf.int64), tf.gather(field, mine))
         cell = tf.stack([tf.gather(entries.row, mine), slot], axis=1)
         # Of entries with equal keys the last counts, as in any protocol buffer map.
@@ -103,14 +104,14 @@ def _places(
         places.append(tf.tensor_scatter_nd_max(none, cell, mine))
     size = tf.pad(entries.size, [[1, 0]])
     place = tf.where(tf.gather(size, places[0] + 1) > 0, *places)
-    return tf.where(place < 0, tf.shape(entries.row, tf.int64)[0], place), declared
+    return tf.where(place < 0, tf.size(entries.row, tf.int64), place), declared
 
 
 def _problem(
     numbered: Numbered, entries: Entries, field: tf.Tensor, entry: tf.Tensor, size: tf.Tensor
 ) -> tf.Tensor:
     """Finds the first problem of each cell: int64 [m], _NONE where all is well."""
-    num = tf.shape(entries.row, tf.int64)[0] + 1  # the last stands for a field that is not there
+    num = tf.size(entries.row, tf.int64) + 1  # the last stands for a field that is not there
     floats, of_float = entries.floats.values, rows_of(entries.floats)
     finite = tf.math.is_finite(floats)
     whole = tf.equal(tf.floor(floats), floats) & (tf.abs(floats) < 2.0**31)
@@ -150,7 +151,7 @@ def _without_label(
 ) -> tf.Tensor:
     """Finds the rows that lack all of their labels, which would teach nothing: int64 [batch]."""
     is_label = tf.gather(tf.constant(numbered.is_label), field) & (size > 0)
-    num_rows = tf.shape(index, tf.int64)[0]
+    num_rows = tf.size(index, tf.int64)
     labels = tf.math.unsorted_segment_sum(tf.cast(is_label, tf.int32), row, num_rows)
     wanted = tf.gather(tf.constant([False, *numbered.some_label]), index + 1)
     problem = len(numbered.fields) * len(CHECKS) + index
@@ -159,10 +160,7 @@ def _without_label(
 
 def rows_of(values: tf.RaggedTensor) -> tf.Tensor:
     """The row of each of the values, int64; `value_rowids` would need rows × the longest row."""
-    ends = values.row_splits[1:]
-    size = tf.size(values.flat_values, tf.int64)
-    ended = tf.scatter_nd(ends[:, None], tf.ones_like(ends), size[None] + 1)
-    return tf.cumsum(ended)[:-1]
+    return values.to_sparse().indices[:, 0]
 
 
 def values_of(entries: Entries, entry: tf.Tensor, dtype: int) -> Any:

@@ -94,7 +94,7 @@ def _atoms(table: RoutingTable, planned: Plan, entries: Entries) -> tf.Tensor:
 
 def _read_keys(table: RoutingTable, planned: Plan, keys: list[str], entries: Entries) -> _Keys:
     read = _reading(table, keys)
-    mine = tf.where(tf.reduce_any(tf.gather(read >= 0, entries.name + 1), axis=1))[:, 0]
+    mine = tf.squeeze(tf.where(tf.reduce_any(tf.gather(read >= 0, entries.name + 1), axis=1)), 1)
     row, name, kind, size, *values = (
         tf.gather(each, mine)
         for each in (
@@ -118,11 +118,11 @@ def _read_keys(table: RoutingTable, planned: Plan, keys: list[str], entries: Ent
     token = tf.where(is_int, tf.strings.join(["i", tf.strings.as_string(whole)]), token)
     classes = tf.constant([_NO_CLASS, *planned.classes.values()], tf.int64)
     value = tf.gather(classes, find(token, list(planned.classes)) + 1)
-    place = _places(tf.gather(read, name + 1), row, dtype, len(keys), entries.num_rows)
+    place = 1 + _places(tf.gather(read, name + 1), row, dtype, len(keys), entries.num_rows)
     absent = [ABSENT, ABSENT, 0, 0, _NO_CLASS]
     return _Keys(
         *(
-            tf.gather(tf.pad(part, [[1, 0]], constant_values=none), place + 1)
+            tf.gather(tf.pad(part, [[1, 0]], constant_values=none), place)
             for part, none in zip([dtype, single, number, whole, value], absent, strict=True)
         )
     )
@@ -153,9 +153,9 @@ def _places(
     """
     none = tf.fill(tf.stack([num_keys, num_rows]), tf.constant(-1, tf.int64))
     places = []
-    for which in range(2):  # under its own name, and as a column
-        mine = tf.where(key[:, which] >= 0)[:, 0]
-        cell = tf.stack([tf.gather(key[:, which], mine), tf.gather(row, mine)], axis=1)
+    for each in tf.unstack(key, axis=1):  # under its own name, and as a column
+        mine = tf.squeeze(tf.where(each >= 0), 1)
+        cell = tf.stack([tf.gather(each, mine), tf.gather(row, mine)], axis=1)
         # Of entries with equal keys the last counts, as in any protocol buffer map.
         places.append(tf.tensor_scatter_nd_max(none, cell, mine))
     there = tf.gather(tf.pad(dtype, [[1, 0]]), places[0] + 1) > 0

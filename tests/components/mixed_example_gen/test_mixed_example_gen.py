@@ -23,7 +23,7 @@ from branchline.components.mixed_example_gen.count_again import check_count
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.encode_example import encode_example
 from branchline.components.mixed_example_gen.find_files import RecordFile
-from branchline.components.mixed_example_gen.ingest import TALLIES, ReadRecords
+from branchline.components.mixed_example_gen.ingest import EXAMPLES, TALLIES, ReadRecords
 from branchline.components.mixed_example_gen.ranges import Range
 from branchline.schemas import BranchlineError, RecipeError
 
@@ -238,8 +238,11 @@ def test_what_goes_in_comes_out_or_is_set_aside(tmp_path_factory, content, suffi
             counts[key] = counts.get(key, 0) + number
         elif tagged.tag == TALLIES:
             list(check_count(tagged.value[0], [tagged.value[1]]))  # the file holds as many
+        elif tagged.tag == EXAMPLES:
+            split, examples = tagged.value
+            out[split] += len(examples)
         else:
-            out[tagged.tag] += 1 if tagged.tag == quarantine.LINES else len(tagged.value)
+            out[tagged.tag] += 1
     assert counts["in"] == sum(out.values())
     assert out[quarantine.LINES] == sum(
         n for key, n in counts.items() if key.startswith("quarantined/")

@@ -10,16 +10,26 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from branchline.components.mixed_example_gen import (
+    ingest,
     parse_json,
     read_parquet,
     read_record,
     read_tables,
 )
 from branchline.components.mixed_example_gen.declared import Declared
-from branchline.components.mixed_example_gen.encode_example import encode_example
+from branchline.components.mixed_example_gen.encode_example import encode_example, encode_rows
+from branchline.components.mixed_example_gen.find_files import find_files
 from branchline.components.mixed_example_gen.parse_json import parse_jsonl
+from branchline.components.mixed_example_gen.plain_rows import PlainRows, are_plain, one_by_one
+from branchline.components.mixed_example_gen.ranges import Range
 from branchline.components.mixed_example_gen.read_record import NotARecord
-from branchline.components.mixed_example_gen.split_records import _as_json, _to_json
+from branchline.components.mixed_example_gen.split_records import (
+    _as_json,
+    _to_json,
+    choose_split,
+    choose_splits,
+)
+from branchline.schemas import SplitByField
 from branchline.schemas.errors import OFFSET, SOURCE
 
 DECLARED = [
@@ -159,3 +169,94 @@ def test_a_column_is_read_fast_to_the_same_cells(column):
     plain = [read_tables._plain(each.as_py()) for each in column]
     fast = [read_tables._plain(each) for each in read_parquet._to_list(column)]
     assert repr(fast) == repr(plain)
+
+
+KEPT = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
+CELLS = [st.booleans(), INTS, BIG, FLOATS, KEPT, st.binary(max_size=3), st.decimals()]
+TABLES = st.integers(1, 4).flatmap(
+    lambda size: st.dictionaries(
+        KEYS,
+        st.sampled_from(CELLS).flatmap(
+            lambda cells: st.lists(st.none() | cells, min_size=size, max_size=size)
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+FIELDS = st.dictionaries(
+    st.sampled_from("abz"), st.tuples(INTS | st.floats(width=32) | KEPT.filter(bool))
+)
+MANY = {f"s{number}": 1 for number in range(1000)}  # what is hashed otherwise shows
+
+
+@given(
+    TABLES,
+    FIELDS,
+    st.sampled_from(DECLARED),
+    st.sampled_from([None, "a", "z", ""]),
+    st.sampled_from(["f.parquet", "\udcff"]),
+)
+@example({"a": [0.0, -0.0, None]}, {}, DECLARED[0], None, "f")
+@example({"a": [True, None, False], "b": ["", "x", None]}, {"b": (1,)}, DECLARED[0], "b", "f")
+@example({"a": [1, 1, 2**63]}, {}, DECLARED[0], None, "f")
+@settings(deadline=None, max_examples=600)
+def test_plain_rows_get_together_what_each_gets_alone(columns, fields, declared, split_key, path):
+    if not are_plain(columns, declared):
+        return
+    fields = {key: list(values) for key, values in fields.items()}
+    rows = PlainRows(5, columns, fields)
+    alone = list(one_by_one([rows], declared))
+    records = [parsed.record for parsed in alone]
+
+    assert [parsed.offset for parsed in alone] == list(range(5, 5 + rows.num_rows))
+    each = [encode_example(parsed.record, path, parsed.offset) for parsed in alone]
+    assert encode_rows(rows, path) == each
+    keys = declared.keys
+    each = [choose_split(record, MANY, split_key, keys) for record in records]
+    assert choose_splits(rows, MANY, split_key, keys) == each
+    assert rows.number_with(split_key) == sum(split_key in record for record in records)
+
+
+@given(TABLES, st.sampled_from(DECLARED))
+@settings(deadline=None, max_examples=400)
+def test_rows_are_plain_only_if_nothing_is_wrong_with_any(columns, declared):
+    if are_plain(columns, declared):
+        for row in zip(*columns.values(), strict=True):
+            value = dict(zip(columns, row, strict=True))
+            assert read_record._read_plain(value, declared.wholes) is not None
+
+
+@pytest.mark.parametrize("split", [None, "other", SplitByField("split")], ids=["", "key", "field"])
+@pytest.mark.parametrize("folder", ["f", "zone=7", "other=", "branchline.source=1"])
+def test_files_give_the_same_whether_their_rows_are_read_together_or_not(
+    tmp_path, monkeypatch, split, folder
+):
+    (tmp_path / folder).mkdir()
+    for name, column in COLUMNS.items():
+        if name == "dictionary of a null":  # Arrow cannot write it
+            continue
+        texts = ["train", "eval", None, "other"][: len(column)]
+        columns = {"a.b": column, "split": texts, "other": [None, *range(1, len(column))]}
+        path = tmp_path / folder / f"{name}.parquet"
+        pyarrow.parquet.write_table(pyarrow.table(columns), path, version="2.6")
+    files, _ = find_files([str(tmp_path)])
+    by_key = isinstance(split, str)
+    splits, key = (MANY, split) if split is None or by_key else (split, None)
+
+    def read():
+        reader = ingest.ReadRecords(splits, key, Declared(numbers=frozenset(["other"])))
+        return [
+            repr([(each.tag, each.value) for each in reader.process(Range(file))]) for file in files
+        ]
+
+    together = read()
+    monkeypatch.setattr(read_tables, "are_plain", lambda columns, declared: False)
+    assert read() == together
+
+
+def test_rows_of_plain_columns_are_read_together(tmp_path):
+    plain = {"a": [1, None], "b": ["x", "x"], "c": [0.5, float("nan")], "d": [True, None]}
+    pyarrow.parquet.write_table(pyarrow.table(plain), tmp_path / "a.parquet")
+    (file,), _ = find_files([str(tmp_path)])
+    (rows,) = ingest.read_some(file, Declared())
+    assert isinstance(rows, PlainRows) and repr(rows.columns) == repr(plain)

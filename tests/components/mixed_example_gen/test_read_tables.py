@@ -19,7 +19,7 @@ from branchline.components.mixed_example_gen import open_file
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.encode_example import encode_example
 from branchline.components.mixed_example_gen.find_files import find_files
-from branchline.components.mixed_example_gen.ingest import ReadRecords, read_records
+from branchline.components.mixed_example_gen.ingest import EXAMPLES, ReadRecords, read_records
 from branchline.components.mixed_example_gen.ranges import Range
 from branchline.components.mixed_example_gen.split_records import choose_split
 from branchline.schemas import BranchlineError
@@ -375,6 +375,6 @@ def test_a_folder_of_all_formats_gives_all_records(tmp_path):
     assert len(files) == len(WRITERS) + 3 and not others
     reader = ReadRecords({"train": 4, "eval": 1}, None, Declared())
     tagged = [each for file in files for each in reader.process(Range(file))]
-    examples = [one for each in tagged if each.tag in ("train", "eval") for one in each.value]
+    examples = [one for each in tagged if each.tag == EXAMPLES for one in each.value[1]]
     assert len(examples) == len(WRITERS) * len(RECORDS) + 2 + 1
     assert sum(each.value[1] for each in tagged if each.value[0] == "in") == len(examples)

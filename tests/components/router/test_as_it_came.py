@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 from pathlib import Path
 
 import builders as build
@@ -14,7 +15,13 @@ from tfx.types import channel_utils, standard_artifacts
 from branchline.components import quarantine
 from branchline.components.artifacts import Quarantine
 from branchline.components.mixed_example_gen import component as example_gen
+from branchline.components.mixed_example_gen import ingest as ingest_records
+from branchline.components.mixed_example_gen import ranges, raw_records, read_again
+from branchline.components.mixed_example_gen.declared import read_declared
+from branchline.components.mixed_example_gen.encode_example import encode_example
+from branchline.components.mixed_example_gen.find_files import find_files
 from branchline.components.router import component as router
+from branchline.components.router.route_batch import describe_record
 from branchline.schemas import Numeric, Route, RoutingTable, when
 
 TABLE = RoutingTable(
@@ -119,6 +126,90 @@ def test_an_example_that_names_a_file_of_its_own_opens_none(tmp_path):
 
     assert found["secret.jsonl", 1]["record"] == b'{"x": 1}'
     assert found["secret.jsonl", 1]["byte"] is None  # rebuilt, not read
+
+
+def written(folder, name, content):
+    """A file that MixedExampleGen has read, and (line, example) of each of its records."""
+    (folder / name).write_bytes(content)
+    (file,), _ = find_files([str(folder / name)])
+    pairs = []
+    for parsed in ingest_records.read_records(file, read_declared("{}")):
+        line = {"record": b"rebuilt", "source": file.path, "offset": parsed.offset, "byte": None}
+        pairs.append((line, encode_example(parsed.record, file.path, parsed.offset)))
+    return raw_records.ReadFiles("{}", {file.path: file}), pairs
+
+
+def found(sources, pairs):
+    """The lines that are given after each pair, and last those of the end."""
+    find = raw_records.Find(sources)
+    find.start_bundle()
+    for pair in pairs:
+        yield list(find.process(pair))
+    yield [each.value for each in find.finish_bundle()]
+
+
+MANY = b"".join(b'{"x": [%d,  [%d]]}\n' % (number, number) for number in range(50))
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The ranges of files that are read again."""
+    ranges, read_records = [], read_again.read_records
+
+    def counted(file, declared, start, stop):
+        ranges.append((start, stop))
+        return read_records(file, declared, start, stop)
+
+    monkeypatch.setattr(read_again, "read_records", counted)
+    return ranges
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+@pytest.mark.parametrize("limit", [("MOST_WAITING", 4), ("BYTES_WAITING", 400)])
+def test_no_more_lines_wait_than_fit_into_memory(tmp_path, monkeypatch, reads, name, limit):
+    monkeypatch.setattr(raw_records, *limit)
+    source, pairs = written(tmp_path, name, gzip.compress(MANY) if name[-3:] == ".gz" else MANY)
+    given = list(found([source], pairs))
+    for number in range(len(pairs)):
+        assert number + 1 - sum(map(len, given[: number + 1])) <= 4
+    lines = MANY.splitlines()
+    assert [line["record"] for part in given for line in part] == lines
+    assert len(reads) == 1  # forward, over all the times
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_in_whatever_order_lines_come_all_are_as_they_came(tmp_path, monkeypatch, reads, name):
+    monkeypatch.setattr(raw_records, "MOST_WAITING", 10)
+    source, pairs = written(tmp_path, name, gzip.compress(MANY) if name[-3:] == ".gz" else MANY)
+    random.Random(0).shuffle(pairs)
+    lines = [line for part in found([source], pairs + pairs[:1]) for line in part]
+    of_number = MANY.splitlines()
+    assert len(lines) == len(pairs) + 1 and len(reads) <= 6
+    for line in lines:
+        assert line["record"] == of_number[line["offset"] - 1]
+
+
+def test_of_a_large_file_only_the_ranges_are_read_in_which_lines_are(tmp_path, monkeypatch, reads):
+    monkeypatch.setattr(ranges, "RANGE_BYTES", 100)
+    source, pairs = written(tmp_path, "a.jsonl", MANY)
+    kept = [pair for pair in pairs if pair[0]["offset"] in (2, 3, 30, 50)]
+    *_, lines = found([source], kept)
+    assert [line["offset"] for line in lines] == [2, 3, 30, 50]
+    for line in lines:
+        assert line["record"] == MANY.splitlines()[line["offset"] - 1]
+        assert MANY[line["byte"] :].startswith(line["record"] + b"\n")
+    assert len(reads) == 3 and all(stop - start < 200 for start, stop in reads if stop)
+
+
+def test_records_of_one_line_of_a_list_are_told_apart(tmp_path):
+    source, pairs = written(tmp_path, "a.json", b'[{"x": 1}, {"x": [2]},{"y": 0.10}]')
+    *_, lines = found([source], pairs[::-1])
+    assert {line["record"] for line in lines} == {b'{"x": 1}', b'{"x": [2]}', b'{"y": 0.10}'}
+
+
+def test_an_example_whose_place_is_of_another_type_has_none():
+    theirs = {"x": 1, "branchline.source": [1, 2], "branchline.offset": "first"}
+    assert describe_record(build.example(theirs)) == ({"x": 1}, None, None)
 
 
 COUNTS = {

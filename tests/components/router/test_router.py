@@ -20,8 +20,9 @@ from tfx_bsl.public import tfxio
 
 from branchline.components import Router, quarantine
 from branchline.components.artifacts import Quarantine
+from branchline.components.files import write_files
 from branchline.components.files.routed import route_files
-from branchline.components.router import write_routes
+from branchline.components.router import route_examples
 from branchline.components.router.component import Executor
 from branchline.components.router.route_examples import RouteBatches
 from branchline.pipeline.explain import explain
@@ -257,7 +258,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
 
 
 def test_more_routes_than_files_are_open_at_a_time_come_out_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(write_routes, "_MOST_FILES", 3)
+    monkeypatch.setattr(write_files, "_MOST_FILES", 3)
     records = [{"k": n % 8, "x": float(n), "y": n % 2} for n in range(64)]
     table = RoutingTable(
         *(
@@ -273,14 +274,10 @@ def test_more_routes_than_files_are_open_at_a_time_come_out_whole(tmp_path, monk
         assert sorted(row["x"][1][0] for row in rows) == list(range(k, 64, 8))
 
 
-def test_files_that_did_not_get_into_their_place_are_told(tmp_path):
-    folder = tmp_path / "Split-train"
-    folder.mkdir()
-    (folder / "a-00001-of-00002.gz").touch()
-    write_routes.finish(str(tmp_path), {"train": {"b": 0, "a": 0}, "eval": {"a": 0}})
-    for route, says in {"a": "1 of 2 files of the route 'a'", "b": "0 of 1 files"}.items():
-        with pytest.raises(BranchlineError, match=says):
-            write_routes.finish(str(tmp_path), {"train": {route: 3}})
+def test_a_file_that_did_not_get_into_its_place_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(route_examples, "make_folders", lambda folders: None)
+    with pytest.raises(Exception, match=r"Split-train/lines-.*is not there, it could not be moved"):
+        run(tmp_path, [("train", TRAIN[:1])])
 
 
 def test_a_window_of_spans_is_read_whole_and_written_down(tmp_path):
@@ -353,6 +350,13 @@ def test_records_to_be_predicted_need_no_label(tmp_path):
     assert "y" not in row and row["y.string"] == ("string", [b"later"])
 
 
+def test_what_another_route_declares_as_a_number_is_never_a_text_under_its_name(tmp_path):
+    records = [{"text": "a", "good": 1, "x": text} for text in ("", "abc")]
+    routed, *_ = run(tmp_path, [("train", records)])
+    for row in read_route(routed, "train", "lines"):
+        assert "x" not in row and row["x.string"][0] == "string"
+
+
 def test_a_record_with_other_systems_keys_is_no_lost_record(tmp_path):
     theirs = {"_source": "crawler", "_offset": 7, "_id": "x1", "_route": "elsewhere"}
     routed, (line,), _ = run(tmp_path, [("train", [TRAIN[0] | theirs, {"z": 1} | theirs])])
@@ -394,16 +398,20 @@ def test_a_batch_comes_out_route_by_route():
     with TestPipeline() as pipeline:
         routed = (
             pipeline
-            | beam.Create([rows, [], rows])
-            | beam.ParDo(RouteBatches(TABLE, "train", label=True)).with_outputs(main="routed")
+            | beam.Create([("train", rows), ("train", []), ("eval", rows)])
+            | beam.ParDo(RouteBatches(TABLE, label=True)).with_outputs(main="routed")
         )
         sizes = routed["routed"] | beam.Map(lambda each: (each[0], len(each[1])))
-        assert_that(sizes, equal_to([("lines", 2), ("counts", 1)] * 2), label="routed")
+        each = {"lines": 2, "counts": 1}
+        wanted = [((split, route), n) for split in ("train", "eval") for route, n in each.items()]
+        assert_that(sizes, equal_to(wanted), label="routed")
         sums = routed[".counts"] | beam.CombinePerKey(sum)
         want = {
             "in": 10,
-            "out/train/lines": 4,
-            "out/train/counts": 2,
+            "out/train/lines": 2,
+            "out/train/counts": 1,
+            "out/eval/lines": 2,
+            "out/eval/counts": 1,
             "quarantined/label_out_of_range": 2,
             "quarantined/no_route": 2,
         }
