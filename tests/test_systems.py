@@ -293,9 +293,13 @@ def test_s07_a_mixed_step_leaves_what_no_row_uses(stream_of):
         for was, now in zip(seen[0], later, strict=True):
             np.testing.assert_array_equal(was, now)
     step: Any = trainer.path_steps[0]
-    each = [int(o.iterations) for o in step.optimizers]
-    clocks = dict(zip((g.users for g in step.groups), each, strict=True))
-    assert clocks[(0, 1)] == clocks[(0, 1, 2, 3)] == 4 and clocks[(2, 3)] == 1
+    clocks = {
+        frozenset(source.path for source in owner.sources): int(owner.optimizer.iterations)
+        for owner in step.update.owners
+    }
+    paths = list(model.paths)
+    binary, decimal, every = map(frozenset, (paths[:2], paths[2:], paths))
+    assert clocks[binary] == clocks[every] == 4 and clocks[decimal] == 1
 
 
 def test_s08_a_mask_holds_entries_still(typed_model, typed_batches, stream_of):
