@@ -157,6 +157,19 @@ def check_mixed_batches_equal_one_replica(strategy):
         assert_same_training(ours, run())
 
 
+def check_shared_owners_equal_one_replica(strategy):
+    """With a learning rate for each path, on its own clock."""
+
+    def settings_fn(_):
+        rates = {"vector": (0.02, 0.01), "token": (0.05, 0.001)}
+        decay = keras.optimizers.schedules.PiecewiseConstantDecay
+        return {path: PathSettings(ADAM(decay([2], values))) for path, values in rates.items()}
+
+    ours = train(strategy, settings_fn=settings_fn, optimizer_state="shared")
+    replicas_agree(ours)
+    assert_same_training(ours, train(settings_fn=settings_fn, optimizer_state="shared"))
+
+
 def check_a_group_without_rows_is_left_alone(strategy):
     """Its clock stands; it goes where only one replica has rows of the group."""
 

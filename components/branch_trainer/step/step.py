@@ -68,7 +68,7 @@ class Step:
     Args:
         objective: of the stream.
         optimizer: of the stream, not built; None: that of the settings.
-        owners: of the variables that it trains; None: private ones.
+        owners: of the variables that it trains, shared with other streams; None: private ones.
         jit_compile: whether XLA compiles the step.
 
     Raises:
@@ -101,6 +101,8 @@ class Step:
         self.layer_state = LayerState(objective.layer_variables, self.replicas)
         if owners is None:
             owners = private_owners(objective, self.optimizer, self.replicas.take_over)
+        else:
+            self.optimizer.build([])  # it is the stream's clock and learning rate, and in use
         self.update = Update(objective, self.optimizer, owners, in_rows=not jit_compile)
         self._compiled = tf.function(self._compiled_step, autograph=False, jit_compile=True)
 

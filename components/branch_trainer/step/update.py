@@ -95,16 +95,18 @@ class Update:
             norm: float32 [], their global norm.
         """
         if not self.objective.scale.on:
-            self._take(batch, found.counts, pairs, norm)
+            self._accumulate_or_apply(batch, found.counts, pairs, norm)
             return
         # Handed a gradient that is not finite, the optimizer lowers its scale.
         tf.cond(
             tf.math.is_finite(norm),
-            lambda: self._take(batch, found.counts, pairs, norm),
+            lambda: self._accumulate_or_apply(batch, found.counts, pairs, norm),
             lambda: self._hand_over(self.owners[0], self._of_owners(pairs)[0]),
         )
 
-    def _take(self, batch: tuple, counts: tf.Tensor, pairs: Pairs, norm: tf.Tensor) -> tf.Operation:
+    def _accumulate_or_apply(
+        self, batch: tuple, counts: tf.Tensor, pairs: Pairs, norm: tf.Tensor
+    ) -> tf.Operation:
         if self.accumulator is None:
             return self._apply(batch, counts, pairs, norm)
         add = functools.partial(self._accumulate, batch, counts, pairs)

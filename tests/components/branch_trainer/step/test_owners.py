@@ -256,6 +256,15 @@ def test_paths_that_compute_alike_share_a_trace_with_shared_owners_too():
     assert len(kinds) == 1 and None not in kinds
 
 
+@pytest.mark.parametrize("owner", ["path", "shared"])
+def test_an_optimizer_in_use_is_refused(owner):
+    used = [PathSettings(ADAM()), PathSettings(ADAM())]
+    settings = iter([*used, *used])
+    train_uniform(lambda: next(settings), owner=owner, steps=1)
+    with pytest.raises(ValueError, match="'a' is already in use; give each path, and each Trainer"):
+        train_uniform(lambda: next(settings), owner=owner)
+
+
 @pytest.mark.parametrize(
     ("optimizers", "message"),
     [
