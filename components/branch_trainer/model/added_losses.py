@@ -6,6 +6,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from branchline.components.branch_trainer.private_api import (
+    losses_added_to,
+    set_losses_added_to,
+    sublayers_of,
+)
+
 
 def with_losses(layer: keras.Layer, run_fn: Callable[[], Any]) -> tuple[Any, list[tf.Tensor]]:
     """Runs a layer and takes from it the losses that it, and the layers in it, add meanwhile.
@@ -17,13 +23,14 @@ def with_losses(layer: keras.Layer, run_fn: Callable[[], Any]) -> tuple[Any, lis
     Returns:
         What the function returns, and the losses.
     """
-    before = {id(sub): len(sub._losses) for sub in layer._flatten_layers()}
+    before = {id(sub): len(losses_added_to(sub)) for sub in sublayers_of(layer)}
     outputs = run_fn()
     added = []
-    for sub in layer._flatten_layers():
+    for sub in sublayers_of(layer):
         first = before.get(id(sub), 0)
-        added += sub._losses[first:]
-        sub._losses = sub._losses[:first]
+        losses = losses_added_to(sub)
+        added += losses[first:]
+        set_losses_added_to(sub, losses[:first])
     return outputs, added
 
 

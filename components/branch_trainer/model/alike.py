@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from branchline.components.branch_trainer.model.parts import Head
+from branchline.components.branch_trainer.private_api import sublayers_of
 
 if TYPE_CHECKING:
     from branchline.components.branch_trainer.model.branched_model import BranchedModel
@@ -73,7 +74,7 @@ def path_likeness(model: "BranchedModel", path: str, features: Any) -> str | Non
 
 def _operations(parts: Iterable[keras.Layer]) -> Iterator[keras.Operation]:
     for part in parts:
-        for layer in part._flatten_layers():
+        for layer in sublayers_of(part):
             yield layer
             within = getattr(layer, "operations", ())
             yield from (each for each in within if not isinstance(each, keras.Layer))

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from branchline.components.branch_trainer.model.added_losses import cond_with_losses
+from branchline.components.branch_trainer.private_api import sublayers_of
 
 
 class _Wrapper(keras.layers.Layer):
@@ -100,7 +101,7 @@ def conditions_in(layers: Iterable[keras.Layer]) -> dict[int, tuple[tf.Variable,
     Args:
         layers: to look through, with the layers in them.
     """
-    found = {id(sub): sub for layer in layers for sub in layer._flatten_layers()}
+    found = {id(sub): sub for layer in layers for sub in sublayers_of(layer)}
     around: dict[int, tuple[tf.Variable, ...]] = {}
     for wrapper in (sub for sub in found.values() if isinstance(sub, _Wrapper)):
         for variable in wrapper.layer.trainable_variables:

@@ -1,12 +1,9 @@
 """One trace for all functions that compute alike, each with its own variables."""
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
-
-if TYPE_CHECKING:
-    pass
 
 
 class Alike(NamedTuple):

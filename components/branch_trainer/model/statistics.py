@@ -1,13 +1,9 @@
 """What layers may change while they run in training."""
 
-from typing import TYPE_CHECKING
-
 import keras
 
 from branchline.components.branch_trainer.model.selective import Conditional, Selective
-
-if TYPE_CHECKING:
-    pass
+from branchline.components.branch_trainer.private_api import own_statistics_of, sublayers_of
 
 
 def statistics_of(layer: keras.Layer) -> list[keras.Variable]:
@@ -18,7 +14,7 @@ def statistics_of(layer: keras.Layer) -> list[keras.Variable]:
     """
     running = [
         sub
-        for sub in layer._flatten_layers()
+        for sub in sublayers_of(layer)
         if sub.trainable and not isinstance(sub, Selective | Conditional)
     ]
-    return [v for sub in running for v in sub._non_trainable_variables]
+    return [v for sub in running for v in own_statistics_of(sub)]

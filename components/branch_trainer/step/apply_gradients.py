@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from branchline.components.branch_trainer.private_api import has_known_slots, slots_of
+
 Pair = tuple[tf.Tensor | tf.IndexedSlices, keras.Variable]
 
 
@@ -23,7 +25,8 @@ def is_plain(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) ->
         optimizer: of the path.
         variable: that it trains.
     """
-    if type(optimizer) not in (keras.optimizers.Adam, keras.optimizers.SGD):
+    is_known = type(optimizer) in (keras.optimizers.Adam, keras.optimizers.SGD)
+    if not is_known or not has_known_slots(optimizer):
         return False
     more = ("weight_decay", "use_ema", "clipnorm", "clipvalue", "global_clipnorm", "amsgrad")
     return variable.constraint is None and not any(getattr(optimizer, m, None) for m in more)
@@ -86,8 +89,7 @@ def adam(optimizer, pairs: Sequence[Pair]) -> None:
     power_2 = tf.pow(tf.cast(optimizer.beta_2, dtype), step)
     alpha = tf.cast(optimizer.learning_rate, dtype) * tf.sqrt(1 - power_2) / (1 - power_1)
     for gradient, variable in pairs:
-        mean_slot = _slot(optimizer._momentums, optimizer, variable)
-        square_slot = _slot(optimizer._velocities, optimizer, variable)
+        mean_slot, square_slot = slots_of(optimizer, variable)
         if not isinstance(gradient, tf.IndexedSlices):
             mean_slot.assign_add((gradient - mean_slot) * (1 - optimizer.beta_1))
             square_slot.assign_add((tf.square(gradient) - square_slot) * (1 - optimizer.beta_2))
@@ -113,12 +115,8 @@ def sgd(optimizer, pairs: Sequence[Pair]) -> None:
         if not optimizer.momentum:
             variable.value.scatter_sub(tf.IndexedSlices(rate * values, rows))
             continue
-        slot = _slot(optimizer.momentums, optimizer, variable)
+        (slot,) = slots_of(optimizer, variable)
         momentum = tf.gather(slot, rows) * optimizer.momentum - rate * values
         slot.scatter_update(tf.IndexedSlices(momentum, rows))
         change = optimizer.momentum * momentum - rate * values if optimizer.nesterov else momentum
         variable.value.scatter_add(tf.IndexedSlices(change, rows))
-
-
-def _slot(slots: list, optimizer: keras.optimizers.Optimizer, variable: keras.Variable):
-    return slots[optimizer._get_variable_index(variable)].value

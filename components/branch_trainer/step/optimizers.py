@@ -6,6 +6,12 @@ from typing import Any
 
 import keras
 
+from branchline.components.branch_trainer.private_api import (
+    copy_exclusion,
+    excluded_from_decay,
+    rate_of,
+)
+
 _TOLD = (
     keras.optimizers.Adam,
     keras.optimizers.AdamW,
@@ -14,8 +20,6 @@ _TOLD = (
     keras.optimizers.Adagrad,
     keras.optimizers.Lion,
 )
-# What `exclude_from_weight_decay` was told.
-_NOT_IN_CONFIG = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
 
 
 @keras.saving.register_keras_serializable(package="branchline")
@@ -55,7 +59,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 def facts_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """Returns the variables of the optimizer's learning-rate schedule, if it has some."""
-    schedule = getattr(optimizer, "_learning_rate", None)
+    schedule = rate_of(optimizer)
     return [schedule.facts] if isinstance(schedule, WarmupDecay) else []
 
 
@@ -66,10 +70,10 @@ def optimizer_config(optimizer: keras.optimizers.Optimizer) -> str | None:
         None where its configuration need not tell: as for an optimizer of somebody's own, one that
         goes by the names of variables, as Muon does, or one told to leave out some of them.
     """
-    if type(optimizer) not in _TOLD or hasattr(optimizer, "_exclude_from_weight_decay"):
+    if type(optimizer) not in _TOLD or any(excluded_from_decay(optimizer)):
         return None
     config: dict[str, Any] = optimizer.get_config() | {"name": type(optimizer).__name__}
-    rate = getattr(optimizer, "_learning_rate", None)
+    rate = rate_of(optimizer)
     if isinstance(rate, WarmupDecay):
         config["learning_rate"] = ["WarmupDecay", bool(rate.warmup), rate.decay]
     elif isinstance(rate, keras.Variable):
@@ -92,9 +96,7 @@ def copy_of(optimizer: keras.optimizers.Optimizer, **changed: Any) -> keras.opti
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return copy_of(optimizer.inner_optimizer, **changed)
     copy = type(optimizer).from_config(optimizer.get_config() | changed)
-    for name in _NOT_IN_CONFIG:
-        if hasattr(optimizer, name):
-            setattr(copy, name, getattr(optimizer, name))
+    copy_exclusion(optimizer, copy)
     return copy
 
 
@@ -103,6 +105,6 @@ def same_but_for_rate(one: keras.optimizers.Optimizer, other: keras.optimizers.O
 
     def told(optimizer: Any) -> list:
         config = optimizer.get_config() | {"learning_rate": None, "name": None}
-        return [type(optimizer), config, *(getattr(optimizer, n, None) for n in _NOT_IN_CONFIG)]
+        return [type(optimizer), config, excluded_from_decay(optimizer)]
 
     return told(one) == told(other)

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from branchline.components.branch_trainer.private_api import sum_no_gradients
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step.replicas import OneReplica
 from branchline.components.branch_trainer.streams.seekable import rows_of
@@ -199,7 +200,7 @@ class Replicas(OneReplica):
 
     def take_over(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Lets the optimizer apply gradients that are sums over the replicas already."""
-        optimizer._all_reduce_sum_gradients = lambda pairs: pairs
+        sum_no_gradients(optimizer)
 
     def joined(self, batch: Any) -> Any:
         """Returns the rows of a batch of `split` that are here."""

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
+from branchline.components.branch_trainer.private_api import inputs_of
+
 
 def check_stream(path: str, stream: tf.data.Dataset) -> None:
     """Checks what can be seen of a stream without reading it.
@@ -64,7 +66,7 @@ def check_separate(streams: Mapping[str, tf.data.Dataset]) -> None:
 
 def _with_inputs(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
     yield dataset
-    for parent in dataset._inputs():
+    for parent in inputs_of(dataset):
         yield from _with_inputs(parent)
 
 
