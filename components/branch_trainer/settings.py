@@ -34,7 +34,9 @@ class PathSettings:
 
     Args:
         optimizer: a Keras optimizer that no other path uses; None: Adam(1e-3). Its clock counts
-            this path's updates only, so a learning-rate schedule in it runs on them. For the policy
+            this path's updates only, so a learning-rate schedule in it runs on them. A head whose
+            labels may be missing, and a layer in `Selective` or `Conditional`, have a copy of it,
+            whose clock counts the updates in which they had a part. For the policy
             mixed_float16 a `keras.optimizers.LossScaleOptimizer` (streams of one path): the loss is
             scaled, and a step whose gradient overflows is left out; at a scale of 1
             or less it is no overflow, and ends the path.
