@@ -17,7 +17,7 @@ import branchline
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE")
-PAGE = ("components", "README.md")
+PAGES = (("components", "README.md"), ("branch_trainer", "README.md"))
 FOLDERS = ("branchline", "components", "pipeline", "schemas")
 CONSUMER = {
     "pipeline/__init__.py": "OWNER = 'consumer'",
@@ -128,7 +128,7 @@ def sources():
         f"branchline/{path.relative_to(ROOT)}"
         for folder in FOLDERS[1:]
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.parts[-2:] != PAGE
+        if path.is_file() and "__pycache__" not in path.parts and path.parts[-2:] not in PAGES
     } | {"branchline/__init__.py", "branchline/py.typed"}
 
 

@@ -9,6 +9,7 @@ import branchline.components.branch_trainer as package
 
 STREET = ["model", "streams", "step", "loop", "trainer", "recipe", "component"]
 FOLDER = pathlib.Path(package.__file__).parent
+README = pathlib.Path(__file__).parents[3] / "components/branch_trainer/README.md"
 MODULES = sorted(path for path in FOLDER.rglob("*.py") if path.name != "__init__.py")
 
 
@@ -34,7 +35,7 @@ def test_a_module_imports_from_no_folder_behind_its_own(path):
 
 
 def test_the_street_is_that_of_the_readme():
-    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
     line = next(line for line in text.splitlines() if "→" in line)
     names = [name.strip().removesuffix("/").removesuffix(".py") for name in line.split("→")]
     assert names == STREET

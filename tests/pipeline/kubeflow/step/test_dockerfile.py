@@ -46,7 +46,7 @@ def checkout():
 def package_files():
     """What the wheel is to hold, as paths in the checkout."""
     own = {"branchline/__init__.py", "branchline/py.typed"}
-    for_readers = {"components/README.md"}
+    for_readers = {"components/README.md", "components/branch_trainer/README.md"}
     return own | {name for name in checkout() if name.split("/")[0] in PACKAGES} - for_readers
 
 
