@@ -140,7 +140,13 @@ class Training(PathTraining):
         for route, fields in self.routes.items():
             if not isinstance(fields, Mapping) or not set(fields) <= set(_PATH_FIELDS):
                 reject(f"Training.routes[{route!r}]", fields, f"some of {', '.join(_PATH_FIELDS)}")
-            self.path(route)
+            own = self.path(route)
+            same = (own.optimizer, own.weight_decay) == (self.optimizer, self.weight_decay)
+            if self.optimizer_state == "shared" and not same:
+                expected = (
+                    "optimizer and weight_decay of all routes, as optimizer_state is 'shared'"
+                )
+                reject(f"Training.routes[{route!r}]", fields, expected)
 
     def path(self, route: str) -> PathTraining:
         """The settings of `route`: what holds for all, and over it what is its own."""

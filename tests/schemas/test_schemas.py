@@ -159,6 +159,18 @@ WRONG = {
     "early": (lambda: Training(early_stopping=5), "Training.early_stopping", "5", "EarlyStopping"),
     "patience": (lambda: EarlyStopping(0), "EarlyStopping.patience", "0", "at least 1"),
     "steps": (lambda: Training(steps=0), "Training.steps", "0", "at least 1"),
+    "owner": (
+        lambda: Training(optimizer_state="each"),
+        "Training.optimizer_state",
+        "'each'",
+        "path, shared",
+    ),
+    "owner of several": (
+        lambda: Training(optimizer_state="shared", routes={"r": {"optimizer": "sgd"}}),
+        "Training.routes['r']",
+        "{'optimizer': 'sgd'}",
+        "optimizer and weight_decay of all routes, as optimizer_state is 'shared'",
+    ),
     "schedule": (lambda: Training(schedule="aab"), "Training.schedule", "'aab'", "a schedule"),
     "share": (lambda: Training(validation_share=1), "Training.validation_share", "1", "below 1"),
     "path-fields": (
