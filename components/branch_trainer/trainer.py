@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -247,15 +246,11 @@ class Trainer:
             )
             for path in self.paths
         ]
-        optimizers = {
-            path: self.settings[path].optimizer or keras.optimizers.Adam() for path in self.paths
-        }
         owners = {}
         if self.optimizer_state == "shared":
-            owners = shared_owners(self.model, objectives, optimizers, self.replicas.take_over)
+            owners = shared_owners(self.model, objectives, self.replicas.take_over)
         return [
-            Step(each, optimizers[each.name], owners=owners.get(each.name), jit_compile=jit_compile)
-            for each in objectives
+            Step(each, owners=owners.get(each.name), jit_compile=jit_compile) for each in objectives
         ]
 
     def _build_leaks(self, streams: Mapping[str, tf.data.Dataset]) -> None:

@@ -13,7 +13,7 @@ class LossScale:
         optimizer: that holds the scale, and is handed gradients of the scaled loss.
     """
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer | None):
+    def __init__(self, optimizer: keras.optimizers.Optimizer):
         self._optimizer: Any = optimizer
         self.on = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 

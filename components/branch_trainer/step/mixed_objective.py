@@ -165,6 +165,11 @@ class BalancedObjective(MixedObjective):
         self, model: BranchedModel, name: str, settings: PathSettings, replicas: OneReplica
     ):
         super().__init__(model, name, settings, replicas)
+        if settings.accumulate > 1:
+            raise ValueError(
+                f"conflicts='famo' of {name!r} learns from what each update did, and accumulate="
+                f"{settings.accumulate} makes one of several batches; use one of them"
+            )
         self.famo = Famo(len(model.paths))
         self._layer_state = LayerState(self.layer_variables, replicas)
 

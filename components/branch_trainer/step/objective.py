@@ -42,6 +42,7 @@ class Objective:
         replicas: what runs it.
     """
 
+    optimizer: keras.optimizers.Optimizer
     # Variables that a step may change, and the rows from which they may learn.
     trained: list[keras.Variable]
     sources: list[Source]
@@ -56,7 +57,8 @@ class Objective:
         self.name = name
         self.settings = settings
         self.replicas = replicas
-        self.scale = LossScale(settings.optimizer)
+        self.optimizer = settings.optimizer or keras.optimizers.Adam()
+        self.scale = LossScale(self.optimizer)
 
     @property
     def values(self) -> list[tf.Variable]:

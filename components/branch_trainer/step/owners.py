@@ -57,6 +57,7 @@ class Trained(Protocol):
     """What owners have to know of a stream's objective."""
 
     name: str
+    optimizer: keras.optimizers.Optimizer
     trained: list[keras.Variable]
     layers: list[keras.Layer]
 
@@ -88,16 +89,13 @@ def _without_parts(sources: set[Source]) -> Sources:
     return frozenset(s for s in sources if s.head is None or s.path not in whole)
 
 
-def private_owners(
-    stream: Trained, optimizer: keras.optimizers.Optimizer, take_over: Callable
-) -> list[Owner]:
+def private_owners(stream: Trained, take_over: Callable) -> list[Owner]:
     """Makes the owners of what one stream trains, for it alone.
 
-    The optimizer itself gets the variables that most batches update; others get copies.
+    Its optimizer itself gets the variables that most batches update; others get copies.
 
     Args:
-        stream: its objective.
-        optimizer: its own, not built.
+        stream: its objective, whose optimizer is not built.
         take_over: makes an optimizer that is built fit for the replicas.
     """
     conditions = conditions_in(stream.layers)
@@ -105,11 +103,11 @@ def private_owners(
     for variable in stream.trained:
         sources, on = stream.sources_of(variable), conditions.get(id(variable), ())
         key = sources, tuple(map(id, on))
-        groups.setdefault(key, Owner(optimizer, [], sources, on)).variables.append(variable)
+        groups.setdefault(key, Owner(stream.optimizer, [], sources, on)).variables.append(variable)
     first, *others = sorted(groups.values(), key=_rarity)
     return [
         _built(owner, take_over)
-        for owner in (first, *(o._replace(optimizer=copy_of(optimizer)) for o in others))
+        for owner in (first, *(o._replace(optimizer=copy_of(o.optimizer)) for o in others))
     ]
 
 
@@ -121,16 +119,14 @@ def _rarity(owner: Owner) -> tuple:
 def shared_owners(
     model: BranchedModel,
     streams: Sequence[Trained],
-    optimizers: Mapping[str, keras.optimizers.Optimizer],
     take_over: Callable,
 ) -> dict[str, list[Owner]]:
     """Makes one owner for variables that the same streams train, whatever batch a step has.
 
     Args:
         model: of all streams.
-        streams: their objectives.
-        optimizers: stream → its optimizer: of those that train the same variable, the same but for
-            the learning rate.
+        streams: their objectives; optimizers of those that train the same variable are the same
+            but for the learning rate.
         take_over: makes an optimizer that is built fit for the replicas.
 
     Returns:
@@ -139,6 +135,7 @@ def shared_owners(
     Raises:
         ValueError: optimizers differ, or one scales the loss; names the streams.
     """
+    optimizers = {stream.name: stream.optimizer for stream in streams}
     for name, optimizer in optimizers.items():
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             raise ValueError(

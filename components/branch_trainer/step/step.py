@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from branchline.components.branch_trainer.model.alike import path_likeness
@@ -67,7 +66,6 @@ class Step:
 
     Args:
         objective: of the stream.
-        optimizer: of the stream, not built; None: that of the settings.
         owners: of the variables that it trains, shared with other streams; None: private ones.
         jit_compile: whether XLA compiles the step.
 
@@ -79,7 +77,6 @@ class Step:
     def __init__(
         self,
         objective: Objective,
-        optimizer: keras.optimizers.Optimizer | None = None,
         *,
         owners: Sequence[Owner] | None = None,
         jit_compile: bool = False,
@@ -92,7 +89,7 @@ class Step:
         self.jit_compile = jit_compile
         if jit_compile:
             _check_compilable(objective)
-        self.optimizer = optimizer or self.settings.optimizer or keras.optimizers.Adam()
+        self.optimizer = objective.optimizer
         if self.optimizer.built:
             raise ValueError(
                 f"The optimizer of path {self.name!r} is already in use; "
@@ -100,10 +97,10 @@ class Step:
             )
         self.layer_state = LayerState(objective.layer_variables, self.replicas)
         if owners is None:
-            owners = private_owners(objective, self.optimizer, self.replicas.take_over)
+            owners = private_owners(objective, self.replicas.take_over)
         else:
             self.optimizer.build([])  # it is the stream's clock and learning rate, and in use
-        self.update = Update(objective, self.optimizer, owners, in_rows=not jit_compile)
+        self.update = Update(objective, owners, in_rows=not jit_compile)
         self._compiled = tf.function(self._compiled_step, autograph=False, jit_compile=True)
 
     @property
@@ -195,8 +192,6 @@ class Step:
         figures = checked(found.loss, self.scale.without_overflow(norm), found.rows, put_back)
         with tf.control_dependencies([figures]):
             self.update(batch, found, pairs, norm)
-            if found.after_update:
-                found.after_update()
         return figures
 
     def _compiled_step(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor]:
@@ -209,8 +204,6 @@ class Step:
 
         def take() -> tf.Operation:
             self.update(batch, found, pairs, norm)
-            if found.after_update:
-                found.after_update()
             return tf.no_op()
 
         tf.cond(tf.math.is_finite(found.loss + told), take, put_back or tf.no_op)

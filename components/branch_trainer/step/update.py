@@ -21,7 +21,6 @@ class Update:
 
     Args:
         objective: of the stream.
-        optimizer: of the stream.
         owners: of the variables that it trains.
         in_rows: whether tables may be updated in the rows of the batch only.
 
@@ -32,7 +31,6 @@ class Update:
     def __init__(
         self,
         objective: Objective,
-        optimizer: keras.optimizers.Optimizer,
         owners: Sequence[Owner],
         *,
         in_rows: bool,
@@ -40,7 +38,7 @@ class Update:
         settings = objective.settings
         self.objective = objective
         self.settings = settings
-        self.optimizer = optimizer
+        self.optimizer = objective.optimizer
         self.owners = list(owners)
         self.in_rows = in_rows and settings.embeddings == "rows"
         # Where owners are shared, the stream's optimizer is its clock and its learning rate only.
@@ -94,15 +92,15 @@ class Update:
             pairs: of `pairs`.
             norm: float32 [], their global norm.
         """
-        if not self.objective.scale.on:
-            self._accumulate_or_apply(batch, found.counts, pairs, norm)
-            return
-        # Handed a gradient that is not finite, the optimizer lowers its scale.
-        tf.cond(
-            tf.math.is_finite(norm),
-            lambda: self._accumulate_or_apply(batch, found.counts, pairs, norm),
-            lambda: self._hand_over(self.owners[0], self._of_owners(pairs)[0]),
-        )
+        take = functools.partial(self._accumulate_or_apply, batch, found.counts, pairs, norm)
+        if self.objective.scale.on:
+            # Handed a gradient that is not finite, the optimizer lowers its scale.
+            first = functools.partial(self._hand_over, self.owners[0], self._of_owners(pairs)[0])
+            tf.cond(tf.math.is_finite(norm), take, first)
+        else:
+            take()
+        if found.after_update:
+            found.after_update()
 
     def _accumulate_or_apply(
         self, batch: tuple, counts: tf.Tensor, pairs: Pairs, norm: tf.Tensor

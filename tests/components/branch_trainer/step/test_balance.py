@@ -297,3 +297,9 @@ def test_training_resumed_equals_training_never_interrupted(tmp_path):
         np.testing.assert_array_equal(now, never)
     for now, never in zip(resumed.model.variables, whole.model.variables, strict=True):
         np.testing.assert_array_equal(now, never, err_msg=now.path)
+
+
+def test_batches_that_make_one_update_together_are_refused():
+    settings = PathSettings(conflicts="famo", accumulate=2)
+    with pytest.raises(ValueError, match="conflicts='famo' of 'all' .* accumulate=2 makes one"):
+        step_of(make_model(), "all", settings)
