@@ -16,9 +16,19 @@ from branchline.components.branch_trainer.arguments import (
     settings_of,
 )
 from branchline.components.branch_trainer.loop.checkpoint import Checkpoints, described
+from branchline.components.branch_trainer.loop.compiled_loop import (
+    CompiledLoop,
+    have_one_shape,
+)
 from branchline.components.branch_trainer.loop.early_stop import BestWeights, Validator
 from branchline.components.branch_trainer.loop.failure import told_failure
-from branchline.components.branch_trainer.loop.history import History, Progress
+from branchline.components.branch_trainer.loop.faster_loop import FasterLoop
+from branchline.components.branch_trainer.loop.history import (
+    COMPILED,
+    OPERATIONS,
+    History,
+    Progress,
+)
 from branchline.components.branch_trainer.loop.loop import (
     ENDED,
     FAILED,
@@ -31,7 +41,7 @@ from branchline.components.branch_trainer.model.branched_model import BranchedMo
 from branchline.components.branch_trainer.model.one_name import one_name
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step.owners import shared_owners
-from branchline.components.branch_trainer.step.step import Step, objective_of
+from branchline.components.branch_trainer.step.step import Step, objective_of, why_not_compiled
 from branchline.components.branch_trainer.step.strategy_replicas import replicas_of
 from branchline.components.branch_trainer.streams.seekable import (
     check_separate,
@@ -78,8 +88,14 @@ class Trainer:
         on_progress: called once per loop, before a checkpoint, so that what it sets in the model,
             such as a `Conditional.on`, is in it.
         tensorboard_dir: where to write TensorBoard files, a run per path; see `TensorBoard`.
-        jit_compile: whether XLA compiles the steps, one program per path and batch shape: give
-            batches of one size (`drop_remainder`). Embedding tables are then updated as a whole.
+        jit_compile: whether XLA compiles the steps. True: where all batches of a stream have one
+            shape (`drop_remainder`), `steps_per_loop` steps become one program, which is up to
+            several times as fast for small models and much slower for convolutions; else each
+            step becomes a program, one for every shape. "auto": the first windows are run both
+            ways, and training goes on in the faster one, which `History.loop` names; not
+            where it is short, or where something cannot be compiled. The numbers then depend on
+            what was faster. What is compiled raises no errors: a label or an id out of range makes
+            the loss not finite (of `branchline`'s Embedding; Keras's takes the next row there is).
         strategy: a MirroredStrategy or MultiWorkerMirroredStrategy, under whose scope model and
             optimizers were made; see `step/strategy_replicas.py`. Batches are those of all
             replicas. Every worker runs the same program on the same streams; the first calls
@@ -114,7 +130,7 @@ class Trainer:
         resume: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
         tensorboard_dir: str | os.PathLike | None = None,
-        jit_compile: bool = False,
+        jit_compile: bool | str = False,
         strategy: tf.distribute.Strategy | None = None,
         optimizer_state: str = "path",
     ):
@@ -124,7 +140,8 @@ class Trainer:
         self.schedule = as_schedule(schedule if schedule is not None else Alternate())
         self.sizes = dict(sizes or {})
         self.settings = settings_of(self.paths, settings or {})
-        self.replicas.check(self.settings, jit_compile)
+        one_of((False, True, "auto"), jit_compile=jit_compile)
+        self.replicas.check(self.settings, jit_compile is True)
         self.steps = at_least_one(steps=steps)
         self.steps_per_loop = at_least_one(steps_per_loop=steps_per_loop)
         self.seed = seed
@@ -150,7 +167,7 @@ class Trainer:
         self.validator = Validator(model, dict(validation or {}))
         self.best = self._best_weights()
         with self.replicas.scope(), one_name():
-            self.path_steps = self._steps(jit_compile)
+            self.path_steps = self._steps(jit_compile is True)
         self.tensorboard = None
         if tensorboard_dir is not None and self.replicas.is_chief:
             optimizers = {step.name: step.optimizer for step in self.path_steps}
@@ -165,10 +182,7 @@ class Trainer:
             elif self.replicas.is_chief:
                 self.checkpoints.clear()
             self.replicas.check_same(self.history.step, checkpoint_dir)
-        repeat = self.schedule.on_end == "repeat"
-        rest = [open_at(streams[p], self.history.steps[p], repeat=repeat) for p in self.paths]
-        rest = [self.replicas.split(stream) for stream in rest]
-        self.loop = Loop(self.path_steps, rest, self.replicas.steps_per_call)
+        self.loop = self._open_loop(streams, jit_compile)
 
     def run(self) -> History:
         """Trains until all steps are taken or no path is left, and returns what was done.
@@ -252,6 +266,35 @@ class Trainer:
         return [
             Step(each, owners=owners.get(each.name), jit_compile=jit_compile) for each in objectives
         ]
+
+    def _open_loop(
+        self, streams: Mapping[str, tf.data.Dataset], jit_compile: bool | str
+    ) -> Loop | CompiledLoop | FasterLoop:
+        repeat = self.schedule.on_end == "repeat"
+
+        def rest() -> list:
+            return [open_at(streams[p], self.history.steps[p], repeat=repeat) for p in self.paths]
+
+        def open_loop() -> Loop:
+            parts = [self.replicas.split(stream) for stream in rest()]
+            return Loop(self.path_steps, parts, self.replicas.steps_per_call)
+
+        def open_compiled() -> CompiledLoop:
+            return CompiledLoop(self.path_steps, rest(), self.steps_per_loop)
+
+        # How windows do on a GPU is not known: there, each step is compiled alone.
+        fits = have_one_shape(list(streams.values())) and not tf.config.list_logical_devices("GPU")
+        if jit_compile == "auto":
+            known = any(why_not_compiled(step.objective) for step in self.path_steps)
+            if fits and not known and self.replicas.can_compile:
+                left = lambda: self.steps - self.history.step  # noqa: E731
+                return FasterLoop(open_loop, open_compiled, self.history, len(streams), left)
+        self.history.loop = COMPILED if jit_compile is True else OPERATIONS
+        if not (jit_compile is True and fits):
+            return open_loop()
+        loop = open_compiled()
+        loop.compile()
+        return loop
 
     def _build_leaks(self, streams: Mapping[str, tf.data.Dataset]) -> None:
         """Builds the paths that get a leak and have no stream, from the features of the leak."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from branchline.components.branch_trainer.loop.loop import Chunk
 
+OPERATIONS, COMPILED = "as operations", "compiled by XLA"  # what `History.loop` says
 _MOST = 2000  # entries of a path; it is written whole with every checkpoint
 
 
@@ -23,6 +24,7 @@ class History:
         validation: path → (step, validation loss); of more than 2000, every second is kept.
         stopped: path → why it is no longer trained.
         counts: path → of each entry in `losses`, of how many steps it is the mean.
+        loop: how steps run: "as operations" or "compiled by XLA"; "": still to be decided.
     """
 
     steps: dict[str, int]
@@ -31,6 +33,7 @@ class History:
     validation: dict[str, list[tuple[int, float]]]
     stopped: dict[str, str]
     counts: dict[str, list[int]]
+    loop: str = ""
 
     @classmethod
     def start(cls, paths: Sequence[str], validated: Sequence[str]) -> "History":
