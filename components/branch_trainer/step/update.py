@@ -83,10 +83,9 @@ class Update:
     def _in_rows_or_whole(self, gradient: Any, variable: keras.Variable) -> Any:
         in_rows = self.in_rows and isinstance(gradient, tf.IndexedSlices)
         if in_rows and is_plain(self.optimizer, variable):
-            few = (
-                gradient.indices.shape[0] and variable.shape[0] <= _FEW * gradient.indices.shape[0]
-            )
-            if few and not self.masks and not self.accumulator and not tf.executing_eagerly():
+            num_ids: Any = gradient.indices.shape[0] or 0
+            as_it_is = self.masks or self.accumulator or tf.executing_eagerly()
+            if variable.shape[0] <= _FEW * num_ids and not as_it_is:
                 return sum_of_table(gradient, variable.shape[0])
             return sum_of_rows(gradient)
         return tf.convert_to_tensor(gradient)
