@@ -20,11 +20,9 @@ from branchline.components.branch_trainer.loop.early_stop import BestWeights, Va
 from branchline.components.branch_trainer.loop.failure import told_failure
 from branchline.components.branch_trainer.loop.history import History, Progress
 from branchline.components.branch_trainer.loop.loop import (
-    ENDED,
-    FAILED,
-    NOT_FINITE,
     Chunk,
     Loop,
+    Outcome,
 )
 from branchline.components.branch_trainer.loop.tensorboard import TensorBoard
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
@@ -41,7 +39,6 @@ from branchline.components.branch_trainer.streams.seekable import (
 from branchline.schemas.schedules import Alternate, Situation, as_schedule
 from branchline.schemas.training import OPTIMIZER_STATES
 
-_NOT_FINITE = "loss or gradient not finite"
 _WORTH_KEEPING = 10  # seconds of training, unless it is said how often to write checkpoints
 
 
@@ -199,9 +196,10 @@ class Trainer:
             if self.tensorboard:
                 taken = routes[: chunk.taken]
                 self.tensorboard.write_steps(self.history.step, taken, chunk, seconds)
-            if chunk.status == FAILED:
+            if chunk.error is not None:
                 path, step = routes[chunk.taken], self.history.step
-                batch = self.failed_batch(path)
+                is_read = chunk.outcome is Outcome.STEP_FAILED
+                batch = self.failed_batch(path) if is_read else None
                 raise told_failure(chunk.error, path, step, batch) from chunk.error
             if chunk.taken < len(routes):
                 self._give_up(routes[chunk.taken], chunk)
@@ -225,8 +223,8 @@ class Trainer:
         """
         if path not in self.paths:
             raise KeyError(f"Path {path!r} has no stream; those that do: {list(self.paths)}")
-        not_finite = self.history.stopped.get(path, "").startswith(_NOT_FINITE)
-        batch = self.loop.failed_batch(self.paths.index(path), read=not_finite)
+        is_next = path in self.history.not_finite
+        batch = self.loop.failed_batch(self.paths.index(path), read=is_next)
         return None if batch is None else self.replicas.joined(batch)
 
     @property
@@ -324,10 +322,11 @@ class Trainer:
 
     def _give_up(self, path: str, chunk: Chunk) -> None:
         step = self.history.step
-        if chunk.status == NOT_FINITE:
-            self.history.stopped[path] = f"{_NOT_FINITE} at step {step}"
+        if chunk.outcome is Outcome.NOT_FINITE:
+            self.history.stopped[path] = f"loss or gradient not finite at step {step}"
+            self.history.not_finite[path] = step
             return
-        assert chunk.status == ENDED
+        assert chunk.outcome is Outcome.STREAM_ENDED
         if not self.history.steps[path]:
             raise ValueError(f"The stream of path {path!r} is empty")
         self.history.stopped[path] = f"its stream ended at step {step}"
@@ -375,6 +374,7 @@ class Trainer:
             steps=self.steps,
             losses={path: losses[-1][1] for path, losses in self.history.losses.items() if losses},
             stopped=dict(self.history.stopped),
+            not_finite=dict(self.history.not_finite),
             examples_per_second=float(chunk.rows.sum()) / max(seconds, 1e-9),
             eta_seconds=(self.steps - self.history.step) * seconds_per_step,
         )

@@ -22,6 +22,7 @@ class History:
             trained; of more than 2000, each two become one, so that the oldest span most.
         validation: path → (step, validation loss); of more than 2000, every second is kept.
         stopped: path → why it is no longer trained.
+        not_finite: path → the step at which its loss or gradient was not finite, which stopped it.
         counts: path → of each entry in `losses`, of how many steps it is the mean.
     """
 
@@ -31,6 +32,7 @@ class History:
     validation: dict[str, list[tuple[int, float]]]
     stopped: dict[str, str]
     counts: dict[str, list[int]]
+    not_finite: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def start(cls, paths: Sequence[str], validated: Sequence[str]) -> "History":
@@ -104,6 +106,7 @@ class Progress:
         step: steps taken, of `steps`.
         losses: path → its latest mean loss, for the paths trained so far.
         stopped: path → why it is no longer trained.
+        not_finite: as of `History`.
         examples_per_second: over the last loop.
         eta_seconds: until `steps` are taken, at the pace so far.
     """
@@ -112,5 +115,6 @@ class Progress:
     steps: int
     losses: dict[str, float]
     stopped: dict[str, str]
+    not_finite: dict[str, int]
     examples_per_second: float
     eta_seconds: float
