@@ -86,6 +86,23 @@ class History:
         if len(points) > _MOST:
             del points[:-1:2]
 
+    @property
+    def active(self) -> list[str]:
+        """The paths that are still trained."""
+        return [path for path in self.steps if path not in self.stopped]
+
+    def stop_not_finite(self, path: str) -> None:
+        """Ends a path whose next batch gives a loss or a gradient that is not finite."""
+        self.stopped[path] = f"loss or gradient not finite at step {self.step}"
+        self.not_finite[path] = self.step
+
+    def stop_ended(self, path: str, *, with_others: bool) -> None:
+        """Ends a path whose stream has no more batch, and perhaps all others with it."""
+        self.stopped[path] = f"its stream ended at step {self.step}"
+        if with_others:
+            told = f"the stream of {path!r} ended at step {self.step}"
+            self.stopped |= dict.fromkeys(self.active, told)
+
     def _join_neighbours(self, path: str) -> None:
         """Makes one entry of each two; of an odd number, the first stays alone."""
         losses, counts = self.losses[path], self.counts[path]
@@ -118,3 +135,18 @@ class Progress:
     not_finite: dict[str, int]
     examples_per_second: float
     eta_seconds: float
+
+    @classmethod
+    def of(
+        cls, history: History, steps: int, examples_per_second: float, seconds_per_step: float
+    ) -> "Progress":
+        """Returns how far a training of so many steps is, by its history."""
+        return cls(
+            step=history.step,
+            steps=steps,
+            losses={path: losses[-1][1] for path, losses in history.losses.items() if losses},
+            stopped=dict(history.stopped),
+            not_finite=dict(history.not_finite),
+            examples_per_second=examples_per_second,
+            eta_seconds=(steps - history.step) * seconds_per_step,
+        )
