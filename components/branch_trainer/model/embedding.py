@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from branchline.components.branch_trainer.private_api import uncast_value
+
 
 @keras.saving.register_keras_serializable(package="branchline")
 class Embedding(keras.layers.Embedding):
@@ -25,7 +27,7 @@ class Embedding(keras.layers.Embedding):
         """
         ids = inputs if inputs.dtype.is_integer else tf.cast(inputs, tf.int32)
         # `value` would cast, and so read, the whole table under mixed precision.
-        table = self._embeddings._value
+        table = uncast_value(self.embeddings)
         rows = tf.nn.embedding_lookup(table, ids) if _is_ragged(ids) else tf.gather(table, ids)
         return tf.cast(rows, self.compute_dtype)
 
