@@ -1,4 +1,4 @@
-"""Ends a step whose loss or gradient is not finite, before it changes anything."""
+"""Drops a batch whose loss or gradient is not finite: its step ends before it changes anything."""
 
 from collections.abc import Callable
 
