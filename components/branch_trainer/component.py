@@ -31,18 +31,17 @@ from branchline.components.branch_trainer.recipe.overrides import (
 )
 from branchline.components.branch_trainer.recipe.packed_weights import start_from
 from branchline.components.branch_trainer.recipe.train import train
+from branchline.components.branch_trainer.recipe.training_rows import read_all
 from branchline.components.branch_trainer.streams.inputs import describe_inputs
 from branchline.components.branch_trainer.streams.labels import scales_of
-from branchline.components.branch_trainer.streams.read_rows import RowReader, Rows
+from branchline.components.branch_trainer.streams.read_rows import RowReader
 from branchline.components.code_version import code_version
-from branchline.components.files.routed import route_files
 from branchline.components.files.storage import write_bytes
 from branchline.components.transform.groups import is_default
 from branchline.components.user_code import import_file
 from branchline.components.user_code import recipe_hash as hash_of
-from branchline.schemas import BranchlineError, Recipe, RoutingTable, from_json, to_json
+from branchline.schemas import Recipe, RoutingTable, from_json, to_json
 from branchline.schemas.errors import check_int, reject
-from branchline.schemas.scarce import may_be_scarce
 from branchline.schemas.splits import TRAIN
 
 _progress = logging.getLogger("branchline.progress")
@@ -93,29 +92,6 @@ class Executor(base_executor.BaseExecutor):
         if untrained:
             model_artifact.set_string_custom_property(UNTRAINED, json.dumps(untrained))
         write_bytes(os.path.join(model_run, "history.json"), json.dumps(summary).encode())
-
-
-def read_all(reader: RowReader, recipe: Recipe, uris: list[str], split: str) -> dict[str, Rows]:
-    """Reads the training rows of all routes, as many as the recipe's budget allows into memory.
-
-    Raises:
-        BranchlineError: A route has no rows, and the recipe does not let it be passed over.
-    """
-    files = route_files(uris, split, recipe.routing.names)
-    rows: dict[str, Rows] = {}
-    for name, found in reader.read(files, recipe.training.memory_limit).items():
-        if found.count < max(1, recipe.least_rows) and may_be_scarce(recipe.scarce, name):
-            told = "%s has %d examples in %s and is not trained"
-            _progress.warning(told, name, found.count, split)
-            continue
-        if not found.count:
-            raise BranchlineError(
-                f"route {name!r} has no example in split {split!r}; it cannot be trained"
-            )
-        rows[name] = found
-    if not rows:
-        raise BranchlineError(f"no route has an example in split {split!r}: nothing to train")
-    return rows
 
 
 def _recipe(

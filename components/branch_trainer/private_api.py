@@ -3,7 +3,7 @@
 `tests/components/branch_trainer/test_private_api.py` fails when a name goes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -99,6 +99,35 @@ def copy_exclusion(source: Any, target: Any) -> None:
     for name in _EXCLUDED:
         if hasattr(source, name):
             setattr(target, name, getattr(source, name))
+
+
+def uncast_value(variable: Any) -> tf.Variable:
+    """Returns a Keras variable's own values, which `value` casts, and so reads, where it has to."""
+    value = getattr(variable, "_value", None)
+    return variable.value if value is None else value
+
+
+def traced_shapes(run_fn: Callable, spec: Any) -> dict[str, tf.TensorShape]:
+    """Runs a function on tensors that have no values, and returns the shapes of what it gives.
+
+    Without TensorFlow's graphs of functions, in a `tf.function`, which cannot lift out the
+    variables of a MirroredStrategy.
+
+    Args:
+        run_fn: tensors → name → tensor.
+        spec: nested `tf.TypeSpec`s of the tensors.
+    """
+    graph_class = getattr(getattr(tf, "__internal__", None), "FuncGraph", None)
+    if graph_class is None:
+        traced = tf.function(run_fn, autograph=False).get_concrete_function(spec)
+        return {name: output.shape for name, output in traced.structured_outputs.items()}
+    with graph_class("traced_shapes").as_default():
+        outputs = run_fn(tf.nest.map_structure(_placeholder, spec, expand_composites=True))
+        return {name: output.shape for name, output in outputs.items()}
+
+
+def _placeholder(spec: tf.TensorSpec) -> tf.Tensor:
+    return tf.compat.v1.placeholder(spec.dtype, spec.shape)
 
 
 def inputs_of(dataset: Any) -> list[tf.data.Dataset]:

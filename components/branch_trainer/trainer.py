@@ -1,6 +1,5 @@
-"""Trains a branched model: schedule, inner loop, validation, and what stops a path."""
+"""Trains a branched model: a plan of streams, steps and schedule, then the run."""
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -9,50 +8,20 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from branchline.components.branch_trainer.arguments import (
-    at_least_one,
-    one_of,
-    paths_of,
-    settings_of,
-)
-from branchline.components.branch_trainer.loop.checkpoint import Checkpoints, described
-from branchline.components.branch_trainer.loop.compiled_loop import (
-    CompiledLoop,
-    have_one_shape,
-)
-from branchline.components.branch_trainer.loop.early_stop import BestWeights, Validator
+from branchline.components.branch_trainer import arguments, plan
+from branchline.components.branch_trainer.loop.early_stop import EarlyStops
 from branchline.components.branch_trainer.loop.failure import told_failure
-from branchline.components.branch_trainer.loop.faster_loop import FasterLoop
-from branchline.components.branch_trainer.loop.history import (
-    COMPILED,
-    OPERATIONS,
-    History,
-    Progress,
-)
-from branchline.components.branch_trainer.loop.loop import (
-    ENDED,
-    FAILED,
-    NOT_FINITE,
-    Chunk,
-    Loop,
-)
+from branchline.components.branch_trainer.loop.history import History, Progress
+from branchline.components.branch_trainer.loop.loop import Chunk, Outcome
+from branchline.components.branch_trainer.loop.saver import Saver
 from branchline.components.branch_trainer.loop.tensorboard import TensorBoard
+from branchline.components.branch_trainer.loop.validator import Validator
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
-from branchline.components.branch_trainer.model.one_name import one_name
 from branchline.components.branch_trainer.settings import PathSettings
-from branchline.components.branch_trainer.step.owners import shared_owners
-from branchline.components.branch_trainer.step.step import Step, objective_of, why_not_compiled
 from branchline.components.branch_trainer.step.strategy_replicas import replicas_of
-from branchline.components.branch_trainer.streams.seekable import (
-    check_separate,
-    check_stream,
-    open_at,
-)
+from branchline.components.branch_trainer.streams.seekable import check_separate
 from branchline.schemas.schedules import Alternate, Situation, as_schedule
 from branchline.schemas.training import OPTIMIZER_STATES
-
-_NOT_FINITE = "loss or gradient not finite"
-_WORTH_KEEPING = 10  # seconds of training, unless it is said how often to write checkpoints
 
 
 class Trainer:
@@ -88,14 +57,9 @@ class Trainer:
         on_progress: called once per loop, before a checkpoint, so that what it sets in the model,
             such as a `Conditional.on`, is in it.
         tensorboard_dir: where to write TensorBoard files, a run per path; see `TensorBoard`.
-        jit_compile: whether XLA compiles the steps. True: where all batches of a stream have one
-            shape (`drop_remainder`), `steps_per_loop` steps become one program, which is up to
-            several times as fast for small models and much slower for convolutions; else each
-            step becomes a program, one for every shape. "auto": the first windows are run both
-            ways, and training goes on in the faster one, which `History.loop` names; not
-            where it is short, or where something cannot be compiled. The numbers then depend on
-            what was faster. What is compiled raises no errors: a label or an id out of range makes
-            the loss not finite (of `branchline`'s Embedding; Keras's takes the next row there is).
+        jit_compile: whether XLA compiles the steps; see `plan.open_loop`. True: always. "auto": the
+            first windows of `steps_per_loop` steps are run both ways, and training goes on in the
+            faster one, so that its numbers depend on which that was.
         strategy: a MirroredStrategy or MultiWorkerMirroredStrategy, under whose scope model and
             optimizers were made; see `step/strategy_replicas.py`. Batches are those of all
             replicas. Every worker runs the same program on the same streams; the first calls
@@ -136,53 +100,66 @@ class Trainer:
     ):
         self.model = model
         self.replicas = replicas_of(strategy)
-        self.paths = paths_of(model, streams)
+        self.paths = arguments.paths_of(model, streams)
         self.schedule = as_schedule(schedule if schedule is not None else Alternate())
         self.sizes = dict(sizes or {})
-        self.settings = settings_of(self.paths, settings or {})
-        one_of((False, True, "auto"), jit_compile=jit_compile)
+        self.settings = arguments.settings_of(self.paths, settings or {})
+        arguments.one_of((False, True, "auto"), jit_compile=jit_compile)
         self.replicas.check(self.settings, jit_compile is True)
-        self.steps = at_least_one(steps=steps)
-        self.steps_per_loop = at_least_one(steps_per_loop=steps_per_loop)
+        self.steps = arguments.at_least_one(steps=steps)
+        self.steps_per_loop = arguments.at_least_one(steps_per_loop=steps_per_loop)
         self.seed = seed
-        self.optimizer_state = one_of(OPTIMIZER_STATES, optimizer_state=optimizer_state)
-        self.validate_every = at_least_one(validate_every=validate_every or steps)
-        self._save_rest = 0 if checkpoint_every else 19  # times what writing one took
-        self._save_from = 0.0 if checkpoint_every else time.monotonic() + _WORTH_KEEPING
-        loops = 1 + steps // 10 // steps_per_loop
-        self.checkpoint_every = at_least_one(
-            checkpoint_every=checkpoint_every or loops * steps_per_loop
-        )
+        self.validate_every = arguments.at_least_one(validate_every=validate_every or steps)
+        tenth = (1 + steps // 10 // steps_per_loop) * steps_per_loop
+        self.checkpoint_every = arguments.at_least_one(checkpoint_every=checkpoint_every or tenth)
         self.on_progress = on_progress if self.replicas.is_chief else None
         self.history = History.start(self.paths, tuple(validation or {}))
         self.schedule.check(self._situation())
-        for path in self.paths:
-            check_stream(path, streams[path])
-            spec: Any = streams[path].element_spec
-            features = spec[0]
-            with self.replicas.scope(), one_name():
-                model.build_path(*((path, features) if path in model.paths else features[::-1]))
-        self._build_leaks(streams)
-        self.replicas.check_made_here(model.variables)
+        plan.build_model(model, streams, self.settings, self.replicas)
         self.validator = Validator(model, dict(validation or {}))
-        self.best = self._best_weights()
-        with self.replicas.scope(), one_name():
-            self.path_steps = self._steps(jit_compile is True)
+        self.best = plan.best_weights(model, self.settings, tuple(self.validator.datasets))
+        shared = arguments.one_of(OPTIMIZER_STATES, optimizer_state=optimizer_state) == "shared"
+        self.path_steps = plan.make_steps(
+            model,
+            self.settings,
+            self.replicas,
+            seed=seed,
+            has_shared_owners=shared,
+            jit_compile=jit_compile is True,
+        )
+        self.early_stops = EarlyStops(
+            self.validator, self.best, self.optimizers, self.replicas, self._record_validation
+        )
         self.tensorboard = None
         if tensorboard_dir is not None and self.replicas.is_chief:
-            optimizers = {step.name: step.optimizer for step in self.path_steps}
-            self.tensorboard = TensorBoard(tensorboard_dir, optimizers)
-        self.checkpoints = None
-        self._unsaved = True
+            self.tensorboard = TensorBoard(tensorboard_dir, self.optimizers)
+        self.saver = None
         if checkpoint_dir is not None:
             check_separate(streams)
-            self.checkpoints = self._checkpoints_in(checkpoint_dir, streams)
+            facts = {"seeds": [seed], "optimizer state": optimizer_state}
+            self.saver = Saver(
+                checkpoint_dir,
+                plan.variables_of(model, self.path_steps),
+                plan.identity_of(model, self.path_steps, streams, self.schedule) | facts,
+                self.best,
+                is_writer=self.replicas.is_chief,
+                wait=checkpoint_every is None,
+            )
             if resume:
-                self._resume()
-            elif self.replicas.is_chief:
-                self.checkpoints.clear()
+                self.history = self.saver.restore() or self.history
+            else:
+                self.saver.clear()
             self.replicas.check_same(self.history.step, checkpoint_dir)
-        self.loop = self._open_loop(streams, jit_compile)
+        self.loop = plan.open_loop(
+            self.path_steps,
+            streams,
+            self.replicas,
+            self.history,
+            repeat=self.schedule.on_end == "repeat",
+            jit_compile=jit_compile,
+            num_steps=steps,
+            steps_per_loop=steps_per_loop,
+        )
 
     def run(self) -> History:
         """Trains until all steps are taken or no path is left, and returns what was done.
@@ -201,35 +178,30 @@ class Trainer:
 
     def _take_steps(self) -> None:
         started, first = time.monotonic(), self.history.step
-        while self.history.step < self.steps and self._active():
+        while self.history.step < self.steps and self.history.active:
             loop_started = time.monotonic()
             routes = self.schedule.routes(self._situation(), self._steps_until_pause())
             if not routes:
                 break
             chunk = self.loop.run(np.array([self.paths.index(p) for p in routes], np.int32))
-            seconds = time.monotonic() - loop_started
-            self._unsaved = True
-            self.history.record(routes[: chunk.taken], chunk)
-            if self.tensorboard:
-                taken = routes[: chunk.taken]
-                self.tensorboard.write_steps(self.history.step, taken, chunk, seconds)
-            if chunk.status == FAILED:
-                path, step = routes[chunk.taken], self.history.step
-                batch = self.failed_batch(path)
-                raise told_failure(chunk.error, path, step, batch) from chunk.error
+            self._record(routes[: chunk.taken], chunk, time.monotonic() - loop_started)
             if chunk.taken < len(routes):
-                self._give_up(routes[chunk.taken], chunk)
+                self._end_path(routes[chunk.taken], chunk)
             if chunk.taken and self.history.step % self.validate_every == 0:
-                self._validate()
+                self.early_stops.validate(self.history)
             if self.on_progress:
                 now = time.monotonic()
                 pace = (now - started) / max(1, self.history.step - first)
-                self.on_progress(self._progress(chunk, now - loop_started, pace))
+                speed = float(chunk.rows.sum()) / max(now - loop_started, 1e-9)
+                self.on_progress(Progress.of(self.history, self.steps, speed, pace))
             due = chunk.taken and self.history.step % self.checkpoint_every == 0
-            if due and time.monotonic() >= self._save_from:
-                self._save()
-        self._save()
-        self._finish()
+            if self.saver and due and self.saver.is_due():
+                self.saver.save(self.history)
+        if self.saver:
+            self.saver.save(self.history)
+        self.early_stops.settle(self.history)
+        done = "all steps taken" if self.history.step >= self.steps else "the schedule ended"
+        self.history.stopped |= dict.fromkeys(self.history.active, done)
 
     def failed_batch(self, path: str) -> Any:
         """Returns the batch at which a step of `path` failed or was not finite, or None.
@@ -239,185 +211,45 @@ class Trainer:
         """
         if path not in self.paths:
             raise KeyError(f"Path {path!r} has no stream; those that do: {list(self.paths)}")
-        not_finite = self.history.stopped.get(path, "").startswith(_NOT_FINITE)
-        batch = self.loop.failed_batch(self.paths.index(path), read=not_finite)
+        is_next = path in self.history.not_finite
+        batch = self.loop.failed_batch(self.paths.index(path), read=is_next)
         return None if batch is None else self.replicas.joined(batch)
 
     @property
     def optimizers(self) -> dict:
-        """Path → its optimizer, for streams of one path."""
-        return {s.name: s.optimizer for s in self.path_steps if s.name in self.model.paths}
-
-    def _steps(self, jit_compile: bool) -> list[Step]:
-        objectives = [
-            objective_of(
-                self.model,
-                path,
-                self.settings[path],
-                others=self.settings,
-                replicas=self.replicas,
-                seed=self.seed,
-            )
-            for path in self.paths
-        ]
-        owners = {}
-        if self.optimizer_state == "shared":
-            owners = shared_owners(self.model, objectives, self.replicas.take_over)
-        return [
-            Step(each, owners=owners.get(each.name), jit_compile=jit_compile) for each in objectives
-        ]
-
-    def _open_loop(
-        self, streams: Mapping[str, tf.data.Dataset], jit_compile: bool | str
-    ) -> Loop | CompiledLoop | FasterLoop:
-        repeat = self.schedule.on_end == "repeat"
-
-        def rest() -> list:
-            return [open_at(streams[p], self.history.steps[p], repeat=repeat) for p in self.paths]
-
-        def open_loop() -> Loop:
-            parts = [self.replicas.split(stream) for stream in rest()]
-            return Loop(self.path_steps, parts, self.replicas.steps_per_call)
-
-        def open_compiled() -> CompiledLoop:
-            return CompiledLoop(self.path_steps, rest(), self.steps_per_loop)
-
-        # How windows do on a GPU is not known: there, each step is compiled alone.
-        fits = have_one_shape(list(streams.values())) and not tf.config.list_logical_devices("GPU")
-        if jit_compile == "auto":
-            known = any(why_not_compiled(step.objective) for step in self.path_steps)
-            if fits and not known and self.replicas.can_compile:
-                left = lambda: self.steps - self.history.step  # noqa: E731
-                return FasterLoop(open_loop, open_compiled, self.history, len(streams), left)
-        self.history.loop = COMPILED if jit_compile is True else OPERATIONS
-        if not (jit_compile is True and fits):
-            return open_loop()
-        loop = open_compiled()
-        loop.compile()
-        return loop
-
-    def _build_leaks(self, streams: Mapping[str, tf.data.Dataset]) -> None:
-        """Builds the paths that get a leak and have no stream, from the features of the leak."""
-        for path in self.paths:
-            spec: Any = streams[path].element_spec
-            for other, share in self.settings[path].leak.items():
-                built = all(part.built for part in self.model.parts_of(other).values())
-                if share and not built:
-                    with self.replicas.scope(), one_name():
-                        self.model.build_path(other, spec[0])
-
-    def _active(self) -> tuple[str, ...]:
-        return tuple(path for path in self.paths if path not in self.history.stopped)
+        """Path, or name of a stream of mixed batches → its optimizer."""
+        return {step.name: step.optimizer for step in self.path_steps}
 
     def _situation(self) -> Situation:
-        return Situation(self.paths, self._active(), self.history.steps, self.sizes, self.seed)
+        active = tuple(self.history.active)
+        return Situation(self.paths, active, self.history.steps, self.sizes, self.seed)
 
     def _steps_until_pause(self) -> int:
         step = self.history.step
         pauses = [every - step % every for every in (self.validate_every, self.checkpoint_every)]
         return min(self.steps_per_loop, self.steps - step, *pauses)
 
-    def _best_weights(self) -> dict[str, BestWeights]:
-        rules = {p: s.early_stop for p, s in self.settings.items() if s.early_stop}
-        without = sorted(set(rules) - set(self.validator.datasets))
-        if without:
-            raise ValueError(f"early_stop of {without} needs validation data for them: validation=")
-        return {p: BestWeights(self.model.own_state_of(p), rule) for p, rule in rules.items()}
-
-    def _checkpoints_in(
-        self, directory: str | os.PathLike, streams: Mapping[str, tf.data.Dataset]
-    ) -> Checkpoints:
-        variables = {
-            "weights": [v.value for v in self.model.variables],
-            "optimizer slots": list({id(v): v for s in self.path_steps for v in s.state}.values()),
-            "best weights": [v for best in self.best.values() for v in best.copies],
-        }
-        identity = {
-            "paths": self.paths,
-            "streams": [str(streams[path].element_spec) for path in self.paths],
-            "stream lengths": [int(streams[path].cardinality()) for path in self.paths],
-            "schedule settings": described(self.schedule),
-            "seeds": [self.seed],
-            "optimizer state": self.optimizer_state,
-            "optimizers": [type(s.optimizer).__name__ for s in self.path_steps],
-            "parts and their variables": self.model.places(),
-        }
-        return Checkpoints(directory, variables, identity)
-
-    def _save(self) -> None:
-        if self.checkpoints is not None and self.replicas.is_chief and self._unsaved:
-            self._unsaved = False
-            early = {path: [b.best, b.waited, b.updates] for path, b in self.best.items()}
-            progress = {"history": dataclasses.asdict(self.history), "early_stop": early}
-            started = time.monotonic()
-            self.checkpoints.save(self.history.step, progress)
-            now = time.monotonic()
-            self._save_from = now + self._save_rest * (now - started)
-
-    def _resume(self) -> None:
-        assert self.checkpoints
-        progress = self.checkpoints.restore()
-        if progress is None:
-            return
-        self._unsaved = False
-        self.history = History.from_json(progress["history"])
-        for path, figures in progress["early_stop"].items():
-            best = self.best[path]
-            best.best, best.waited, best.updates = figures
-
-    def _give_up(self, path: str, chunk: Chunk) -> None:
-        step = self.history.step
-        if chunk.status == NOT_FINITE:
-            self.history.stopped[path] = f"{_NOT_FINITE} at step {step}"
-            return
-        assert chunk.status == ENDED
-        if not self.history.steps[path]:
-            raise ValueError(f"The stream of path {path!r} is empty")
-        self.history.stopped[path] = f"its stream ended at step {step}"
-        if self.schedule.on_end == "stop":
-            for other in self._active():
-                self.history.stopped[other] = f"the stream of {path!r} ended at step {step}"
-
-    def _validate(self) -> None:
-        for path in self.validator.datasets:
-            if path in self.history.stopped:
-                continue
-            loss = self._validation_loss(path)
-            self._record_validation(path, loss)
-            if path in self.best and self.best[path].observe(loss, self._updates(path)):
-                self.history.stopped[path] = f"no improvement until step {self.history.step}"
-
-    def _updates(self, path: str) -> int:
-        """Returns how often the path was updated; a step may only gather its gradient."""
-        return int(np.array(self.optimizers[path].iterations))
-
-    def _validation_loss(self, path: str) -> float:
-        """Returns the first worker's: statistics differ, and all have to come to one decision."""
-        return self.replicas.of_all(self.validator(path))[0]
+    def _record(self, taken: list[str], chunk: Chunk, seconds: float) -> None:
+        """Writes down what a call of the loop did, which took the steps on these paths."""
+        self.history.record(taken, chunk)
+        if self.tensorboard:
+            self.tensorboard.write_steps(self.history.step, taken, chunk, seconds)
+        if self.saver:
+            self.saver.is_behind = True
 
     def _record_validation(self, path: str, loss: float) -> None:
         self.history.record_validation(path, loss)
         if self.tensorboard:
             self.tensorboard.write_validation(self.history.step, path, loss)
 
-    def _finish(self) -> None:
-        for path, best in self.best.items():
-            loss = best.settle(lambda path=path: self._validation_loss(path))
-            self._record_validation(path, loss)
-        for path in self.validator.datasets:
-            last = self.history.validation[path][-1:]
-            if path not in self.best and (not last or last[0][0] < self.history.step):
-                self._record_validation(path, self._validation_loss(path))
-        done = "all steps taken" if self.history.step >= self.steps else "the schedule ended"
-        for path in self._active():
-            self.history.stopped[path] = done
-
-    def _progress(self, chunk: Chunk, seconds: float, seconds_per_step: float) -> Progress:
-        return Progress(
-            step=self.history.step,
-            steps=self.steps,
-            losses={path: losses[-1][1] for path, losses in self.history.losses.items() if losses},
-            stopped=dict(self.history.stopped),
-            examples_per_second=float(chunk.rows.sum()) / max(seconds, 1e-9),
-            eta_seconds=(self.steps - self.history.step) * seconds_per_step,
-        )
+    def _end_path(self, path: str, chunk: Chunk) -> None:
+        """Says in the history why a step on the path could not be taken, or raises it."""
+        if chunk.error is not None:
+            batch = self.failed_batch(path) if chunk.outcome is Outcome.STEP_FAILED else None
+            raise told_failure(chunk.error, path, self.history.step, batch) from chunk.error
+        if chunk.outcome is Outcome.NOT_FINITE:
+            self.history.stop_not_finite(path)
+            return
+        if not self.history.steps[path]:
+            raise ValueError(f"The stream of path {path!r} is empty")
+        self.history.stop_ended(path, with_others=self.schedule.on_end == "stop")

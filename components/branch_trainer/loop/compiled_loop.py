@@ -7,11 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from branchline.components.branch_trainer.loop.loop import (
-    ENDED,
-    FAILED,
-    NOT_FINITE,
-    STEPPED,
     Chunk,
+    Outcome,
     joined,
 )
 
@@ -63,7 +60,7 @@ class CompiledLoop:
         chunks = []
         for first in range(0, len(routes), self._size):
             chunks.append(self._run_window(routes[first : first + self._size]))
-            if chunks[-1].status != STEPPED:
+            if chunks[-1].outcome is not Outcome.STEPPED:
                 break
         return joined(chunks)
 
@@ -75,25 +72,25 @@ class CompiledLoop:
 
     def _run_window(self, routes: np.ndarray) -> Chunk:
         places = np.zeros_like(routes)
-        status, error, count = STEPPED, None, len(routes)
+        outcome, error, count = Outcome.STEPPED, None, len(routes)
         for route in range(len(self._blocks)):
             blocks, here = self._blocks[route], np.flatnonzero(routes == route)
             missing = len(here) - blocks.read_ahead(len(here))
             places[here] = blocks.first + np.arange(len(here))
             if missing > 0 and here[-missing] < count:
-                count, status, error = int(here[-missing]), blocks.ended, blocks.error
+                count, outcome, error = int(here[-missing]), blocks.outcome, blocks.error
         figures = self._call(routes[:count], places[:count])
         good = np.isfinite(figures).all(axis=1)
         taken = count if good.all() else int(good.argmin())
         if taken < count:
-            status, error = NOT_FINITE, None
+            outcome, error = Outcome.NOT_FINITE, None
             failed = int(routes[taken])
             self._failed[failed] = self._batch(failed, int(places[taken]))
-        passed = routes[: taken + (status == NOT_FINITE)]
+        passed = routes[: taken + (outcome is Outcome.NOT_FINITE)]
         for route, blocks in enumerate(self._blocks):
             blocks.first += int((passed == route).sum())
         losses, norms, rows = figures[:taken].T
-        return Chunk(taken, status, losses, norms, rows.astype(np.int64), error)
+        return Chunk(taken, outcome, losses, norms, rows.astype(np.int64), error)
 
     def _call(self, routes: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Returns figures float32 [steps, 3], up to the first ones that are not finite."""
@@ -131,7 +128,8 @@ class _Blocks:
 
     Attributes:
         first: place of the next one, among `batches`.
-        ended: ENDED or FAILED, once the stream is; `error`: what TensorFlow raised then.
+        outcome: STEPPED; STREAM_ENDED or STREAM_FAILED once it is read to there.
+        error: what TensorFlow raised, where it failed.
     """
 
     def __init__(self, stream: tf.data.Dataset, size: int):
@@ -141,18 +139,18 @@ class _Blocks:
         self._parts = [tf.zeros([2 * size, *spec.shape], spec.dtype) for spec in specs]
         self._end = 0
         self.first = 0
-        self.ended = STEPPED
+        self.outcome = Outcome.STEPPED
         self.error: tf.errors.OpError | None = None
 
     def read_ahead(self, count: int) -> int:
         """Returns how many batches are there, `count` at the least if the stream has so many."""
-        while self._end - self.first < count and self.ended == STEPPED:
+        while self._end - self.first < count and self.outcome is Outcome.STEPPED:
             try:
                 block = tf.nest.flatten(next(self._iterator))
             except (StopIteration, tf.errors.OutOfRangeError):
-                self.ended = ENDED
+                self.outcome = Outcome.STREAM_ENDED
             except tf.errors.OpError as error:
-                self.ended, self.error = FAILED, error
+                self.outcome, self.error = Outcome.STREAM_FAILED, error
             else:
                 self._append(block)
         return self._end - self.first

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Hashable, Sequence
 
 import tensorflow as tf
-from tensorflow.python.ops import cond_v2
 
 from branchline.components.branch_trainer.model.share_traces import Alike, share_traces
 
@@ -42,13 +41,22 @@ def dispatcher(
     described = {id(graph): _kind(graph) for graph in dict.fromkeys(graphs)}
     kind_of = [kinds.setdefault(described[id(graph)], len(kinds)) for graph in graphs]
     first_of = [graphs[kind_of.index(kind)] for kind in range(len(kinds))]
+    others = [[t for t in graph.captured_inputs if t.dtype != tf.resource] for graph in first_of]
+    flat = [tensor for of_graph in others for tensor in of_graph]
+    firsts = [sum(map(len, others[:kind])) for kind in range(len(kinds))]
+    specs = [tf.TensorSpec(handles.shape[1:], tf.resource, name="row")]
+    specs += [tf.TensorSpec(t.shape, t.dtype, name=f"other_{i}") for i, t in enumerate(flat)]
+    branches = [_on_row(g, first, specs) for g, first in zip(first_of, firsts, strict=True)]
 
     def dispatch(number: tf.Tensor) -> list[tf.Tensor]:
-        row = handles[number]
-        calls = [lambda graph=graph: _call(graph, row) for graph in first_of]
-        kind = tf.gather(tf.constant(kind_of), number)
-        results = cond_v2.indexed_case(kind, calls, lower_using_switch_merge=False)
-        return tf.nest.flatten(results)
+        # Not `tf.switch_case`, which would be lowered.
+        return tf.raw_ops.Case(
+            branch_index=tf.gather(tf.constant(kind_of), number),
+            input=[handles[number], *flat],
+            Tout=[each.dtype for each in graphs[0].outputs],
+            branches=branches,
+            output_shapes=[each.shape for each in graphs[0].outputs],
+        )
 
     return dispatch
 
@@ -97,11 +105,21 @@ def _matrix_of(rows: list[list[tf.Tensor]]) -> tf.Tensor:
         return tf.stack([tf.stack(row + row[:1] * (longest - len(row))) for row in rows])
 
 
-def _call(graph, row: tf.Tensor) -> list[tf.Tensor]:
-    handles = iter(tf.unstack(row))
-    return call_with(
-        graph, [next(handles) if t.dtype == tf.resource else t for t in graph.captured_inputs]
-    )
+def _on_row(graph, first: int, specs: list[tf.TensorSpec]):
+    """Makes of a graph a concrete function of a row of the matrix, and of what is no resource.
+
+    Args:
+        graph: that is called.
+        first: place of its first tensor among those of all graphs that are no resources.
+        specs: of the row, and of those tensors.
+    """
+
+    def call(row: tf.Tensor, *others: tf.Tensor) -> list[tf.Tensor]:
+        handles, mine = iter(tf.unstack(row)), iter(others[first:])
+        kinds = [t.dtype for t in graph.captured_inputs]
+        return call_with(graph, [next(handles if k == tf.resource else mine) for k in kinds])
+
+    return tf.function(call, input_signature=specs, autograph=False).get_concrete_function()
 
 
 def call_with(graph, args: list[tf.Tensor], config: bytes = b"") -> list[tf.Tensor]:

@@ -1,92 +1,69 @@
-"""Validation per path, and for each path its own end of training with its own best weights."""
+"""For each path its own end of training, with its own best weights."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from branchline.components.branch_trainer.model.branched_model import BranchedModel
-from branchline.components.branch_trainer.model.parts import Head
+from branchline.components.branch_trainer.loop.history import History
+from branchline.components.branch_trainer.loop.validator import Validator
 from branchline.components.branch_trainer.settings import EarlyStop
-from branchline.components.branch_trainer.step.batch_loss import rows_of_head
-from branchline.components.branch_trainer.step.losses import head_loss
-from branchline.components.branch_trainer.step.source_counts import label_counts
-from branchline.components.branch_trainer.streams.seekable import rows_of
+from branchline.components.branch_trainer.step.replicas import OneReplica
 
 
-class Validator:
-    """Computes validation losses.
+class EarlyStops:
+    """Validates the paths, and ends the training of each that has stopped improving.
 
     Args:
-        model: the model.
-        datasets: path → finite dataset of batches, read from its start each time.
-
-    Raises:
-        ValueError: a dataset is infinite.
+        validator: of all paths that are validated.
+        best: path → its best weights, for those that stop early.
+        optimizers: path → its optimizer, whose clock counts its updates.
+        replicas: that come to one decision.
+        record_fn: writes down the validation loss of a path.
     """
 
-    def __init__(self, model: BranchedModel, datasets: dict[str, tf.data.Dataset]):
-        endless = [
-            p for p, d in datasets.items() if d.cardinality() == tf.data.INFINITE_CARDINALITY
-        ]
-        if endless:
-            raise ValueError(f"Validation data must be finite; that of {endless} repeats for ever")
-        self.datasets = datasets
-        self._heads = {
-            path: model.heads_of(path) if path in model.paths else list(model.heads)
-            for path in datasets
-        }
-        self._sums_fns = {
-            path: _sums_fn(model, path, self._heads[path], d) for path, d in datasets.items()
-        }
+    def __init__(
+        self,
+        validator: Validator,
+        best: Mapping[str, "BestWeights"],
+        optimizers: Mapping[str, Any],
+        replicas: OneReplica,
+        record_fn: Callable[[str, float], None],
+    ):
+        self._validator = validator
+        self._best = best
+        self._optimizers = optimizers
+        self._replicas = replicas
+        self._record_fn = record_fn
 
-    def __call__(self, path: str) -> float:
-        """Returns the loss of `path`: its heads', weighted and summed, without penalties of layers.
+    def validate(self, history: History) -> None:
+        """Validates the paths that are still trained, and says in the history which one stops."""
+        for path in self._validator.datasets:
+            if path in history.stopped:
+                continue
+            loss = self._loss(path)
+            self._record_fn(path, loss)
+            if path in self._best and self._best[path].observe(loss, self._updates(path)):
+                history.stopped[path] = f"no improvement until step {history.step}"
 
-        Each head's is a mean over all rows that have its label, however they are batched; 0 where
-        none has it. A sample weight multiplies the loss of its row.
+    def settle(self, history: History) -> None:
+        """Leaves the better weights in the model, and the losses of its last state in history."""
+        for path, best in self._best.items():
+            self._record_fn(path, best.settle(lambda path=path: self._loss(path)))
+        for path in self._validator.datasets:
+            last = history.validation[path][-1:]
+            if path not in self._best and (not last or last[0][0] < history.step):
+                self._record_fn(path, self._loss(path))
 
-        Raises:
-            ValueError: the dataset is empty, or no row of it has a label.
-        """
-        heads = self._heads[path]
-        totals, labelled, num_rows = np.zeros(len(heads)), np.zeros(len(heads)), 0
-        for batch in self.datasets[path]:
-            losses, counts = (np.array(each, np.float64) for each in self._sums_fns[path](*batch))
-            totals += losses * counts
-            labelled += counts
-            num_rows += int(rows_of(batch))
-        if not num_rows:
-            raise ValueError(f"The validation data of path {path!r} is empty")
-        if not labelled.any():
-            raise ValueError(
-                f"The validation data of path {path!r} has {num_rows} rows, of which none has a "
-                f"label of its heads {[head.name for head in heads]}; give rows that have one"
-            )
-        weights = np.array([head.loss_weight for head in heads])
-        return float(np.sum(weights * totals / np.maximum(labelled, 1)))
+    def _updates(self, path: str) -> int:
+        """Returns how often the path was updated; a step may only gather its gradient."""
+        return int(np.array(self._optimizers[path].iterations))
 
-
-def _sums_fn(model: BranchedModel, path: str, heads: list[Head], dataset: Any):
-    """Makes a function of a batch: each head's loss, and of how many rows it is the mean."""
-
-    def losses_and_counts(*batch):
-        features, labels, *rest = batch
-        ids = None
-        if path not in model.paths:
-            features, ids = features
-        outputs = model(features, path=path if ids is None else ids, training=False)
-        losses, counts = [], []
-        for head in heads:
-            rows = None if ids is None else rows_of_head(model, head, ids)
-            losses.append(head_loss(head, labels, outputs[head.name], *rest, rows=rows))
-            taken = tf.fill([rows_of(batch)], True) if rows is None else rows
-            counts.append(label_counts([head], labels, taken)[0])
-        return losses, counts
-
-    signature = tuple(dataset.element_spec)
-    return tf.function(losses_and_counts, input_signature=signature, autograph=False)
+    def _loss(self, path: str) -> float:
+        """Returns the first worker's: statistics differ, and all have to come to one decision."""
+        return self._replicas.of_all(self._validator(path))[0]
 
 
 class BestWeights:
@@ -94,7 +71,7 @@ class BestWeights:
 
     The shared layers go on being trained by other paths, so the remembered branches may not suit
     them later: `settle` takes them back only where they are better with the shared layers as they
-        are then.
+    are then.
 
     Args:
         own_state: variables on this path and no other.

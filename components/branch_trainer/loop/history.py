@@ -23,6 +23,7 @@ class History:
             trained; of more than 2000, each two become one, so that the oldest span most.
         validation: path → (step, validation loss); of more than 2000, every second is kept.
         stopped: path → why it is no longer trained.
+        not_finite: path → the step at which its loss or gradient was not finite, which stopped it.
         counts: path → of each entry in `losses`, of how many steps it is the mean.
         loop: how steps run: "as operations" or "compiled by XLA"; "": still to be decided.
     """
@@ -34,6 +35,7 @@ class History:
     stopped: dict[str, str]
     counts: dict[str, list[int]]
     loop: str = ""
+    not_finite: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def start(cls, paths: Sequence[str], validated: Sequence[str]) -> "History":
@@ -87,6 +89,23 @@ class History:
         if len(points) > _MOST:
             del points[:-1:2]
 
+    @property
+    def active(self) -> list[str]:
+        """The paths that are still trained."""
+        return [path for path in self.steps if path not in self.stopped]
+
+    def stop_not_finite(self, path: str) -> None:
+        """Ends a path whose next batch gives a loss or a gradient that is not finite."""
+        self.stopped[path] = f"loss or gradient not finite at step {self.step}"
+        self.not_finite[path] = self.step
+
+    def stop_ended(self, path: str, *, with_others: bool) -> None:
+        """Ends a path whose stream has no more batch, and perhaps all others with it."""
+        self.stopped[path] = f"its stream ended at step {self.step}"
+        if with_others:
+            told = f"the stream of {path!r} ended at step {self.step}"
+            self.stopped |= dict.fromkeys(self.active, told)
+
     def _join_neighbours(self, path: str) -> None:
         """Makes one entry of each two; of an odd number, the first stays alone."""
         losses, counts = self.losses[path], self.counts[path]
@@ -107,6 +126,7 @@ class Progress:
         step: steps taken, of `steps`.
         losses: path → its latest mean loss, for the paths trained so far.
         stopped: path → why it is no longer trained.
+        not_finite: as of `History`.
         examples_per_second: over the last loop.
         eta_seconds: until `steps` are taken, at the pace so far.
     """
@@ -115,5 +135,21 @@ class Progress:
     steps: int
     losses: dict[str, float]
     stopped: dict[str, str]
+    not_finite: dict[str, int]
     examples_per_second: float
     eta_seconds: float
+
+    @classmethod
+    def of(
+        cls, history: History, steps: int, examples_per_second: float, seconds_per_step: float
+    ) -> "Progress":
+        """Returns how far a training of so many steps is, by its history."""
+        return cls(
+            step=history.step,
+            steps=steps,
+            losses={path: losses[-1][1] for path, losses in history.losses.items() if losses},
+            stopped=dict(history.stopped),
+            not_finite=dict(history.not_finite),
+            examples_per_second=examples_per_second,
+            eta_seconds=(steps - history.step) * seconds_per_step,
+        )

@@ -1,19 +1,25 @@
 """The inner loop: many steps, on whatever paths, in one call of one TensorFlow graph."""
 
-import re
+import enum
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from branchline.components.branch_trainer.loop.call_record import CallRecord
 from branchline.components.branch_trainer.loop.dispatch import dispatcher
 from branchline.components.branch_trainer.model.share_traces import Alike
-from branchline.components.branch_trainer.step.check_finite import NOT_FINITE as STEP_NOT_FINITE
 
-STEPPED, ENDED, NOT_FINITE, FAILED = 0, 1, 2, 3
-# How TensorFlow ends a message of what failed while a batch was read: only so it can be told.
-_WHILE_READING = re.compile(r"IteratorGetNext(_\d+)?(\}\})?\]\]")
+
+class Outcome(enum.Enum):
+    """How a call of the loop ended."""
+
+    STEPPED = "all steps are taken"
+    STREAM_ENDED = "the stream had no batch for the next step"
+    STREAM_FAILED = "TensorFlow raised an error while the batch was read"
+    NOT_FINITE = "the loss or the gradient of the batch is not finite"
+    STEP_FAILED = "TensorFlow raised an error in the step"
 
 
 class Chunk(NamedTuple):
@@ -21,15 +27,14 @@ class Chunk(NamedTuple):
 
     Attributes:
         taken: number of steps taken; fewer than asked for if the next one could not be.
-        status: why it stopped: STEPPED (all taken), ENDED (the stream had no batch), NOT_FINITE
-            (loss or gradient), FAILED (TensorFlow raised an error).
+        outcome: why it stopped.
         losses, gradient_norms: float32 [taken].
         rows: int64 [taken], examples per step.
-        error: what TensorFlow raised, where FAILED.
+        error: what TensorFlow raised, where stream or step failed.
     """
 
     taken: int
-    status: int
+    outcome: Outcome
     losses: np.ndarray
     gradient_norms: np.ndarray
     rows: np.ndarray
@@ -63,8 +68,7 @@ class Loop:
         keepers = {specs: _BatchKeeper(specs) for specs in dict.fromkeys(flat)}
         self._keepers = [keepers[specs] for specs in flat]
         self._failed: dict[int, Any] = {}
-        # Of each step of a call: loss, norm, rows. A variable, so that it outlasts an error.
-        self._figures = tf.Variable(tf.zeros([0, 3]), shape=[None, 3], trainable=False)
+        self._record = CallRecord()
         self._step_on_route = dispatcher(
             [lambda i=i: self._step(i) for i in range(len(steps))],
             [self._alike(i, stream) for i, stream in enumerate(streams)],
@@ -88,31 +92,34 @@ class Loop:
         chunks = []
         for first in range(0, len(routes), size):
             chunks.append(self._call(routes[first : first + size]))
-            if chunks[-1].status != STEPPED:
+            if chunks[-1].outcome is not Outcome.STEPPED:
                 break
         return joined(chunks)
 
     def _call(self, routes: np.ndarray) -> Chunk:
-        status, failure = STEPPED, None
+        error = None
         try:
             self._run(tf.constant(routes, tf.int32))
-        except tf.errors.OutOfRangeError:
-            status = ENDED
-        except tf.errors.OpError as error:
-            is_checked = isinstance(error, tf.errors.InvalidArgumentError)
-            if is_checked and STEP_NOT_FINITE in error.message:
-                status = NOT_FINITE
-            else:
-                status, failure = FAILED, error
-        losses, norms, rows = self._figures.numpy().T
-        taken = int(np.sum(rows >= 0))
-        if status == NOT_FINITE or (failure and not _WHILE_READING.search(failure.message)):
-            failed = int(routes[taken])
+        except tf.errors.OpError as raised:
+            error = raised
+        outcome = self._outcome(error)
+        losses, norms, rows = self._record.taken_figures().T
+        if outcome in (Outcome.NOT_FINITE, Outcome.STEP_FAILED):
+            failed = int(routes[len(rows)])
             kept = self._keepers[failed].batch()
             spec = self._specs[failed]
             self._failed[failed] = tf.nest.pack_sequence_as(spec, kept, expand_composites=True)
-        rows = rows[:taken].astype(np.int64)
-        return Chunk(taken, status, losses[:taken], norms[:taken], rows, failure)
+        if outcome not in (Outcome.STREAM_FAILED, Outcome.STEP_FAILED):
+            error = None
+        return Chunk(len(rows), outcome, losses, norms, rows.astype(np.int64), error)
+
+    def _outcome(self, error: tf.errors.OpError | None) -> Outcome:
+        if error is None:
+            return Outcome.STEPPED
+        if self._record.has_batch():
+            return Outcome.STEP_FAILED if self._record.is_finite() else Outcome.NOT_FINITE
+        has_ended = isinstance(error, tf.errors.OutOfRangeError)
+        return Outcome.STREAM_ENDED if has_ended else Outcome.STREAM_FAILED
 
     def failed_batch(self, route: int, *, read: bool = False) -> Any:
         """Returns the batch with which a step of the route failed or was not finite, or None.
@@ -127,13 +134,11 @@ class Loop:
 
     def _run_routes(self, routes: tf.Tensor):
         count = tf.size(routes)
-        self._figures.assign(tf.fill([count, 3], -1.0))
+        self._record.start(count)
 
         def one_step(i):
             (figures,) = self._step_on_route(routes[i])
-            tf.raw_ops.ResourceScatterUpdate(
-                resource=self._figures.handle, indices=i, updates=figures
-            )
+            self._record.step_taken(i, figures)
             return i + 1
 
         tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)], parallel_iterations=1)
@@ -143,23 +148,25 @@ class Loop:
         iterator = tf.nest.flatten(self.iterators[i], expand_composites=True)
         kept = [part.handle for part in self._keepers[i].parts]
         specs = [str(part.shape) + part.dtype.name for part in self._keepers[i].parts]
-        mine = [*resources, *iterator, *kept, self._figures.handle]
+        mine = [*resources, *iterator, *kept, *self._record.handles]
         return Alike(None if kind is None else (kind, *specs), mine)
 
     def _step(self, i: int) -> list[tf.Tensor]:
         batch = next(self.iterators[i])
         # First, because an error of the step ends what goes on beside it.
         with tf.control_dependencies(self._keepers[i].keep(batch)):
-            return [self.steps[i](batch)]
+            is_read = self._record.batch_read()
+        with tf.control_dependencies([is_read]):
+            return [self.steps[i](batch, self._record.figures_found)]
 
 
 def joined(chunks: list[Chunk]) -> Chunk:
     """Returns what calls one after the other did, as of one call."""
     if len(chunks) == 1:
         return chunks[0]
-    taken, status, *figures, error = zip(*chunks, strict=True)
+    taken, outcome, *figures, error = zip(*chunks, strict=True)
     return Chunk(
-        sum(taken), status[-1], *(np.concatenate(parts) for parts in figures), error=error[-1]
+        sum(taken), outcome[-1], *(np.concatenate(parts) for parts in figures), error=error[-1]
     )
 
 

@@ -10,6 +10,7 @@ from branchline.components.branch_trainer.model.alike import path_likeness
 from branchline.components.branch_trainer.model.check_parts import check_parts
 from branchline.components.branch_trainer.model.mixed_batch import run_mixed
 from branchline.components.branch_trainer.model.parts import Head, Path, Switch
+from branchline.components.branch_trainer.private_api import traced_shapes
 
 
 @keras.saving.register_keras_serializable(package="branchline")
@@ -179,15 +180,12 @@ class BranchedModel(keras.Model):
         return dict(zip([head.name for head in self.heads_of(path)], memo[asked], strict=True))
 
     def _trace_shapes(self, path: str | tf.TensorSpec, features: Any) -> dict[str, tf.TensorShape]:
-        spec = (features, path)
         try:
-            # Not in a `tf.function`, which cannot lift out the variables of a MirroredStrategy.
-            with tf.__internal__.FuncGraph("build_path").as_default():
-                x, ids = tf.nest.map_structure(_placeholder, spec, expand_composites=True)
-                outputs = self(x, path=ids)
+            if isinstance(path, str):
+                return traced_shapes(lambda x: self(x, path=path), features)
+            return traced_shapes(lambda pair: self(pair[0], path=pair[1]), (features, path))
         except (ValueError, TypeError) as error:
             raise ValueError(f"Path {path!r} cannot take features {features}: {error}") from error
-        return {name: output.shape for name, output in outputs.items()}
 
     def summary(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, print_fn: Callable[[str], Any] = print
@@ -232,10 +230,6 @@ class _Memo:
 
     def __init__(self) -> None:
         self.shapes: dict[str, list[tf.TensorShape]] = {}
-
-
-def _placeholder(spec: tf.TensorSpec | str) -> tf.Tensor | str:
-    return spec if isinstance(spec, str) else tf.compat.v1.placeholder(spec.dtype, spec.shape)
 
 
 def _size(layer: keras.Layer) -> str:

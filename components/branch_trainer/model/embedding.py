@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
+from branchline.components.branch_trainer.private_api import uncast_value
+
 _NAN_FOR_UNKNOWN = contextvars.ContextVar("nan_for_unknown", default=False)
 
 
@@ -44,7 +46,7 @@ class Embedding(keras.layers.Embedding):
         """
         ids = inputs if inputs.dtype.is_integer else tf.cast(inputs, tf.int32)
         # `value` would cast, and so read, the whole table under mixed precision.
-        table = self._embeddings._value
+        table = uncast_value(self.embeddings)
         rows = tf.nn.embedding_lookup(table, ids) if _is_ragged(ids) else tf.gather(table, ids)
         if _NAN_FOR_UNKNOWN.get():
             known = (ids >= 0) & (ids < self.input_dim)

@@ -1,4 +1,4 @@
-"""Turns the training part of a recipe into what the training core takes."""
+"""Sets how a route is trained, as its recipe says: optimizer, learning rate, clipping, end."""
 
 import keras
 

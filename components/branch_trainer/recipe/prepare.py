@@ -5,9 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow_transform.saved import saved_transform_io_v2
 
 from branchline.components.branch_trainer.streams.inputs import Input, densify
+from branchline.components.branch_trainer.streams.transform_graph import TransformGraph
 from branchline.components.routing.parse_any import parse_any
 from branchline.components.routing.read_fields import read_table_fields
 from branchline.components.routing.routing_fn import route_index
@@ -31,9 +31,8 @@ class Preparation:
         inputs: Mapping[str, dict[str, Input]],
         transform: tft.TFTransformOutput,
     ) -> None:
-        self._table, self._inputs = table, inputs
-        self._transform = saved_transform_io_v2.SavedModelLoader(transform.transform_savedmodel_dir)
-        self._raw_specs = transform.raw_feature_spec()
+        self._table = table
+        self._transform = TransformGraph(transform, inputs)
         self._graph = tf.function(
             self._prepare,
             input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)],
@@ -47,11 +46,8 @@ class Preparation:
 
     @property
     def resources(self) -> dict[str, Any]:
-        """What a SavedModel has to hold for it.
-
-        As TFT's own Keras layer holds it, without the seconds that Keras 2 takes to save a layer.
-        """
-        return vars(self._transform)
+        """What a SavedModel has to hold for it."""
+        return self._transform.resources
 
     def __call__(self, examples: tf.Tensor, forced: tf.Tensor) -> tuple:
         """Parses, routes, reads and transforms some rows, as `_prepare` says.
@@ -87,14 +83,13 @@ class Preparation:
         raw = {name: self._as_declared(name, values) for name, values in read.columns.items()}
         tags = tf.gather(tf.constant(["-", *self._table.names]), index + 1)[:, None]
         raw["_route"] = self._as_declared("_route", tf.sparse.from_dense(tags))
-        transformed: Any = self._transform.apply_transform_model(raw)
-        specs = {spec.output: spec for of in self._inputs.values() for spec in of.values()}
-        features = {name: densify(transformed[name], spec) for name, spec in specs.items()}
+        specs = self._transform.outputs
+        features = {name: densify(of, specs[name]) for name, of in self._transform(raw).items()}
         return tf.where(usable | (index < 0), index, -2 - index), features
 
     def _as_declared(self, name: str, values: tf.SparseTensor) -> tf.Tensor | tf.SparseTensor:
         """Makes a column dense where the schema gives it a shape."""
-        spec = self._raw_specs[name]
+        spec = self._transform.raw_specs[name]
         if not isinstance(spec, tf.io.FixedLenFeature):
             return values
         width = tf.TensorShape(spec.shape).num_elements()

@@ -215,7 +215,7 @@ class _Report:
             extra={"progress": {"component": "BranchTrainer"} | dataclasses.asdict(progress)},
         )
         for name in sorted(set(progress.stopped) - self.told):
-            level = logging.WARNING if "not finite" in progress.stopped[name] else logging.INFO
+            level = logging.WARNING if name in progress.not_finite else logging.INFO
             _progress.log(level, "%s is no longer trained: %s", name, progress.stopped[name])
         self.told.update(progress.stopped)
 

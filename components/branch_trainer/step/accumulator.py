@@ -29,7 +29,6 @@ class Accumulator:
             tf.Variable(tf.zeros([0], tf.int64), shape=[None], trainable=False) for _ in trained
         ]
         self._place = {id(v): i for i, v in enumerate(trained)}
-        self._touched: list[tuple[keras.Variable, bool]] = []
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -48,7 +47,6 @@ class Accumulator:
             pairs: (gradient, variable), the same variables at every step.
             labelled: float32 [heads], number of labels.
         """
-        self._touched = [(v, isinstance(g, tf.IndexedSlices)) for g, v in pairs]
         for gradient, variable in pairs:
             place = self._place[id(variable)]
             if not isinstance(gradient, tf.IndexedSlices):
@@ -60,13 +58,20 @@ class Accumulator:
         self._labelled.assign_add(labelled)
         self._count.assign_add(1)
 
-    def take(self) -> tuple[list[tuple], tf.Tensor]:
-        """Returns mean gradients with their variables, and the number of labels; starts anew."""
-        means = [self._take_mean(self._place[id(v)], in_rows) for v, in_rows in self._touched]
+    def take(self, pairs: Sequence[tuple]) -> tuple[list[tuple], tf.Tensor]:
+        """Returns mean gradients with their variables, and the number of labels; starts anew.
+
+        Args:
+            pairs: those added last, whose kinds the means have.
+        """
+        means = [
+            (self._take_mean(self._place[id(v)], isinstance(g, tf.IndexedSlices)), v)
+            for g, v in pairs
+        ]
         labelled = tf.identity(self._labelled)
         self._labelled.assign(tf.zeros_like(labelled))
         self._count.assign(0)
-        return [(mean, v) for mean, (v, _) in zip(means, self._touched, strict=True)], labelled
+        return means, labelled
 
     def _take_mean(self, place: int, in_rows: bool) -> tf.Tensor | tf.IndexedSlices:
         total, rows = self._sums[place], self._rows[place]

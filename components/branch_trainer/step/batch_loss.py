@@ -79,7 +79,7 @@ def route_losses(model: BranchedModel, batch: tuple, *, training: bool) -> list[
             given = tf.cast(rest[0], tf.float32)
             weight = like_rows(weight, given.shape.rank) * given
         parts.append(_heads_loss(model, outputs, labels, path_ids, weight))
-    return [*parts, tf.add_n([tf.constant(0.0), *_penalties(model)])]
+    return [*parts, _penalty(model)]
 
 
 def route_means(
@@ -110,9 +110,9 @@ def route_means(
             for head in model.heads_of(path)
         ]
         means.append(tf.add_n(of_heads))
-    penalties = tf.add_n([tf.constant(0.0), *_penalties(model)])
-    loss = _heads_loss(model, outputs, labels, path_ids, *rest) + penalties
-    return loss, tf.stack(means), penalties
+    penalty = _penalty(model)
+    loss = _heads_loss(model, outputs, labels, path_ids, *rest) + penalty
+    return loss, tf.stack(means), penalty
 
 
 def rows_of_head(model: BranchedModel, head: Head, path_ids: tf.Tensor) -> tf.Tensor | None:
@@ -134,8 +134,14 @@ def _heads_loss(model, outputs, labels, path_ids, weight=None) -> tf.Tensor:
 
 
 def _penalties(*layers: keras.Layer) -> list[tf.Tensor]:
+    """Returns each loss that layers add, float32 []."""
     losses = [loss for layer in layers for loss in layer.losses]
     return [share_of_replica(tf.cast(loss, tf.float32)) for loss in losses]
+
+
+def _penalty(model: BranchedModel) -> tf.Tensor:
+    """Returns the sum of what all layers add, float32 []; 0 where none does."""
+    return tf.add_n([tf.constant(0.0), *_penalties(model)])
 
 
 def _sum(losses: list[tf.Tensor]) -> tf.Tensor:

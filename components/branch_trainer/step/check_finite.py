@@ -1,10 +1,10 @@
-"""Ends a step whose loss or gradient is not finite, before it changes anything."""
+"""Drops a batch whose loss or gradient is not finite: its step ends before it changes anything."""
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
-NOT_FINITE = "The loss or the gradient is not finite"
+_MESSAGE = "The loss or the gradient is not finite"
 
 
 def checked(
@@ -12,6 +12,7 @@ def checked(
     norm: tf.Tensor,
     rows: tf.Tensor,
     put_back: Callable[[], tf.Operation] | None = None,
+    report_fn: Callable[[tf.Tensor], tf.Operation] | None = None,
 ) -> tf.Tensor:
     """Returns a step's figures; what may happen only if they are finite has to depend on them.
 
@@ -20,20 +21,23 @@ def checked(
         norm: float32 [], the gradient's global norm before clipping.
         rows: number [], of the batch.
         put_back: undoes what the forward pass did to the layers' state, if they are not finite.
+        report_fn: is given the figures before they are checked, for who has to know why a step
+            ended.
 
     Returns:
         float32 [3]: loss, norm, and the number of examples.
 
     Raises, where it runs:
-        tf.errors.InvalidArgumentError: they are not finite; says NOT_FINITE.
+        tf.errors.InvalidArgumentError: they are not finite.
     """
     figures = tf.stack([loss, norm, tf.cast(rows, tf.float32)])
-    if put_back is None:
-        return tf.debugging.check_numerics(figures, NOT_FINITE)
-    finite = tf.reduce_all(tf.math.is_finite(figures))
-    with tf.control_dependencies([tf.cond(finite, lambda: True, lambda: _false_after(put_back))]):
-        # First, because an error ends what goes on beside it.
-        return tf.debugging.check_numerics(figures, NOT_FINITE)
+    first = [report_fn(figures)] if report_fn else []
+    if put_back:
+        finite = tf.reduce_all(tf.math.is_finite(figures))
+        first.append(tf.cond(finite, lambda: True, lambda: _false_after(put_back)))
+    # First, because an error ends what goes on beside it.
+    with tf.control_dependencies(first):
+        return tf.debugging.check_numerics(figures, _MESSAGE)
 
 
 def _false_after(put_back: Callable[[], tf.Operation]) -> tf.Tensor:

@@ -1,4 +1,8 @@
-"""Optimizers of paths: their learning rates, what two may share, and copies."""
+"""Optimizers of paths: schedules of learning rates, what two may share, and copies.
+
+Which optimizer and learning rate a path has is set in `PathSettings.optimizer`, and for the route
+of a recipe in `recipe/path_settings.py`.
+"""
 
 import json
 import math

@@ -1,6 +1,6 @@
 """One step: the gradient of a batch, and the update of what the batch went through."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -27,6 +27,8 @@ from branchline.components.branch_trainer.step.path_objective import PathObjecti
 from branchline.components.branch_trainer.step.replicas import OneReplica
 from branchline.components.branch_trainer.step.update import Update, norm_of
 from branchline.components.branch_trainer.streams.seekable import rows_of
+
+Report = Callable[[tf.Tensor], tf.Operation]
 
 
 def objective_of(
@@ -154,42 +156,46 @@ class Step:
             for o in self.update.owners
         )
 
-    def __call__(self, batch: tuple) -> tf.Tensor:
+    def __call__(self, batch: tuple, report_fn: Report | None = None) -> tf.Tensor:
         """Takes one step.
 
         Args:
             batch: (features, labels) or (features, labels, sample_weight); of mixed batches,
                 features are a pair (features, path ids int [batch]).
+            report_fn: is given the figures before they are checked.
 
         Returns:
             Its figures, as `checked`.
 
         Raises:
             ValueError: the loss depends on none of the variables.
-            tf.errors.InvalidArgumentError: loss or gradient is not finite; says NOT_FINITE, and
-                all variables are as before, statistics and random state too.
+            tf.errors.InvalidArgumentError: loss or gradient is not finite; all
+                variables are as before, statistics and random state too.
         """
         if self.jit_compile:
-            return checked(*tf.unstack(self._compiled(batch)))
+            return checked(*tf.unstack(self._compiled(batch)), report_fn=report_fn)
         if self.settings.gate is None:
-            return self._step_on(batch, batch)
+            return self._step_on(batch, batch, report_fn)
         losses = example_losses(self.objective.model, self.name, batch)
         rows = tf.where(self.settings.gate(losses))[:, 0]
         through = tf.nest.map_structure(lambda t: tf.gather(t, rows), batch)
         return tf.cond(
             tf.size(rows) > 0,
-            lambda: self._step_on(batch, through),
-            lambda: checked(tf.reduce_mean(losses), tf.constant(0.0), rows_of(batch)),
+            lambda: self._step_on(batch, through, report_fn),
+            lambda: checked(
+                tf.reduce_mean(losses), tf.constant(0.0), rows_of(batch), report_fn=report_fn
+            ),
         )
 
-    def _step_on(self, batch: tuple, through: tuple) -> tf.Tensor:
+    def _step_on(self, batch: tuple, through: tuple, report_fn: Report | None) -> tf.Tensor:
         """Steps on the examples of a batch that a gate lets through."""
         put_back = self.layer_state.remember()
         found = self.objective.gradient(batch, through)
         pairs = self.update.pairs(found.gradient)
         norm = norm_of(pairs)
         # An optimizer that scales the loss leaves out a step whose gradient is not finite.
-        figures = checked(found.loss, self.scale.without_overflow(norm), found.rows, put_back)
+        told_norm = self.scale.without_overflow(norm)
+        figures = checked(found.loss, told_norm, found.rows, put_back, report_fn)
         with tf.control_dependencies([figures]):
             self.update(batch, found, pairs, norm)
         return figures

@@ -124,7 +124,7 @@ class Update:
         accumulator.add(pairs, counts)
 
         def apply_mean() -> tf.Operation:
-            means, counts = accumulator.take()
+            means, counts = accumulator.take(pairs)
             return self._apply(batch, counts, means, norm_of(means))
 
         tf.cond(accumulator.full, apply_mean, tf.no_op)

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow_transform.saved import saved_transform_io_v2
 
 from branchline.components.branch_trainer.streams.inputs import Input, densify
 from branchline.components.branch_trainer.streams.labels import dense_label
+from branchline.components.branch_trainer.streams.transform_graph import TransformGraph
 from branchline.schemas import RoutingTable
 
 BATCH = 4096  # rows parsed at a time, if they are so small:
@@ -59,8 +59,7 @@ class RowReader:
         transform: tft.TFTransformOutput,
     ) -> None:
         self._table, self._inputs = table, inputs
-        self._loader = saved_transform_io_v2.SavedModelLoader(transform.transform_savedmodel_dir)
-        self._specs = transform.raw_feature_spec()
+        self._transform = TransformGraph(transform, inputs)
         self._parse = tf.function(
             self._parse_all, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
         )
@@ -141,16 +140,14 @@ class RowReader:
         Returns:
             Output of the Transform → its values, and column of a label → its values.
         """
-        raw: dict[str, Any] = tf.io.parse_example(serialized, self._specs)
-        outputs = {spec.output for of_route in self._inputs.values() for spec in of_route.values()}
-        transformed = self._loader.apply_transform_model(raw)
+        raw: dict[str, Any] = tf.io.parse_example(serialized, self._transform.raw_specs)
         labels = {
             field.column
             for name in self._table.names
             for field in self._table.fields(name).values()
             if field.is_label
         }
-        return {name: transformed[name] for name in outputs}, {name: raw[name] for name in labels}
+        return self._transform(raw), {name: raw[name] for name in labels}
 
 
 def serialized_rows(files: list[str]) -> tf.data.Dataset:
@@ -210,12 +207,12 @@ def num_bytes(columns: Any) -> int:
 
 def _rows_at_a_time(inputs: Mapping[str, Mapping[str, Input]]) -> int:
     """Returns how many rows to parse at a time, were all as large as those of the largest route."""
-    largest = max(map(_row_bytes, inputs.values()), default=1)
+    largest = max(map(_expected_row_bytes, inputs.values()), default=1)
     return max(1, min(BATCH, _BATCH_BYTES // largest))
 
 
-def _row_bytes(inputs: Mapping[str, Input]) -> int:
-    """Estimates what a row takes in memory; a length that varies counts as 1."""
+def _expected_row_bytes(inputs: Mapping[str, Input]) -> int:
+    """Estimates what a row will take in memory; a length that varies counts as 1."""
     sizes = [
         math.prod(each or 1 for each in spec.shape) * (tf.as_dtype(spec.dtype).size or _STRING)
         for spec in inputs.values()

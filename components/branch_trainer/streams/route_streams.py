@@ -128,7 +128,7 @@ def _from_disk(
         features, labels = rows.parse_fn(serialized)
         return features, labels_fn(labels)
 
-    one = _row_bytes(rows)
+    one = _measured_row_bytes(rows)
     buffer = max(4 * batch_size, _BUFFER // one)
     kept = serialized_rows(rows.files).skip(skip).batch(min(BATCH, buffer)).map(parse)
     shuffled = kept.cache(cache_file).unbatch().shuffle(buffer, seed=seed).repeat()
@@ -136,8 +136,8 @@ def _from_disk(
     return batches.map(_as_it_is(lambda *of_batch: tf.nest.map_structure(padded, of_batch)))
 
 
-def _row_bytes(rows: Rows) -> int:
-    """Estimates what a row takes in memory, from the first of those on disk."""
+def _measured_row_bytes(rows: Rows) -> int:
+    """Estimates what a row takes in memory: of all that are there, or the first on disk."""
     if rows.features is not None:
         return max(1, num_bytes(rows.features) // max(1, rows.count))
     features, labels = rows.parse_fn(next(iter(serialized_rows(rows.files).batch(64))))
@@ -156,7 +156,7 @@ def first_batches(
         labels_fn: Makes of the labels what the losses take.
         cache_file: Where rows that do not fit in memory are kept once read; "": in memory.
     """
-    batch_size = max(1, min(batch_size, _WATCHED_BYTES // _row_bytes(rows)))
+    batch_size = max(1, min(batch_size, _WATCHED_BYTES // _measured_row_bytes(rows)))
     if rows.features is not None:
         columns = tf.nest.map_structure(lambda column: column[:take], rows.features)
         slices: Any = (columns, {key: column[:take] for key, column in rows.labels.items()})

@@ -124,6 +124,37 @@ def test_rates_and_exclusions_are_told():
     assert module.excluded_from_decay(first) == module.excluded_from_decay(second)
 
 
+def test_a_variable_is_read_without_the_cast_of_mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        layer = made(lambda: layers.Dense(2))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    value = module.uncast_value(layer.kernel)
+    assert hasattr(layer.kernel, "_value") and value.dtype == tf.float32
+    np.testing.assert_array_equal(value, np.array(layer.kernel))
+    np.testing.assert_array_equal(module.uncast_value(Without(layer.kernel, "_value")), value)
+
+
+@pytest.mark.parametrize("has_graphs", [True, False])
+def test_shapes_are_traced_with_and_without_graphs_of_functions(monkeypatch, has_graphs):
+    assert hasattr(tf.__internal__, "FuncGraph")
+    if not has_graphs:
+        monkeypatch.delattr(tf.__internal__, "FuncGraph")
+    layer = layers.Dense(2)
+
+    def run(pair):
+        return {"y": layer(pair[0]), "ids": pair[1]}
+
+    spec = (tf.TensorSpec([None, 3]), tf.TensorSpec([None], tf.int32))
+    shapes = module.traced_shapes(run, spec)
+    assert {name: shape.as_list() for name, shape in shapes.items()} == {
+        "y": [None, 2],
+        "ids": [None],
+    }
+    assert layer.kernel.shape == (3, 2) and np.all(np.isfinite(np.array(layer.kernel)))
+
+
 def test_the_inputs_of_a_dataset_are_told():
     first = tf.data.Dataset.range(3)
     assert module.inputs_of(first.map(lambda x: x)) == [first]

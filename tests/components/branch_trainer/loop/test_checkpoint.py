@@ -212,13 +212,13 @@ def test_f38_the_last_step_is_saved_once_and_a_finished_training_not_again(
 
     seen = []
     trainer = make_trainer(typed_model, typed_batches(), stream_of, tmp_path)
-    save = trainer.checkpoints.save
+    save = trainer.saver.checkpoints.save
 
     def watched(step, progress):
         seen.append(step)
         save(step, progress)
 
-    monkeypatch.setattr(trainer.checkpoints, "save", watched)
+    monkeypatch.setattr(trainer.saver.checkpoints, "save", watched)
     trainer.run()
     assert seen == [10, 20, 30]
     before = saved()

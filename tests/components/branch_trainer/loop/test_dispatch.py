@@ -51,7 +51,7 @@ def test_a_step_does_not_walk_the_operations_of_other_functions():
             tf.TensorSpec([], tf.int32)
         )
         cases = [op for op in graph.graph.get_operations() if op.type == "Case"]
-        assert not any(op.get_attr("_lower_using_switch_merge") for op in cases)
+        assert not any(op.node_def.attr["_lower_using_switch_merge"].b for op in cases)
         return len(graph.graph.get_operations()), [len(op.inputs) for op in cases]
 
     assert operations(40) == operations(4)

@@ -16,7 +16,8 @@ from branchline.components.branch_trainer import (
     Switch,
     Trainer,
 )
-from branchline.components.branch_trainer.loop.early_stop import BestWeights, Validator
+from branchline.components.branch_trainer.loop.early_stop import BestWeights
+from branchline.components.branch_trainer.loop.validator import Validator
 
 SGD = keras.optimizers.SGD
 

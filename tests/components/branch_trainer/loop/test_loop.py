@@ -18,7 +18,7 @@ from branchline.components.branch_trainer import (
     Trainer,
 )
 from branchline.components.branch_trainer.loop.history import History
-from branchline.components.branch_trainer.loop.loop import Chunk
+from branchline.components.branch_trainer.loop.loop import Chunk, Outcome
 
 
 def streams_of(batches, stream_of):
@@ -209,6 +209,95 @@ def test_f40_a_stream_that_fails_is_told_and_no_batch_of_another_is_given(
     with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
         trainer.run()
     assert trainer.failed_batch("token") is None
+
+
+NOT_FINITE = "The loss or the gradient is not finite"  # as a step itself says it
+
+
+class Fails(keras.layers.Layer):
+    """Fails from its third call on, by what the function does then."""
+
+    def __init__(self, fail_fn):
+        super().__init__()
+        self.fail_fn = fail_fn
+        self.calls = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False)
+
+    def call(self, inputs, training=None):
+        if training:
+            self.calls.assign(self.calls + 1)
+            failing = tf.cond(self.calls.value > 2, lambda: self.fail_fn(inputs), lambda: 0.0)
+            return inputs + failing
+        return inputs
+
+
+def check_nan(inputs):
+    return tf.debugging.check_numerics(tf.reduce_sum(inputs) * np.nan, NOT_FINITE)
+
+
+class ReadsOn:
+    """Reads where nothing is left."""
+
+    def __init__(self):
+        self.queue = tf.queue.FIFOQueue(1, [tf.float32], [[]])
+        self.queue.close()
+
+    def __call__(self, inputs):
+        return self.queue.dequeue()
+
+
+class Refuses(keras.optimizers.SGD):
+    """Fails at its third update."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        with tf.control_dependencies(
+            [tf.debugging.assert_less(tf.cast(self.iterations.value, tf.int32), 2)]
+        ):
+            super().update_step(gradient, variable, learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("fail_fn", "optimizer_fn", "error"),
+    [
+        (check_nan, keras.optimizers.SGD, tf.errors.InvalidArgumentError),
+        (ReadsOn(), keras.optimizers.SGD, tf.errors.OutOfRangeError),
+        (tf.reduce_sum, Refuses, tf.errors.InvalidArgumentError),
+    ],
+    ids=["says not finite", "says out of range", "in the update"],
+)
+def test_f40_a_step_that_fails_is_told_as_such_whatever_its_error_says(
+    typed_model, typed_batches, stream_of, fail_fn, optimizer_fn, error
+):
+    batches = typed_batches()
+    encoder = keras.Sequential([keras.layers.Dense(3), Fails(fail_fn)])
+    trainer = Trainer(
+        typed_model(vector=encoder),
+        streams=streams_of(batches, stream_of),
+        settings={"vector": PathSettings(optimizer_fn())},
+        steps=20,
+    )
+    with pytest.raises(error, match="A step on path 'vector' failed after 4 steps"):
+        trainer.run()
+    np.testing.assert_array_equal(trainer.failed_batch("vector")[0], batches["vector"][2][0])
+    assert trainer.history.steps == {"vector": 2, "token": 2} and not trainer.history.stopped
+
+
+@pytest.mark.parametrize("message", [NOT_FINITE, "nothing of the kind"])
+def test_f40_a_stream_that_fails_is_told_as_such_whatever_its_error_says(
+    typed_model, typed_batches, stream_of, message
+):
+    streams = streams_of(typed_batches(), stream_of)
+
+    def break_at_two(number, batch):
+        number = tf.where(number < 2, 0.0, np.nan)
+        with tf.control_dependencies([tf.debugging.check_numerics(number, message)]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    broken = streams["vector"].repeat().enumerate().map(break_at_two)
+    trainer = Trainer(typed_model(), streams=streams | {"vector": broken}, steps=30)
+    expected = "The stream of path 'vector' could not be read on after 4 steps"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        trainer.run()
+    assert trainer.failed_batch("vector") is None and not trainer.history.stopped
 
 
 def test_the_loop_is_traced_once(typed_model, typed_batches, stream_of):
@@ -423,7 +512,7 @@ def test_f47_a_history_is_of_bounded_size_and_its_means_stay_those_of_all_steps(
         of_loop = rng.normal(size=size).astype(np.float32)
         losses += of_loop.tolist()
         rows = np.ones(size, np.int64)
-        history.record(["a"] * size, Chunk(size, 0, of_loop, of_loop, rows))
+        history.record(["a"] * size, Chunk(size, Outcome.STEPPED, of_loop, of_loop, rows))
         history.record_validation("a", float(history.step))
     points, counts = history.losses["a"], history.counts["a"]
     assert len(points) == len(counts) <= 2000 and len(history.validation["a"]) <= 2000
@@ -442,7 +531,7 @@ def test_f47_a_short_history_keeps_every_loop():
     history = History.start(["a"], ["a"])
     for number in range(2000):
         loss = np.array([number], np.float32)
-        history.record(["a"], Chunk(1, 0, loss, loss, np.ones(1, np.int64)))
+        history.record(["a"], Chunk(1, Outcome.STEPPED, loss, loss, np.ones(1, np.int64)))
         history.record_validation("a", number)
     assert history.losses["a"] == [(i + 1, float(i)) for i in range(2000)]
     assert len(history.validation["a"]) == 2000

@@ -16,7 +16,6 @@ from branchline.components.branch_trainer import (
 )
 from branchline.components.branch_trainer.step.balance import Famo, famo_gradient, famo_weights
 from branchline.components.branch_trainer.step.batch_loss import batch_loss, route_means
-from branchline.components.branch_trainer.step.check_finite import NOT_FINITE
 
 PATHS = "abc"
 START = [0.5, -1.0, 1.5]
@@ -205,7 +204,7 @@ def test_an_update_that_is_not_finite_leaves_the_logits(loss, label):
     step = famo_step(make_model(loss=loss))
     before = [np.array(v) for v in step.objective.famo.state]
     features, y = make_batch([0, 1, 2])
-    with pytest.raises(tf.errors.InvalidArgumentError, match=NOT_FINITE):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not finite"):
         tf.function(step, autograph=False)((features, y * label))
     for now, was in zip(step.objective.famo.state, before, strict=True):
         np.testing.assert_array_equal(now, was)

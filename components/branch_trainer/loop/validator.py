@@ -1,0 +1,87 @@
+"""The validation loss of a path: of its heads, without penalties, over all rows with a label."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from branchline.components.branch_trainer.model.branched_model import BranchedModel
+from branchline.components.branch_trainer.model.parts import Head
+from branchline.components.branch_trainer.step.batch_loss import rows_of_head
+from branchline.components.branch_trainer.step.losses import head_loss
+from branchline.components.branch_trainer.step.source_counts import label_counts
+from branchline.components.branch_trainer.streams.seekable import rows_of
+
+
+class Validator:
+    """Computes validation losses.
+
+    Args:
+        model: the model.
+        datasets: path → finite dataset of batches, read from its start each time.
+
+    Raises:
+        ValueError: a dataset is infinite.
+    """
+
+    def __init__(self, model: BranchedModel, datasets: dict[str, tf.data.Dataset]):
+        endless = [
+            p for p, d in datasets.items() if d.cardinality() == tf.data.INFINITE_CARDINALITY
+        ]
+        if endless:
+            raise ValueError(f"Validation data must be finite; that of {endless} repeats for ever")
+        self.datasets = datasets
+        self._heads = {
+            path: model.heads_of(path) if path in model.paths else list(model.heads)
+            for path in datasets
+        }
+        self._sums_fns = {
+            path: _sums_fn(model, path, self._heads[path], d) for path, d in datasets.items()
+        }
+
+    def __call__(self, path: str) -> float:
+        """Returns the loss of `path`: its heads', weighted and summed, without penalties of layers.
+
+        Each head's is a mean over all rows that have its label, however they are batched; 0 where
+        none has it. A sample weight multiplies the loss of its row.
+
+        Raises:
+            ValueError: the dataset is empty, or no row of it has a label.
+        """
+        heads = self._heads[path]
+        totals, labelled, num_rows = np.zeros(len(heads)), np.zeros(len(heads)), 0
+        for batch in self.datasets[path]:
+            losses, counts = (np.array(each, np.float64) for each in self._sums_fns[path](*batch))
+            totals += losses * counts
+            labelled += counts
+            num_rows += int(rows_of(batch))
+        if not num_rows:
+            raise ValueError(f"The validation data of path {path!r} is empty")
+        if not labelled.any():
+            raise ValueError(
+                f"The validation data of path {path!r} has {num_rows} rows, of which none has a "
+                f"label of its heads {[head.name for head in heads]}; give rows that have one"
+            )
+        weights = np.array([head.loss_weight for head in heads])
+        return float(np.sum(weights * totals / np.maximum(labelled, 1)))
+
+
+def _sums_fn(model: BranchedModel, path: str, heads: list[Head], dataset: Any):
+    """Makes a function of a batch: each head's loss, and of how many rows it is the mean."""
+
+    def losses_and_counts(*batch):
+        features, labels, *rest = batch
+        ids = None
+        if path not in model.paths:
+            features, ids = features
+        outputs = model(features, path=path if ids is None else ids, training=False)
+        losses, counts = [], []
+        for head in heads:
+            rows = None if ids is None else rows_of_head(model, head, ids)
+            losses.append(head_loss(head, labels, outputs[head.name], *rest, rows=rows))
+            taken = tf.fill([rows_of(batch)], True) if rows is None else rows
+            counts.append(label_counts([head], labels, taken)[0])
+        return losses, counts
+
+    signature = tuple(dataset.element_spec)
+    return tf.function(losses_and_counts, input_signature=signature, autograph=False)
