@@ -1,6 +1,7 @@
 """Checks the arguments of a training against each other, and fills in defaults."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -64,7 +65,7 @@ def at_least_one(**named: int) -> int:
     return value
 
 
-def one_of(values: tuple[str, ...], **named: str) -> str:
+def one_of(values: tuple, **named: Any) -> Any:
     """Returns the one value given.
 
     Raises:

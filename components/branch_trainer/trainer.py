@@ -12,14 +12,15 @@ from branchline.components.branch_trainer import arguments, plan
 from branchline.components.branch_trainer.loop.early_stop import EarlyStops
 from branchline.components.branch_trainer.loop.failure import told_failure
 from branchline.components.branch_trainer.loop.history import History, Progress
-from branchline.components.branch_trainer.loop.loop import Chunk, Loop, Outcome
+from branchline.components.branch_trainer.loop.loop import Chunk, Outcome
+from branchline.components.branch_trainer.loop.open_loop import open_loop
 from branchline.components.branch_trainer.loop.saver import Saver
 from branchline.components.branch_trainer.loop.tensorboard import TensorBoard
 from branchline.components.branch_trainer.loop.validator import Validator
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step.strategy_replicas import replicas_of
-from branchline.components.branch_trainer.streams.seekable import check_separate, open_at
+from branchline.components.branch_trainer.streams.seekable import check_separate
 from branchline.schemas.schedules import Alternate, Situation, as_schedule
 from branchline.schemas.training import OPTIMIZER_STATES
 
@@ -57,8 +58,14 @@ class Trainer:
         on_progress: called once per loop, before a checkpoint, so that what it sets in the model,
             such as a `Conditional.on`, is in it.
         tensorboard_dir: where to write TensorBoard files, a run per path; see `TensorBoard`.
-        jit_compile: whether XLA compiles the steps, one program per path and batch shape: give
-            batches of one size (`drop_remainder`). Embedding tables are then updated as a whole.
+        jit_compile: whether XLA compiles the steps. True: where all batches of a stream have one
+            shape (`drop_remainder`), `steps_per_loop` steps become one program, which is up to
+            several times as fast for small models and much slower for convolutions; else each
+            step becomes a program, one for every shape. "auto": the first windows are run both
+            ways, and training goes on in the faster one, which `History.loop` names; not
+            where it is short, or where something cannot be compiled. The numbers then depend on
+            what was faster. What is compiled raises no errors: a label or an id out of range makes
+            the loss not finite (of `branchline`'s Embedding; Keras's takes the next row there is).
         strategy: a MirroredStrategy or MultiWorkerMirroredStrategy, under whose scope model and
             optimizers were made; see `step/strategy_replicas.py`. Batches are those of all
             replicas. Every worker runs the same program on the same streams; the first calls
@@ -93,7 +100,7 @@ class Trainer:
         resume: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
         tensorboard_dir: str | os.PathLike | None = None,
-        jit_compile: bool = False,
+        jit_compile: bool | str = False,
         strategy: tf.distribute.Strategy | None = None,
         optimizer_state: str = "path",
     ):
@@ -103,7 +110,8 @@ class Trainer:
         self.schedule = as_schedule(schedule if schedule is not None else Alternate())
         self.sizes = dict(sizes or {})
         self.settings = arguments.settings_of(self.paths, settings or {})
-        self.replicas.check(self.settings, jit_compile)
+        arguments.one_of((False, True, "auto"), jit_compile=jit_compile)
+        self.replicas.check(self.settings, jit_compile is True)
         self.steps = arguments.at_least_one(steps=steps)
         self.steps_per_loop = arguments.at_least_one(steps_per_loop=steps_per_loop)
         self.seed = seed
@@ -123,14 +131,16 @@ class Trainer:
             self.replicas,
             seed=seed,
             has_shared_owners=shared,
-            jit_compile=jit_compile,
+            jit_compile=jit_compile is True,
         )
-        self.early_stops = EarlyStops(
-            self.validator, self.best, self.optimizers, self.replicas, self._record_validation
-        )
+        # Of a stream of mixed batches by its name.
+        self.optimizers = {step.name: step.optimizer for step in self.path_steps}
         self.tensorboard = None
         if tensorboard_dir is not None and self.replicas.is_chief:
             self.tensorboard = TensorBoard(tensorboard_dir, self.optimizers)
+        self.early_stops = EarlyStops(
+            self.validator, self.best, self.optimizers, self.replicas, self.tensorboard
+        )
         self.saver = None
         if checkpoint_dir is not None:
             check_separate(streams)
@@ -143,15 +153,18 @@ class Trainer:
                 is_writer=self.replicas.is_chief,
                 wait=checkpoint_every is None,
             )
-            if resume:
-                self.history = self.saver.restore() or self.history
-            else:
-                self.saver.clear()
+            self.history = self.saver.begin(self.history, resume=resume)
             self.replicas.check_same(self.history.step, checkpoint_dir)
-        repeat, done = self.schedule.on_end == "repeat", self.history.steps
-        rest = [open_at(streams[path], done[path], repeat=repeat) for path in self.paths]
-        rest = [self.replicas.split(stream) for stream in rest]
-        self.loop = Loop(self.path_steps, rest, self.replicas.steps_per_call)
+        self.loop = open_loop(
+            self.path_steps,
+            {path: streams[path] for path in self.paths},
+            self.history,
+            self.replicas,
+            on_end=self.schedule.on_end,
+            steps=self.steps,
+            steps_per_loop=steps_per_loop,
+            jit_compile=jit_compile,
+        )
 
     def run(self) -> History:
         """Trains until all steps are taken or no path is left, and returns what was done.
@@ -207,11 +220,6 @@ class Trainer:
         batch = self.loop.failed_batch(self.paths.index(path), read=is_next)
         return None if batch is None else self.replicas.joined(batch)
 
-    @property
-    def optimizers(self) -> dict:
-        """Path, or name of a stream of mixed batches → its optimizer."""
-        return {step.name: step.optimizer for step in self.path_steps}
-
     def _situation(self) -> Situation:
         active = tuple(self.history.active)
         return Situation(self.paths, active, self.history.steps, self.sizes, self.seed)
@@ -228,11 +236,6 @@ class Trainer:
             self.tensorboard.write_steps(self.history.step, taken, chunk, seconds)
         if self.saver:
             self.saver.is_behind = True
-
-    def _record_validation(self, path: str, loss: float) -> None:
-        self.history.record_validation(path, loss)
-        if self.tensorboard:
-            self.tensorboard.write_validation(self.history.step, path, loss)
 
     def _end_path(self, path: str, chunk: Chunk) -> None:
         """Says in the history why a step on the path could not be taken, or raises it."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from branchline.components.branch_trainer.loop.loop import Chunk
 
+OPERATIONS, COMPILED = "as operations", "compiled by XLA"  # what `History.loop` says
 _MOST = 2000  # entries of a path; it is written whole with every checkpoint
 
 
@@ -24,6 +25,7 @@ class History:
         stopped: path → why it is no longer trained.
         not_finite: path → the step at which its loss or gradient was not finite, which stopped it.
         counts: path → of each entry in `losses`, of how many steps it is the mean.
+        loop: how steps run: "as operations" or "compiled by XLA"; "": still to be decided.
     """
 
     steps: dict[str, int]
@@ -33,6 +35,7 @@ class History:
     stopped: dict[str, str]
     counts: dict[str, list[int]]
     not_finite: dict[str, int] = dataclasses.field(default_factory=dict)
+    loop: str = ""
 
     @classmethod
     def start(cls, paths: Sequence[str], validated: Sequence[str]) -> "History":

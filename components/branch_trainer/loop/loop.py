@@ -94,7 +94,7 @@ class Loop:
             chunks.append(self._call(routes[first : first + size]))
             if chunks[-1].outcome is not Outcome.STEPPED:
                 break
-        return chunks[0] if len(chunks) == 1 else _joined(chunks)
+        return joined(chunks)
 
     def _call(self, routes: np.ndarray) -> Chunk:
         error = None
@@ -160,7 +160,10 @@ class Loop:
             return [self.steps[i](batch, self._record.figures_found)]
 
 
-def _joined(chunks: list[Chunk]) -> Chunk:
+def joined(chunks: list[Chunk]) -> Chunk:
+    """Returns what calls one after the other did, as of one call."""
+    if len(chunks) == 1:
+        return chunks[0]
     taken, outcome, *figures, error = zip(*chunks, strict=True)
     return Chunk(
         sum(taken), outcome[-1], *(np.concatenate(parts) for parts in figures), error=error[-1]

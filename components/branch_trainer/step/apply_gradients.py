@@ -39,6 +39,20 @@ def sum_of_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
+def sum_of_table(gradient: tf.IndexedSlices, num_rows: int) -> tf.IndexedSlices:
+    """Returns the same gradient with a place for each row of a table, in their order.
+
+    A row without a gradient has the number `num_rows`, which no row has. For a table that is not
+    much larger than the batch this is quicker than to look for the rows. Only in a graph, where
+    `update` can tell it from `sum_of_rows`.
+    """
+    indices = gradient.indices
+    values = tf.math.unsorted_segment_sum(gradient.values, indices, num_rows)
+    touched = tf.math.unsorted_segment_sum(tf.ones_like(indices), indices, num_rows) > 0
+    numbers = tf.where(touched, tf.range(num_rows, dtype=indices.dtype), num_rows)
+    return tf.IndexedSlices(values, numbers, gradient.dense_shape)
+
+
 def apply(optimizer: keras.optimizers.Optimizer, pairs: Sequence[Pair]) -> None:
     """Does what `optimizer.apply` does: here where that is possible, else by Keras.
 
@@ -96,27 +110,46 @@ def adam(optimizer, pairs: Sequence[Pair]) -> None:
             change = mean_slot * alpha / (tf.sqrt(square_slot) + optimizer.epsilon)
             variable.value.assign_sub(change)
             continue
-        values, rows = gradient.values, gradient.indices
-        mean, square = tf.gather(mean_slot, rows), tf.gather(square_slot, rows)
+        rows, values = _Rows(gradient, variable), gradient.values
+        mean, square = rows.of(mean_slot), rows.of(square_slot)
         mean += (values - mean) * (1 - optimizer.beta_1)
         square += (tf.square(values) - square) * (1 - optimizer.beta_2)
-        mean_slot.scatter_update(tf.IndexedSlices(mean, rows))
-        square_slot.scatter_update(tf.IndexedSlices(square, rows))
+        rows.write(mean_slot, mean)
+        rows.write(square_slot, square)
         change = mean * alpha / (tf.sqrt(square) + optimizer.epsilon)
-        variable.value.scatter_sub(tf.IndexedSlices(change, rows))
+        rows.write(variable.value, rows.of(variable.value) - change)
 
 
 def sgd(optimizer, pairs: Sequence[Pair]) -> None:
     """Updates the rows of sparse gradients, without counting."""
     for gradient, variable in pairs:
         assert isinstance(gradient, tf.IndexedSlices)
-        values, rows = gradient.values, gradient.indices
+        rows = _Rows(gradient, variable)
         rate = tf.cast(optimizer.learning_rate, variable.dtype)
-        if not optimizer.momentum:
-            variable.value.scatter_sub(tf.IndexedSlices(rate * values, rows))
-            continue
-        (slot,) = slots_of(optimizer, variable)
-        momentum = tf.gather(slot, rows) * optimizer.momentum - rate * values
-        slot.scatter_update(tf.IndexedSlices(momentum, rows))
-        change = optimizer.momentum * momentum - rate * values if optimizer.nesterov else momentum
-        variable.value.scatter_add(tf.IndexedSlices(change, rows))
+        change = -rate * gradient.values
+        if optimizer.momentum:
+            (slot,) = slots_of(optimizer, variable)
+            momentum = rows.of(slot) * optimizer.momentum + change
+            rows.write(slot, momentum)
+            change = optimizer.momentum * momentum + change if optimizer.nesterov else momentum
+        rows.write(variable.value, rows.of(variable.value) + change)
+
+
+class _Rows:
+    """The rows of a table and of its slots that a gradient is about."""
+
+    def __init__(self, gradient: tf.IndexedSlices, table: keras.Variable):
+        self._numbers, self._touched = gradient.indices, None
+        # In a graph, it is not known how many rows `tf.unique` finds.
+        if not tf.executing_eagerly() and gradient.indices.shape[0] is not None:
+            touched = tf.less(gradient.indices, table.shape[0])
+            self._touched = tf.reshape(touched, [-1] + [1] * (len(table.shape) - 1))
+
+    def of(self, slot: tf.Variable) -> tf.Tensor:
+        return tf.gather(slot, self._numbers) if self._touched is None else slot.read_value()
+
+    def write(self, slot: tf.Variable, values: tf.Tensor) -> None:
+        if self._touched is None:
+            slot.scatter_update(tf.IndexedSlices(values, self._numbers))
+        else:
+            slot.assign(tf.where(self._touched, values, slot))

@@ -14,6 +14,7 @@ class OneReplica:
     """Without a strategy, everything happens here and once."""
 
     is_chief = True
+    can_compile = True
     steps_per_call: int | None = None
 
     def scope(self) -> contextlib.AbstractContextManager:

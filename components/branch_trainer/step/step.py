@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from branchline.components.branch_trainer.model.alike import path_likeness
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
+from branchline.components.branch_trainer.model.embedding import nan_for_unknown_ids
 from branchline.components.branch_trainer.model.selective import conditions_in
 from branchline.components.branch_trainer.model.share_traces import Alike
 from branchline.components.branch_trainer.settings import PathSettings
@@ -89,8 +90,8 @@ class Step:
         self.replicas = objective.replicas
         self.scale = objective.scale
         self.jit_compile = jit_compile
-        if jit_compile:
-            _check_compilable(objective)
+        if jit_compile and (reason := why_not_compiled(objective)):
+            raise ValueError(reason)
         self.optimizer = objective.optimizer
         if self.optimizer.built:
             raise ValueError(
@@ -102,8 +103,8 @@ class Step:
             owners = private_owners(objective, self.replicas.take_over)
         else:
             self.optimizer.build([])  # it is the stream's clock and learning rate, and in use
-        self.update = Update(objective, owners, in_rows=not jit_compile)
-        self._compiled = tf.function(self._compiled_step, autograph=False, jit_compile=True)
+        self.update = Update(objective, owners)
+        self._compiled = tf.function(self.masked, autograph=False, jit_compile=True)
 
     @property
     def state(self) -> list[tf.Variable]:
@@ -172,8 +173,7 @@ class Step:
                 variables are as before, statistics and random state too.
         """
         if self.jit_compile:
-            loss, norm = self._compiled(batch)
-            return checked(loss, norm, rows_of(batch), report_fn=report_fn)
+            return checked(*tf.unstack(self._compiled(batch)), report_fn=report_fn)
         if self.settings.gate is None:
             return self._step_on(batch, batch, report_fn)
         losses = example_losses(self.objective.model, self.name, batch)
@@ -200,10 +200,18 @@ class Step:
             self.update(batch, found, pairs, norm)
         return figures
 
-    def _compiled_step(self, batch: tuple) -> tuple[tf.Tensor, tf.Tensor]:
-        """Steps if loss and gradient are finite; what XLA compiles raises nothing."""
+    def masked(self, batch: tuple) -> tf.Tensor:
+        """Steps if loss and gradient are finite; what XLA compiles raises nothing.
+
+        Args:
+            batch: as of a call.
+
+        Returns:
+            Its figures, float32 [3]: loss, norm, and the number of examples.
+        """
         put_back = self.layer_state.remember()
-        found = self.objective.gradient(batch, batch)
+        with nan_for_unknown_ids():
+            found = self.objective.gradient(batch, batch)
         pairs = self.update.pairs(found.gradient)
         norm = norm_of(pairs)
         told = tf.identity(self.scale.without_overflow(norm))  # by the scale before the update
@@ -213,19 +221,21 @@ class Step:
             return tf.no_op()
 
         tf.cond(tf.math.is_finite(found.loss + told), take, put_back or tf.no_op)
-        return found.loss, told
+        return tf.stack([found.loss, told, tf.cast(found.rows, tf.float32)])
 
 
-def _check_compilable(objective: Objective) -> None:
+def why_not_compiled(objective: Objective) -> str | None:
+    """Says why XLA cannot compile an objective's steps; None: nothing is known against it."""
     name, settings = objective.name, objective.settings
     if settings.gate:
-        raise ValueError(
+        return (
             f"The gate of path {name!r} makes batches of varying size, which XLA would compile "
             "one by one; train without jit_compile"
         )
     is_mixed = name not in objective.model.paths
     if is_mixed and (objective.model.mixed != "multiplex" or settings.conflicts == "famo"):
-        raise ValueError(
+        return (
             f"The stream {name!r} is of mixed batches; jit_compile takes them of a model made "
             "with mixed='multiplex', whose shapes do not vary, and without FAMO"
         )
+    return None

@@ -62,6 +62,8 @@ class Replicas(OneReplica):
         strategy: that mirrors variables.
     """
 
+    can_compile = False
+
     def __init__(self, strategy: tf.distribute.Strategy):
         self.strategy = strategy
         self.is_multi_worker = isinstance(strategy, _MULTI_WORKER)

@@ -8,11 +8,17 @@ import keras
 import tensorflow as tf
 
 from branchline.components.branch_trainer.step.accumulator import Accumulator
-from branchline.components.branch_trainer.step.apply_gradients import apply, is_plain, sum_of_rows
+from branchline.components.branch_trainer.step.apply_gradients import (
+    apply,
+    is_plain,
+    sum_of_rows,
+    sum_of_table,
+)
 from branchline.components.branch_trainer.step.masks import Masks
 from branchline.components.branch_trainer.step.objective import BatchGradient, Objective
 from branchline.components.branch_trainer.step.owners import Owner
 
+_FEW = 4  # rows of a table, for each one that is looked up, up to which it is handled whole
 Pairs = list[tuple[tf.Tensor | tf.IndexedSlices, keras.Variable]]
 
 
@@ -22,7 +28,6 @@ class Update:
     Args:
         objective: of the stream.
         owners: of the variables that it trains.
-        in_rows: whether tables may be updated in the rows of the batch only.
 
     Raises:
         ValueError: a mask does not broadcast.
@@ -32,15 +37,13 @@ class Update:
         self,
         objective: Objective,
         owners: Sequence[Owner],
-        *,
-        in_rows: bool,
     ):
         settings = objective.settings
         self.objective = objective
         self.settings = settings
         self.optimizer = objective.optimizer
         self.owners = list(owners)
-        self.in_rows = in_rows and settings.embeddings == "rows"
+        self.in_rows = settings.embeddings == "rows"
         # Where owners are shared, the stream's optimizer is its clock and its learning rate only.
         self.is_shared = any(owner.is_shared for owner in owners)
         self.masks = None
@@ -80,6 +83,10 @@ class Update:
     def _in_rows_or_whole(self, gradient: Any, variable: keras.Variable) -> Any:
         in_rows = self.in_rows and isinstance(gradient, tf.IndexedSlices)
         if in_rows and is_plain(self.optimizer, variable):
+            num_ids: Any = gradient.indices.shape[0] or 0
+            as_it_is = self.masks or self.accumulator or tf.executing_eagerly()
+            if variable.shape[0] <= _FEW * num_ids and not as_it_is:
+                return sum_of_table(gradient, variable.shape[0])
             return sum_of_rows(gradient)
         return tf.convert_to_tensor(gradient)
 

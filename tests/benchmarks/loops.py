@@ -1,0 +1,256 @@
+"""Measures `Trainer.run` against the fastest loops that can be written by hand, model by model.
+
+    python tests/benchmarks/loops.py [--output FILE.json] [--rows NAME …] [--repeats 5]
+
+Every model has two branches and an output layer that they share; batches of 256 rows come from
+memory, Adam, the branches in turn. By hand: a loop of operations in one graph, and whole windows
+compiled by XLA from stacked batches. Ratios are of medians of one run, in which the ways take
+turns. What the library does and the others do not: it stops at a step that is not finite and
+keeps its batch, writes loss and norm of each step, and asks a schedule whose turn it is.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from branchline.components.branch_trainer import (
+    BranchedModel,
+    Embedding,
+    Head,
+    Path,
+    Switch,
+    Trainer,
+)
+
+BATCH = 256
+NUM_BATCHES = 40
+WINDOW = 50
+layers = keras.layers
+
+
+def vectors(width):
+    """Normal values, float32 [rows, width]."""
+    return lambda rng, rows: rng.normal(size=(rows, width)).astype(np.float32)
+
+
+def ids(vocabulary, length=1):
+    """Ids below `vocabulary`, int64 [rows, length]."""
+    return lambda rng, rows: rng.integers(0, vocabulary, size=(rows, length))
+
+
+def dense(*units, between=lambda: []):
+    """A branch of dense layers, with what `between` makes behind each."""
+
+    def make(_):
+        stack = [[layers.Dense(n, "relu"), *between()] for n in units]
+        return keras.Sequential([layer for part in stack for layer in part])
+
+    return make
+
+
+def embedded(vocabulary, width):
+    """A branch of an embedding table: the mean of a row's ids."""
+
+    def make(embedding):
+        table = embedding(vocabulary, width)
+        return keras.Sequential([table, layers.GlobalAveragePooling1D()])
+
+    return make
+
+
+def convolutions(_):
+    """Two convolutions of 8 × 8 pictures."""
+    return keras.Sequential(
+        [
+            layers.Conv2D(32, 3, activation="relu", padding="same"),
+            layers.Conv2D(64, 3, activation="relu", padding="same"),
+            layers.GlobalAveragePooling2D(),
+        ]
+    )
+
+
+def pictures(rng, rows):
+    """Normal values, float32 [rows, 8, 8, 3]."""
+    return rng.normal(size=(rows, 8, 8, 3)).astype(np.float32)
+
+
+# name: (steps that are timed, [(features, branch), (features, branch)])
+ROWS = {
+    "seed: 10 → 16, ids 100 → 16": (
+        2000,
+        [(vectors(10), dense(16)), (ids(100), embedded(100, 16))],
+    ),
+    "dense 64 × 2": (2000, [(vectors(64), dense(64, 64))] * 2),
+    "dense 64 × 2, dropout": (
+        1000,
+        [(vectors(64), dense(64, 64, between=lambda: [layers.Dropout(0.2)]))] * 2,
+    ),
+    "dense 64 × 2, BatchNorm": (
+        1000,
+        [(vectors(64), dense(64, 64, between=lambda: [layers.BatchNormalization()]))] * 2,
+    ),
+    "dense 256 × 3": (300, [(vectors(256), dense(256, 256, 256))] * 2),
+    "CNN 8×8×32×64": (50, [(pictures, convolutions)] * 2),
+    "one id of 10 000": (1000, [(ids(10_000), embedded(10_000, 16))] * 2),
+    "one id of 1 000 000": (1000, [(ids(1_000_000), embedded(1_000_000, 16))] * 2),
+    "256 tokens × 32 of 20 000": (50, [(ids(20_000, 256), embedded(20_000, 32))] * 2),
+}
+
+
+def data_of(features):
+    """(features, labels) of NUM_BATCHES batches for each branch."""
+    rng = np.random.default_rng(0)
+    rows = NUM_BATCHES * BATCH
+    return [
+        (make(rng, rows), rng.normal(size=(rows, 1)).astype(np.float32)) for make, _ in features
+    ]
+
+
+def stream(columns):
+    """A dataset of batches, from memory."""
+    return tf.data.Dataset.from_tensor_slices(columns).batch(BATCH, drop_remainder=True).cache()
+
+
+def library(branches, steps, **options):
+    """Returns a function that trains `steps` steps with `Trainer.run`."""
+    names = ["a", "b"]
+    model = BranchedModel(
+        [
+            Switch(
+                "type", **{n: make(Embedding) for n, (_, make) in zip(names, branches, strict=True)}
+            )
+        ],
+        heads=[Head("y", layers.Dense(1), loss="mse")],
+        paths={name: Path(type=name) for name in names},
+    )
+    streams = {n: stream(c) for n, c in zip(names, data_of(branches), strict=True)}
+    trainer = Trainer(model, streams=streams, steps=10**9, steps_per_loop=WINDOW, **options)
+
+    def run():
+        trainer.steps = trainer.history.step + steps
+        trainer.history.stopped.clear()
+        trainer.run()
+
+    return run
+
+
+def networks_of(branches, embedding=layers.Embedding):
+    """Keras models that share their output layer, each with an Adam that is built."""
+    shared = layers.Dense(1)
+    for (_, make), columns in zip(branches, data_of(branches), strict=True):
+        network = keras.Sequential([make(embedding), shared])
+        network(columns[0][:1])
+        optimizer = keras.optimizers.Adam()
+        optimizer.build(network.trainable_variables)
+        yield network, optimizer, columns
+
+
+def update_of(network, optimizer, x, y):
+    """One step, as Keras makes it."""
+    variables = [v.value for v in network.trainable_variables]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(network(x, training=True) - y))
+    optimizer.apply(tape.gradient(loss, variables), network.trainable_variables)
+    return loss
+
+
+def operations(branches, steps):
+    """The loop written out, in one graph."""
+
+    def step(network, optimizer, iterator):
+        return lambda: update_of(network, optimizer, *next(iterator))
+
+    fns = [step(n, o, iter(stream(c).repeat())) for n, o, c in networks_of(branches)]
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.int32)])
+    def loop(routes):
+        losses = tf.TensorArray(tf.float32, tf.size(routes))
+        return tf.while_loop(
+            lambda i, _: i < tf.size(routes),
+            lambda i, a: (i + 1, a.write(i, tf.switch_case(routes[i], fns))),
+            (0, losses),
+            parallel_iterations=1,
+        )[1].stack()
+
+    parts = np.split(np.arange(steps, dtype=np.int32) % 2, steps // WINDOW)
+    return lambda: [loop(part).numpy() for part in parts]
+
+
+def compiled(branches, steps):
+    """Windows of steps compiled by XLA; their batches are stacked by tf.data."""
+    made = list(networks_of(branches))
+    half = WINDOW // 2
+    iterators = [
+        iter(stream(c).repeat().batch(half, drop_remainder=True).prefetch(2)) for *_, c in made
+    ]
+
+    @tf.function(autograph=False, jit_compile=True)
+    def window(stacks):
+        def one(i, losses):
+            fns = [
+                lambda n=n, o=o, x=x, y=y: update_of(n, o, x[i // 2], y[i // 2])
+                for (n, o, _), (x, y) in zip(made, stacks, strict=True)
+            ]
+            loss = tf.switch_case(i % 2, fns)
+            return i + 1, tf.tensor_scatter_nd_update(losses, [[i]], [loss])
+
+        return tf.while_loop(lambda i, _: i < WINDOW, one, (0, tf.zeros([WINDOW])))[1]
+
+    def run():
+        for _ in range(steps // WINDOW):
+            window([next(iterator) for iterator in iterators]).numpy()
+
+    return run
+
+
+def ways_of(row, arguments):
+    """Name → a function that makes what is timed."""
+    steps, branches = ROWS[row]
+    return {
+        "library": lambda: library(branches, steps),
+        "library, compiled": lambda: library(branches, steps, jit_compile=True),
+        "operations by hand": lambda: operations(branches, steps),
+        "compiled by hand": lambda: compiled(branches, steps),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", help="file for the figures, JSON")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
+    parser.add_argument("--ways", nargs="+")
+    arguments = parser.parse_args()
+    found = {}
+    for row in arguments.rows:
+        steps = ROWS[row][0]
+        ways = ways_of(row, arguments)
+        fns = {
+            name: make()
+            for name, make in ways.items()
+            if not arguments.ways or name in arguments.ways
+        }
+        for fn in fns.values():
+            fn()
+        times = {name: [] for name in fns}
+        for _ in range(arguments.repeats):
+            for name, fn in fns.items():
+                started = time.perf_counter()
+                fn()
+                times[name].append((time.perf_counter() - started) / steps * 1e3)
+        found[row] = {name: statistics.median(each) for name, each in times.items()}
+        print(row, {n: f"{m:.3f} ({min(times[n]):.3f})" for n, m in found[row].items()}, flush=True)
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()
+    os._exit(0)
