@@ -6,14 +6,18 @@ from typing import Any
 import tensorflow as tf
 
 from branchline.components.branch_trainer.loop.checkpoint import described
+from branchline.components.branch_trainer.loop.compiled_loop import CompiledLoop, have_one_shape
 from branchline.components.branch_trainer.loop.early_stop import BestWeights
+from branchline.components.branch_trainer.loop.faster_loop import FasterLoop
+from branchline.components.branch_trainer.loop.history import COMPILED, OPERATIONS, History
+from branchline.components.branch_trainer.loop.loop import Loop
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.model.one_name import one_name
 from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.step.owners import shared_owners
 from branchline.components.branch_trainer.step.replicas import OneReplica
-from branchline.components.branch_trainer.step.step import Step, objective_of
-from branchline.components.branch_trainer.streams.seekable import check_stream
+from branchline.components.branch_trainer.step.step import Step, objective_of, why_not_compiled
+from branchline.components.branch_trainer.streams.seekable import check_stream, open_at
 
 Streams = Mapping[str, tf.data.Dataset]
 
@@ -118,3 +122,61 @@ def identity_of(
         "optimizers": [type(step.optimizer).__name__ for step in steps],
         "parts and their variables": model.places(),
     }
+
+
+def open_loop(
+    steps: Sequence[Step],
+    streams: Streams,
+    replicas: OneReplica,
+    history: History,
+    *,
+    repeat: bool,
+    jit_compile: bool | str,
+    num_steps: int,
+    steps_per_loop: int,
+) -> Loop | CompiledLoop | FasterLoop:
+    """Opens the streams where the history stands in them, and the loop that takes the steps.
+
+    XLA compiles windows of `steps_per_loop` steps, where all batches of a stream have one shape
+    (`drop_remainder`); else, and on a GPU, it compiles each step for each shape. Small models are
+    up to several times as fast for it, convolutions much slower. What is compiled raises no errors:
+    a label or an id out of range makes the loss not finite (of our Embedding; Keras's takes another
+    row).
+
+    Args:
+        steps: one for each stream, in the order of the route ids.
+        streams: path → its dataset.
+        replicas: what runs the steps.
+        history: of what was done before; is told in `loop` how steps run.
+        repeat: whether streams begin again when they end.
+        jit_compile: True, False, or "auto": as measured in the first windows, unless the training
+            is short or something cannot be compiled.
+        num_steps: of the whole training.
+        steps_per_loop: how many of them are one window.
+
+    Raises:
+        ValueError: XLA cannot compile the steps, and is told to.
+    """
+
+    def rest() -> list[tf.data.Dataset]:
+        done = history.steps
+        return [open_at(streams[s.name], done[s.name], repeat=repeat) for s in steps]
+
+    def open_operations() -> Loop:
+        parts = [replicas.split(stream) for stream in rest()]
+        return Loop(steps, parts, replicas.steps_per_call)
+
+    def open_compiled() -> CompiledLoop:
+        return CompiledLoop(steps, rest(), steps_per_loop)
+
+    # How windows do on a GPU is not known: there, each step is compiled alone.
+    fits = have_one_shape(list(streams.values())) and not tf.config.list_logical_devices("GPU")
+    if jit_compile == "auto" and fits and replicas.can_compile:
+        if not any(why_not_compiled(step.objective) for step in steps):
+            return FasterLoop(open_operations, open_compiled, history, num_steps)
+    history.loop = COMPILED if jit_compile is True else OPERATIONS
+    if not (jit_compile is True and fits):
+        return open_operations()
+    loop = open_compiled()
+    loop.compile()
+    return loop

@@ -13,7 +13,6 @@ from branchline.components.branch_trainer.loop.early_stop import EarlyStops
 from branchline.components.branch_trainer.loop.failure import told_failure
 from branchline.components.branch_trainer.loop.history import History, Progress
 from branchline.components.branch_trainer.loop.loop import Chunk, Outcome
-from branchline.components.branch_trainer.loop.open_loop import open_loop
 from branchline.components.branch_trainer.loop.saver import Saver
 from branchline.components.branch_trainer.loop.tensorboard import TensorBoard
 from branchline.components.branch_trainer.loop.validator import Validator
@@ -58,14 +57,9 @@ class Trainer:
         on_progress: called once per loop, before a checkpoint, so that what it sets in the model,
             such as a `Conditional.on`, is in it.
         tensorboard_dir: where to write TensorBoard files, a run per path; see `TensorBoard`.
-        jit_compile: whether XLA compiles the steps. True: where all batches of a stream have one
-            shape (`drop_remainder`), `steps_per_loop` steps become one program, which is up to
-            several times as fast for small models and much slower for convolutions; else each
-            step becomes a program, one for every shape. "auto": the first windows are run both
-            ways, and training goes on in the faster one, which `History.loop` names; not
-            where it is short, or where something cannot be compiled. The numbers then depend on
-            what was faster. What is compiled raises no errors: a label or an id out of range makes
-            the loss not finite (of `branchline`'s Embedding; Keras's takes the next row there is).
+        jit_compile: whether XLA compiles the steps; see `plan.open_loop`. True: always. "auto": the
+            first windows of `steps_per_loop` steps are run both ways, and training goes on in the
+            faster one, so that its numbers depend on which that was.
         strategy: a MirroredStrategy or MultiWorkerMirroredStrategy, under whose scope model and
             optimizers were made; see `step/strategy_replicas.py`. Batches are those of all
             replicas. Every worker runs the same program on the same streams; the first calls
@@ -133,8 +127,6 @@ class Trainer:
             has_shared_owners=shared,
             jit_compile=jit_compile is True,
         )
-        # Of a stream of mixed batches by its name.
-        self.optimizers = {step.name: step.optimizer for step in self.path_steps}
         self.tensorboard = None
         if tensorboard_dir is not None and self.replicas.is_chief:
             self.tensorboard = TensorBoard(tensorboard_dir, self.optimizers)
@@ -153,17 +145,20 @@ class Trainer:
                 is_writer=self.replicas.is_chief,
                 wait=checkpoint_every is None,
             )
-            self.history = self.saver.begin(self.history, resume=resume)
+            if resume:
+                self.history = self.saver.restore() or self.history
+            else:
+                self.saver.clear()
             self.replicas.check_same(self.history.step, checkpoint_dir)
-        self.loop = open_loop(
+        self.loop = plan.open_loop(
             self.path_steps,
-            {path: streams[path] for path in self.paths},
-            self.history,
+            streams,
             self.replicas,
-            on_end=self.schedule.on_end,
-            steps=self.steps,
-            steps_per_loop=steps_per_loop,
+            self.history,
+            repeat=self.schedule.on_end == "repeat",
             jit_compile=jit_compile,
+            num_steps=steps,
+            steps_per_loop=steps_per_loop,
         )
 
     def run(self) -> History:
@@ -219,6 +214,11 @@ class Trainer:
         is_next = path in self.history.not_finite
         batch = self.loop.failed_batch(self.paths.index(path), read=is_next)
         return None if batch is None else self.replicas.joined(batch)
+
+    @property
+    def optimizers(self) -> dict:
+        """Path, or name of a stream of mixed batches → its optimizer."""
+        return {step.name: step.optimizer for step in self.path_steps}
 
     def _situation(self) -> Situation:
         active = tuple(self.history.active)

@@ -6,7 +6,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from branchline.components.branch_trainer.loop.loop import Chunk, Outcome, joined
+from branchline.components.branch_trainer.loop.loop import (
+    Chunk,
+    Outcome,
+    joined,
+)
 
 _BYTES = 64 << 20  # of a window's batches, of all streams together
 
@@ -74,7 +78,7 @@ class CompiledLoop:
             missing = len(here) - blocks.read_ahead(len(here))
             places[here] = blocks.first + np.arange(len(here))
             if missing > 0 and here[-missing] < count:
-                count, outcome, error = int(here[-missing]), blocks.ended, blocks.error
+                count, outcome, error = int(here[-missing]), blocks.outcome, blocks.error
         figures = self._call(routes[:count], places[:count])
         good = np.isfinite(figures).all(axis=1)
         taken = count if good.all() else int(good.argmin())
@@ -124,7 +128,8 @@ class _Blocks:
 
     Attributes:
         first: place of the next one, among `batches`.
-        ended: STREAM_ENDED or STREAM_FAILED, once the stream has; `error`: what TensorFlow raised.
+        outcome: STEPPED; STREAM_ENDED or STREAM_FAILED once it is read to there.
+        error: what TensorFlow raised, where it failed.
     """
 
     def __init__(self, stream: tf.data.Dataset, size: int):
@@ -134,18 +139,18 @@ class _Blocks:
         self._parts = [tf.zeros([2 * size, *spec.shape], spec.dtype) for spec in specs]
         self._end = 0
         self.first = 0
-        self.ended = Outcome.STEPPED
+        self.outcome = Outcome.STEPPED
         self.error: tf.errors.OpError | None = None
 
     def read_ahead(self, count: int) -> int:
         """Returns how many batches are there, `count` at the least if the stream has so many."""
-        while self._end - self.first < count and self.ended is Outcome.STEPPED:
+        while self._end - self.first < count and self.outcome is Outcome.STEPPED:
             try:
                 block = tf.nest.flatten(next(self._iterator))
             except (StopIteration, tf.errors.OutOfRangeError):
-                self.ended = Outcome.STREAM_ENDED
+                self.outcome = Outcome.STREAM_ENDED
             except tf.errors.OpError as error:
-                self.ended, self.error = Outcome.STREAM_FAILED, error
+                self.outcome, self.error = Outcome.STREAM_FAILED, error
             else:
                 self._append(block)
         return self._end - self.first

@@ -26,8 +26,7 @@ class FasterLoop:
         open_loop: opens the loop of operations where the history stands in the streams.
         open_compiled: opens the loop of the same steps, compiled.
         history: is told which one it is, and tells it to a training that is resumed.
-        num_streams: of the training.
-        steps_left: gives how many steps there are to take.
+        steps: of the whole training.
     """
 
     def __init__(
@@ -35,14 +34,12 @@ class FasterLoop:
         open_loop: Callable[[], Loop],
         open_compiled: Callable[[], CompiledLoop],
         history: History,
-        num_streams: int,
-        steps_left: Callable[[], int],
+        steps: int,
     ):
         self._open = {OPERATIONS: open_loop, COMPILED: open_compiled}
         self._history = history
-        self._steps_left = steps_left
-        self._num_streams = num_streams
-        self._compile_seconds = _COMPILING * (1 + num_streams)
+        self._steps = steps
+        self._num_streams = len(history.steps)
         self._seconds: dict[str, list[float]] = {OPERATIONS: [], COMPILED: []}
         self._name = history.loop or OPERATIONS
         self._loop: Loop | CompiledLoop = self._open[self._name]()
@@ -78,8 +75,8 @@ class FasterLoop:
             told = ", ".join(f"{name} {1e3 * best:.3f}" for name, best in fastest.items())
             self._choose(min(fastest, key=lambda name: fastest[name]), f"ms a step: {told}")
             return
-        left = fastest[OPERATIONS] * self._steps_left()
-        if left < _WORTH * self._compile_seconds:
+        left = fastest[OPERATIONS] * (self._steps - self._history.step)
+        if left < _WORTH * _COMPILING * (1 + self._num_streams):
             self._choose(OPERATIONS, f"the steps that are left take {left:.0f} s")
             return
         try:

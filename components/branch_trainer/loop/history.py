@@ -34,8 +34,8 @@ class History:
     validation: dict[str, list[tuple[int, float]]]
     stopped: dict[str, str]
     counts: dict[str, list[int]]
-    not_finite: dict[str, int] = dataclasses.field(default_factory=dict)
     loop: str = ""
+    not_finite: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def start(cls, paths: Sequence[str], validated: Sequence[str]) -> "History":

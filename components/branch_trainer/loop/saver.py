@@ -61,20 +61,16 @@ class Saver:
         now = time.monotonic()
         self.is_behind, self._save_from = False, now + self._rest * (now - started)
 
-    def begin(self, history: History, *, resume: bool) -> History:
-        """Goes on from the newest checkpoint there is, and returns its history; else the one given.
+    def clear(self) -> None:
+        """Removes what an earlier training left."""
+        if self._is_writer:
+            self.checkpoints.clear()
 
-        Args:
-            history: of a training that starts anew.
-            resume: whether to go on; if not, what an earlier training left is removed.
-        """
-        if not resume:
-            if self._is_writer:
-                self.checkpoints.clear()
-            return history
+    def restore(self) -> History | None:
+        """Goes on from the newest checkpoint, and returns its history; None: there is none."""
         progress = self.checkpoints.restore()
         if progress is None:
-            return history
+            return None
         for path, figures in progress["early_stop"].items():
             best = self._best[path]
             best.best, best.waited, best.updates = figures

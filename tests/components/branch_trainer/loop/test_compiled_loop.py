@@ -171,7 +171,7 @@ def _plans(draw):
     return streams, draw(st.lists(asked, min_size=1, max_size=4)), draw(st.integers(1, 5))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_plans())
 def test_no_batch_is_lost_or_taken_twice(plan):
     """Against a plain loop over lists, whatever the streams, the windows and the routes."""
@@ -185,19 +185,19 @@ def test_no_batch_is_lost_or_taken_twice(plan):
     rest = [list(of_one) for of_one in numbers]
     seen = [0.0] * len(numbers)
     for routes in calls:
-        outcome, losses = Outcome.STEPPED, []
+        status, losses = Outcome.STEPPED, []
         for route in routes:
             if not rest[route]:
-                outcome = Outcome.STREAM_ENDED
+                status = Outcome.STREAM_ENDED
                 break
             number = rest[route].pop(0)
             if np.isnan(number):
-                outcome = Outcome.NOT_FINITE
+                status = Outcome.NOT_FINITE
                 break
             seen[route] = seen[route] * 10 + number
             losses.append(number)
         chunk = loop.run(np.array(routes, np.int32))
-        assert (chunk.outcome, chunk.taken) == (outcome, len(losses))
+        assert (chunk.outcome, chunk.taken) == (status, len(losses))
         np.testing.assert_array_equal(chunk.losses, np.float32(losses))
     assert [float(step.seen) for step in steps] == seen
 
