@@ -127,12 +127,12 @@ class Trainer:
             has_shared_owners=shared,
             jit_compile=jit_compile is True,
         )
-        self.early_stops = EarlyStops(
-            self.validator, self.best, self.optimizers, self.replicas, self._record_validation
-        )
         self.tensorboard = None
         if tensorboard_dir is not None and self.replicas.is_chief:
             self.tensorboard = TensorBoard(tensorboard_dir, self.optimizers)
+        self.early_stops = EarlyStops(
+            self.validator, self.best, self.optimizers, self.replicas, self.tensorboard
+        )
         self.saver = None
         if checkpoint_dir is not None:
             check_separate(streams)
@@ -236,11 +236,6 @@ class Trainer:
             self.tensorboard.write_steps(self.history.step, taken, chunk, seconds)
         if self.saver:
             self.saver.is_behind = True
-
-    def _record_validation(self, path: str, loss: float) -> None:
-        self.history.record_validation(path, loss)
-        if self.tensorboard:
-            self.tensorboard.write_validation(self.history.step, path, loss)
 
     def _end_path(self, path: str, chunk: Chunk) -> None:
         """Says in the history why a step on the path could not be taken, or raises it."""

@@ -1,6 +1,6 @@
 """For each path its own end of training, with its own best weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from branchline.components.branch_trainer.loop.history import History
+from branchline.components.branch_trainer.loop.tensorboard import TensorBoard
 from branchline.components.branch_trainer.loop.validator import Validator
 from branchline.components.branch_trainer.settings import EarlyStop
 from branchline.components.branch_trainer.step.replicas import OneReplica
@@ -21,7 +22,7 @@ class EarlyStops:
         best: path → its best weights, for those that stop early.
         optimizers: path → its optimizer, whose clock counts its updates.
         replicas: that come to one decision.
-        record_fn: writes down the validation loss of a path.
+        tensorboard: where losses are written beside the history; None: nowhere.
     """
 
     def __init__(
@@ -30,13 +31,13 @@ class EarlyStops:
         best: Mapping[str, "BestWeights"],
         optimizers: Mapping[str, Any],
         replicas: OneReplica,
-        record_fn: Callable[[str, float], None],
+        tensorboard: TensorBoard | None,
     ):
         self._validator = validator
         self._best = best
         self._optimizers = optimizers
         self._replicas = replicas
-        self._record_fn = record_fn
+        self._tensorboard = tensorboard
 
     def validate(self, history: History) -> None:
         """Validates the paths that are still trained, and says in the history which one stops."""
@@ -44,18 +45,23 @@ class EarlyStops:
             if path in history.stopped:
                 continue
             loss = self._loss(path)
-            self._record_fn(path, loss)
+            self._record(history, path, loss)
             if path in self._best and self._best[path].observe(loss, self._updates(path)):
                 history.stopped[path] = f"no improvement until step {history.step}"
 
     def settle(self, history: History) -> None:
         """Leaves the better weights in the model, and the losses of its last state in history."""
         for path, best in self._best.items():
-            self._record_fn(path, best.settle(lambda path=path: self._loss(path)))
+            self._record(history, path, best.settle(lambda path=path: self._loss(path)))
         for path in self._validator.datasets:
             last = history.validation[path][-1:]
             if path not in self._best and (not last or last[0][0] < history.step):
-                self._record_fn(path, self._loss(path))
+                self._record(history, path, self._loss(path))
+
+    def _record(self, history: History, path: str, loss: float) -> None:
+        history.record_validation(path, loss)
+        if self._tensorboard:
+            self._tensorboard.write_validation(history.step, path, loss)
 
     def _updates(self, path: str) -> int:
         """Returns how often the path was updated; a step may only gather its gradient."""

@@ -157,27 +157,23 @@ class Replicas(OneReplica):
 
         IndexedSlices keep the rows of all.
         """
-        shape: Any = None
 
         def on_replica(*parts):
-            nonlocal shape
-            shape = compute_fn(*parts)
-            results = tf.nest.flatten(shape)
-            dense = [r for r in results if isinstance(r, tf.Tensor)]
-            slices = [(r.values, r.indices) for r in results if isinstance(r, tf.IndexedSlices)]
-            return _all_reduced(dense), slices
+            results = compute_fn(*parts)
+            sums = iter(_all_reduced(list(filter(_is_dense, tf.nest.flatten(results)))))
+            return tf.nest.map_structure(lambda r: next(sums) if _is_dense(r) else r, results)
 
-        dense, slices = self.strategy.run(on_replica, args=args)
-        sums = iter([self.strategy.experimental_local_results(total)[0] for total in dense])
-        rows = iter([[self._gathered(part) for part in of_one] for of_one in slices])
+        return tf.nest.map_structure(
+            self._of_all_replicas, self.strategy.run(on_replica, args=args)
+        )
 
-        def result(of_replica):
-            if isinstance(of_replica, tf.IndexedSlices):
-                values, indices = next(rows)
-                return tf.IndexedSlices(values, indices, of_replica.dense_shape)
-            return None if of_replica is None else next(sums)
-
-        return tf.nest.map_structure(result, shape)
+    def _of_all_replicas(self, result: Any) -> Any:
+        """Returns a sum, which each replica has, or the rows that all of them have."""
+        here = self.strategy.experimental_local_results(result)[0]
+        if not isinstance(here, tf.IndexedSlices):
+            return here
+        values, indices = self.strategy.run(lambda r: (r.values, r.indices), args=(result,))
+        return tf.IndexedSlices(self._gathered(values), self._gathered(indices), here.dense_shape)
 
     def _gathered(self, parts: Any) -> tf.Tensor:
         if self.is_multi_worker:
@@ -229,6 +225,10 @@ def _part(batch: tuple, number: tf.Tensor, num_parts: int) -> tuple:
     )
     start, end = number * size // num_parts, (number + 1) * size // num_parts
     return tf.nest.map_structure(lambda t: t[start:end], batch)
+
+
+def _is_dense(result: Any) -> bool:
+    return isinstance(result, tf.Tensor)
 
 
 def _all_reduced(tensors: list[tf.Tensor]) -> list[tf.Tensor]:

@@ -242,7 +242,7 @@ def test_labels_are_the_raw_ones_and_in_order(real):
     assert found == {"text": [1, 0, 0, 1], "meter-1": [3, 4.5, 5], "scan": [2, 0]}
 
 
-def test_what_does_not_fit_the_budget_is_left_on_disk_and_streams_the_same(real, tmp_path):
+def test_f35_what_does_not_fit_the_budget_is_left_on_disk_and_streams_the_same(real, tmp_path):
     reader, inputs, files = real
     for name in build.MIXED_TABLE.names:
         own = {name: files[name]}
