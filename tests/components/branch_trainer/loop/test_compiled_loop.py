@@ -26,12 +26,14 @@ VOCABULARY = 7
 
 
 def make_model(*names):
-    """A path per name: `ids…` looks ids up, `norm…` has statistics, others are dense."""
+    """A path per name: `ids…` look ids up, `many…` of a large table; `norm…` have statistics."""
     keras.utils.set_random_seed(1)
 
     def branch(name):
         if name.startswith("ids"):
             return keras.Sequential([Embedding(VOCABULARY, 3), layers.Flatten()])
+        if name.startswith("many"):
+            return keras.Sequential([Embedding(50 * VOCABULARY, 3), layers.Flatten()])
         if name.startswith("norm"):
             return keras.Sequential([layers.Dense(3, use_bias=False), layers.BatchNormalization()])
         return layers.Dense(3, "tanh")
@@ -47,7 +49,7 @@ def make_batches(name, count=6, seed=0):
     rng = np.random.default_rng([seed, len(name)])
     rows = count * ROWS
     x = rng.normal(size=(rows, 2)).astype(np.float32)
-    if name.startswith("ids"):
+    if name.startswith(("ids", "many")):
         x = rng.integers(0, VOCABULARY, size=(rows, 1))
     return x, rng.normal(size=(rows, 1)).astype(np.float32)
 
@@ -76,7 +78,7 @@ def train(names, streams=None, **options):
     return trainer
 
 
-@pytest.mark.parametrize("names", [["dense"], ["dense", "ids", "norm"]], ids=len)
+@pytest.mark.parametrize("names", [["dense"], ["many", "ids", "norm"]], ids=len)
 def test_windows_train_as_single_steps_do(names):
     options = {"steps_per_loop": 7, "validate_every": 5, "validation": streams_of(names[0])}
     plain = train(names, **options)
