@@ -15,6 +15,7 @@ from tfx_bsl.coders import example_coder
 
 from branchline.components.route_validator.component import Executor, RouteValidator
 from branchline.components.route_validator.route_schema import RouteSchemas
+from branchline.components.route_validator.slices import drop_histograms
 from branchline.components.route_validator.validate import describe, merge, validate_split
 from branchline.components.transform.declared_schema import declared_schema
 from branchline.schemas import (
@@ -100,10 +101,13 @@ def of_routing():
 
 
 def found_in(by_route, schema=None, table=ROUTING):
-    """Route → feature → what is wrong with it."""
-    found = validate_split(
-        sliced(by_route), RouteSchemas(schema or inferred_schema(), table), "eval"
-    )
+    """Route → feature → what is wrong with it, with histograms in the statistics and without."""
+    statistics, schemas = sliced(by_route), RouteSchemas(schema or inferred_schema(), table)
+    found = validate_split(statistics, schemas, "eval")
+    size = statistics.ByteSize()
+    drop_histograms(statistics)
+    assert statistics.ByteSize() < size
+    assert validate_split(statistics, schemas, "eval") == found
     return {route: describe(anomalies) for route, (_, anomalies) in found.items()}
 
 
@@ -116,6 +120,13 @@ def found(rows, route="r-1", schema=None):
 
 def without_source(rows):
     return [{key: value for key, value in row.items() if key != "_source"} for row in rows]
+
+
+def test_numbers_that_are_none_are_found_where_the_schema_forbids_them():
+    schema = plain_schema()
+    schema.feature[0].float_domain.disallow_nan = True
+    rows = [*GOOD["b"], GOOD["b"][0] | {"x": float("nan")}]
+    assert "NaN" in found(rows, "b", schema)["x"]
 
 
 SCHEMAS = [inferred_schema, plain_schema, of_routing]
