@@ -123,8 +123,9 @@ def without_source(rows):
 
 
 def test_numbers_that_are_none_are_found_where_the_schema_forbids_them():
-    schema = plain_schema()
-    schema.feature[0].float_domain.disallow_nan = True
+    schema = inferred_schema()
+    (x,) = [feature for feature in schema.feature if feature.name == "x"]
+    x.float_domain.disallow_nan = True
     rows = [*GOOD["b"], GOOD["b"][0] | {"x": float("nan")}]
     assert "NaN" in found(rows, "b", schema)["x"]
 
