@@ -21,7 +21,10 @@ from tfx.utils import io_utils, writer_utils
 from branchline.components.code_version import code_version
 from branchline.components.route_validator.block import block, blocking
 from branchline.components.route_validator.compare import compare_split
+from branchline.components.route_validator.route_schema import RouteSchemas
+from branchline.components.route_validator.slices import drop_histograms
 from branchline.components.route_validator.validate import (
+    Found,
     describe,
     merge,
     summarize,
@@ -65,17 +68,21 @@ class Executor(base_executor.BaseExecutor):
             )
         if validation.drift is not None and not previous:
             _progress.info("drift is not compared: there are no statistics of a blessed run")
-        summary, sound, stopping = {}, {}, []
+        compared: dict[str, dict[str, Found]] = {split: {} for split in current}
         for split, stats in current.items():
-            by_kind = {"anomalies": validate_split(stats, schema, routing, split)}
             if validation.drift is not None and split in previous:
-                by_kind["drift"] = compare_split(
+                compared[split]["drift"] = compare_split(
                     "drift", validation.drift, stats, previous[split], schema, routing, split
                 )
             if validation.skew is not None and split != TRAIN:
-                by_kind["skew"] = compare_split(
+                compared[split]["skew"] = compare_split(
                     "skew", validation.skew, stats, current[TRAIN], schema, routing, split
                 )
+        schemas = RouteSchemas(schema, routing)
+        summary, sound, stopping = {}, {}, []
+        for split, stats in current.items():
+            drop_histograms(stats)
+            by_kind = {"anomalies": validate_split(stats, schemas, split), **compared[split]}
             anomalies = merge(by_kind.values(), schema)
             folder = artifact_utils.get_split_uri([output], split)
             path = os.path.join(folder, example_validator.DEFAULT_FILE_NAME)

@@ -1,10 +1,12 @@
 """Finds numbers that are kept as floats of 32 bits and need more, such as times in milliseconds."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
 from branchline.components.route_validator.slices import column
-from branchline.schemas import RoutingTable
+from branchline.schemas.fields import Field
 
 _EXACT = 2.0**24  # up to here every whole number is a float of 32 bits
 # What such floats are apart is told where the standard deviation is less than so many times that.
@@ -15,18 +17,15 @@ _STEPS = 100_000
 def add_coarse(
     anomalies: anomalies_pb2.Anomalies,
     dataset: statistics_pb2.DatasetFeatureStatistics,
-    table: RoutingTable,
-    route: str,
+    fields: Mapping[str, Field],
 ) -> None:
     """Adds an anomaly for each such field of a route's rows.
 
     Args:
         anomalies: What else is wrong with the rows.
         dataset: Their statistics.
-        table: Declares the fields.
-        route: The route's name.
+        fields: Column → the field of the route that it holds.
     """
-    fields = {field.column: field for field in table.fields(route).values()}
     for feature in dataset.features:
         field = fields.get(column(feature))
         if field is None or field.dtype != "float" or not feature.HasField("num_stats"):

@@ -19,9 +19,15 @@ class RouteSchemas:
     Args:
         schema: Inferred, declared or written by hand; is not changed.
         table: The routes.
+
+    Attributes:
+        table: The routes.
+        fields: Route → column → the field that it holds.
     """
 
     def __init__(self, schema: schema_pb2.Schema, table: RoutingTable) -> None:
+        self.table = table
+        self._made: dict[tuple[str, frozenset[str]], schema_pb2.Schema] = {}
         whole, self._rest = schema_pb2.Schema(), schema_pb2.Schema()
         whole.CopyFrom(schema)
         self._default = set(whole.default_environment)
@@ -36,11 +42,11 @@ class RouteSchemas:
         self._features = {feature.name: feature for feature in whole.feature}
         self._rest.CopyFrom(whole)
         self._rest.ClearField("feature")
-        self._fields = {
+        self.fields = {
             name: {field.column: field for field in table.fields(name).values()}
             for name in table.names
         }
-        self._declared = set().union(*self._fields.values())
+        self._declared = set().union(*self.fields.values())
 
     def of(self, route: str, present: Iterable[str]) -> schema_pb2.Schema:
         """The schema of the rows of `route`, to be validated in the environment of that name.
@@ -54,7 +60,13 @@ class RouteSchemas:
         the last split it looks at lacks, and TFDV passes over those: declared ones lose that mark.
         Features that no route declares (keys that only conditions read) are not validated.
         """
-        fields = self._fields[route]
+        key = route, frozenset(present)  # mostly the same in all splits of a route
+        if key not in self._made:
+            self._made[key] = self._make(*key)
+        return self._made[key]
+
+    def _make(self, route: str, present: frozenset[str]) -> schema_pb2.Schema:
+        fields = self.fields[route]
         schema = schema_pb2.Schema(default_environment=[route])
         schema.MergeFrom(self._rest)
         for part in (*schema.sparse_feature, *schema.weighted_feature):
@@ -80,7 +92,7 @@ class RouteSchemas:
         """The environment `route`, if the feature `name` is not in it."""
         if route in self._inside[name]:
             return []
-        in_it = route in self._default or name in self._fields[route]
+        in_it = route in self._default or name in self.fields[route]
         return [] if in_it and route not in self._outside[name] else [route]
 
 

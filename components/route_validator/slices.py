@@ -48,6 +48,24 @@ def slices(
     return found, max(0, int(total - of_routes))
 
 
+def drop_histograms(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> None:
+    """Takes out of the routes' slices how numbers are spread, which only `compare_split` reads.
+
+    They are four fifths of all bytes, which every validation would copy and write twice.
+
+    Args:
+        statistics: Of a split; are changed.
+    """
+    for dataset in statistics.datasets:
+        for feature in dataset.features if dataset.name.startswith(_PREFIX) else ():
+            kind = feature.WhichOneof("stats")
+            if kind:
+                getattr(feature, kind).common_stats.ClearField("num_values_histogram")
+            if kind == "num_stats":
+                for histogram in feature.num_stats.histograms:
+                    histogram.ClearField("buckets")  # its counts of NaN are validated
+
+
 def column(feature: statistics_pb2.FeatureNameStatistics) -> str:
     """The name of the column, whichever way TFDV wrote it down."""
     return feature.path.step[0] if feature.path.step else feature.name

@@ -9,7 +9,6 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 from branchline.components.route_validator.precision import add_coarse
 from branchline.components.route_validator.route_schema import RouteSchemas
 from branchline.components.route_validator.slices import column, slices
-from branchline.schemas import RoutingTable
 
 _OfRoute = tuple[int, anomalies_pb2.Anomalies]
 Found = dict[str, _OfRoute]
@@ -28,12 +27,14 @@ _NO_ROUTE = anomalies_pb2.AnomalyInfo(
 
 
 def validate_split(
-    statistics: statistics_pb2.DatasetFeatureStatisticsList,
-    schema: schema_pb2.Schema,
-    table: RoutingTable,
-    split: str,
+    statistics: statistics_pb2.DatasetFeatureStatisticsList, schemas: RouteSchemas, split: str
 ) -> Found:
     """Finds what is wrong with the rows of every route, by the schema in the route's environment.
+
+    Args:
+        statistics: Of the split, sliced by route.
+        schemas: Of the routes.
+        split: Its name.
 
     Returns:
         Route → its number of examples and its anomalies; a route without rows has the one that says
@@ -42,11 +43,10 @@ def validate_split(
     Raises:
         BranchlineError: The statistics are not sliced by route.
     """
-    of_route, num_others = slices(statistics, table, split)
-    schemas = RouteSchemas(schema, table)
+    of_route, num_others = slices(statistics, schemas.table, split)
     found = {name: _validate(listed, schemas, name) for name, listed in of_route.items()}
     for name, listed in of_route.items():
-        add_coarse(found[name][1], listed.datasets[0], table, name)
+        add_coarse(found[name][1], listed.datasets[0], schemas.fields[name])
     if num_others:
         found[""] = (num_others, anomalies_pb2.Anomalies(dataset_anomaly_info=_NO_ROUTE))
     return found

@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 _FACTS = "facts.json"
+_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"  # ends a name, as it does in a `tf.train.Checkpoint`
 _DAMAGED = (tf.errors.OpError, ValueError, LookupError, TypeError)  # what reading one may raise
 _gfile = tf.io.gfile
 _logger = logging.getLogger(__name__)
@@ -48,7 +49,11 @@ class Checkpoints:
         }
         # Through JSON, so that it compares equal to what is read back.
         self.identity = json.loads(json.dumps({**identity, **shapes}))
-        self._tensors = tf.train.Checkpoint(**{kind: list(v) for kind, v in variables.items()})
+        self._variables = {
+            f"{kind}/{place}/{_VALUE}": variable
+            for kind, of_kind in variables.items()
+            for place, variable in enumerate(of_kind)
+        }
         self._damaged: list[str] = []
 
     def save(self, step: int, progress: Mapping[str, Any]) -> None:
@@ -64,7 +69,7 @@ class Checkpoints:
         if _gfile.exists(folder):
             _gfile.rmtree(folder)
         _gfile.makedirs(folder)
-        self._tensors.write(os.path.join(folder, "tensors"))
+        self._write(os.path.join(folder, "tensors"))
         unfinished = os.path.join(folder, "unfinished")
         with _gfile.GFile(unfinished, "w") as file:
             file.write(json.dumps({"identity": self.identity, "progress": progress}))
@@ -99,7 +104,7 @@ class Checkpoints:
                 continue
             self._check_identity(folder, saved)
             try:
-                self._tensors.read(os.path.join(folder, "tensors")).assert_consumed()
+                self._read(os.path.join(folder, "tensors"))
                 return progress
             except _DAMAGED as error:
                 self._pass_over(folder, error)
@@ -115,6 +120,27 @@ class Checkpoints:
         for name in self._whole():
             self._remove(name)
         self._remove_remains()
+
+    def _write(self, prefix: str) -> None:
+        """Writes the values. `tf.train.Checkpoint` takes half a millisecond for each of them."""
+        with tf.device("CPU:0"):
+            tf.raw_ops.SaveV2(
+                prefix=prefix,
+                tensor_names=[*self._variables],
+                shape_and_slices=[""] * len(self._variables),
+                tensors=[variable.read_value() for variable in self._variables.values()],
+            )
+
+    def _read(self, prefix: str) -> None:
+        with tf.device("CPU:0"):
+            values = tf.raw_ops.RestoreV2(
+                prefix=prefix,
+                tensor_names=[*self._variables],
+                shape_and_slices=[""] * len(self._variables),
+                dtypes=[variable.dtype for variable in self._variables.values()],
+            )
+        for variable, value in zip(self._variables.values(), values, strict=True):
+            variable.assign(value)
 
     def _whole(self) -> list[str]:
         return [n for n in self._names() if _gfile.exists(os.path.join(self.directory, n, _FACTS))]

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from branchline.components.branch_trainer.loop.loop import Chunk
+from branchline.components.branch_trainer.step.optimizers import rate_now
 
 _SCALAR = tf.compat.v1.SummaryMetadata(
     plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
@@ -51,7 +52,7 @@ class TensorBoard:
             values = {
                 "loss": chunk.losses[here].mean(),
                 "gradient_norm": chunk.gradient_norms[here].mean(),
-                "learning_rate": float(np.array(self.optimizers[path].learning_rate)),
+                "learning_rate": rate_now(self.optimizers[path]),
                 "step_share": here.mean(),
                 "examples_per_second": chunk.rows[here].sum() / seconds,
             }

@@ -83,7 +83,7 @@ def train(
             seed=training.seed,
             labels_fn=labels_fns[name],
             cache_file=os.path.join(cache_dir, name),
-        ).prefetch(4)
+        )
         for name in rows
     }
     for route in recipe.routing.routes:

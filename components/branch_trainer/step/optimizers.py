@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 
 from branchline.components.branch_trainer.private_api import (
     copy_exclusion,
@@ -42,13 +43,21 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         """Gives the learning rate of an update, counted from 0."""
         step = keras.ops.cast(step, "float32")
-        rate, warmup, decay_updates = keras.ops.unstack(keras.ops.convert_to_tensor(self.facts))
+        facts = keras.ops.unstack(keras.ops.convert_to_tensor(self.facts))
+        return self._at(keras.ops, step, *facts)
+
+    def now(self, step: int) -> float:
+        """Gives the same as a number, in a twentieth of the time."""
+        numbers = np.array([step, self.rate, self.warmup, self.decay_updates], np.float32)
+        return float(self._at(np, *numbers))
+
+    def _at(self, ops: Any, step: Any, rate: Any, warmup: Any, decay_updates: Any) -> Any:
         # Keras' own CosineDecay starts its warm-up at 0, so its first update changes nothing.
         if self.warmup:
-            rate = rate * keras.ops.minimum(1.0, (step + 1) / warmup)
-        done = keras.ops.clip((step - warmup) / decay_updates, 0.0, 1.0)
+            rate = rate * ops.minimum(1.0, (step + 1) / warmup)
+        done = ops.clip((step - warmup) / decay_updates, 0.0, 1.0)
         if self.decay == "cosine":
-            return rate * (1 + keras.ops.cos(math.pi * done)) / 2
+            return rate * (1 + ops.cos(math.pi * done)) / 2
         return rate * (1 - done) if self.decay == "linear" else rate
 
     def get_config(self) -> dict:
@@ -65,6 +74,14 @@ def facts_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """Returns the variables of the optimizer's learning-rate schedule, if it has some."""
     schedule = rate_of(optimizer)
     return [schedule.facts] if isinstance(schedule, WarmupDecay) else []
+
+
+def rate_now(optimizer: keras.optimizers.Optimizer) -> float:
+    """Returns the learning rate of the optimizer's next update."""
+    schedule = rate_of(optimizer)
+    if isinstance(schedule, WarmupDecay):
+        return schedule.now(int(optimizer.iterations.numpy()))
+    return float(np.array(optimizer.learning_rate))
 
 
 def optimizer_config(optimizer: keras.optimizers.Optimizer) -> str | None:

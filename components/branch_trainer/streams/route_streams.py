@@ -17,6 +17,7 @@ from branchline.components.branch_trainer.streams.read_rows import (
 
 _BLOCK = 16  # batches gathered at a time where nothing has to be padded, if they are so small:
 _BLOCK_BYTES = 16 << 20
+_AHEAD = 4  # batches made before they are asked for
 _WATCHED_BYTES = 64 << 20  # of rows that are validated at a time
 _BUFFER = 256 << 20  # bytes of rows that are shuffled at a time where they do not fit in memory
 
@@ -51,29 +52,12 @@ def shuffled_batches(
     ragged = any(isinstance(each, tf.RaggedTensor) for each in flat)
     fitting = _BLOCK_BYTES * rows.count // max(1, batch_size * num_bytes(columns))
     size = batch_size * (1 if ragged else max(1, min(_BLOCK, fitting)))
-    graph = _gather_graph(size, tuple(_any_rows(i, column) for i, column in enumerate(flat)))
     held = [tf.constant(number, tf.int64) for number in (skip, rows.count - skip, seed)]
-    types = list(graph.output_dtypes)
-    # What `map` and `rebatch` do, but for the traces of their own that they make for every stream.
-    batches = tf.raw_ops.MapDataset(
-        input_dataset=tf.data.experimental.to_variant(tf.data.Dataset.range(tf.int64.max)),
-        other_arguments=[*held, *tf.nest.flatten(flat, expand_composites=True)],
-        f=graph,
-        output_types=types,
-        output_shapes=list(graph.output_shapes),
-        preserve_cardinality=True,
-    )
-    shapes = [tf.TensorShape([batch_size, *shape[1:]]) for shape in graph.output_shapes]
-    if size > batch_size:
-        batches = tf.raw_ops.RebatchDatasetV2(
-            input_dataset=batches,
-            batch_sizes=tf.constant([batch_size], tf.int64),
-            drop_remainder=True,
-            output_types=types,
-            output_shapes=shapes,
-        )
-    specs = list(map(tf.TensorSpec, shapes, types))
-    structure = tf.nest.pack_sequence_as(columns, specs)
+    specs: Any = tuple(_any_rows(i, column) for i, column in enumerate(flat))
+    with tf.device("CPU:0"):
+        batches = _stream_graph(size, batch_size, specs)(*held, *flat)
+    shapes = [tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype) for spec in specs]
+    structure = tf.nest.pack_sequence_as(columns, shapes)
     options = tf.data.Options()
     # There is nothing to tune; to look for it takes as long as many steps, and a thread a stream.
     options.experimental_optimization.apply_default_optimizations = False
@@ -82,16 +66,20 @@ def shuffled_batches(
 
 
 @functools.lru_cache(maxsize=64)
-def _gather_graph(size: int, specs: tuple[tf.TypeSpec, ...]) -> Any:
-    """Traces what takes a block of rows out of columns; one trace serves all routes of the same.
+def _stream_graph(size: int, batch_size: int, specs: tuple[tf.TypeSpec, ...]) -> Any:
+    """Traces what makes the stream of a route; one trace serves all whose columns are of a kind.
+
+    As `map`, `rebatch` and `prefetch` do it, but those trace anew for every stream, and called one
+    by one take ten times as long.
 
     Args:
-        size: Rows in a block.
+        size: Rows that are gathered at a time.
+        batch_size: Rows in a batch.
         specs: Of the columns.
 
     Returns:
-        A concrete function of the block's number, how many rows at the beginning are left out, how
-        many there are after them, the seed, and the columns.
+        A concrete function of how many rows at the beginning are left out, how many there are after
+        them, the seed, and the columns, that gives a dataset as a variant.
     """
 
     def gather(
@@ -108,6 +96,35 @@ def _gather_graph(size: int, specs: tuple[tf.TypeSpec, ...]) -> Any:
 
     numbers = [tf.TensorSpec([], tf.int64, name=f"number_{i}") for i in range(4)]
     traced = tf.function(gather, input_signature=[*numbers, *specs], autograph=False)
+    graph = traced.get_concrete_function()
+    types, shapes = list(graph.output_dtypes), list(graph.output_shapes)
+
+    def stream(*held: Any) -> tf.Tensor:
+        made = tf.raw_ops.MapDataset(
+            input_dataset=tf.data.experimental.to_variant(tf.data.Dataset.range(tf.int64.max)),
+            other_arguments=tf.nest.flatten(held, expand_composites=True),
+            f=graph,
+            output_types=types,
+            output_shapes=shapes,
+            preserve_cardinality=True,
+        )
+        shapes_of_batch = [tf.TensorShape([batch_size, *shape[1:]]) for shape in shapes]
+        if size > batch_size:
+            made = tf.raw_ops.RebatchDatasetV2(
+                input_dataset=made,
+                batch_sizes=tf.constant([batch_size], tf.int64),
+                drop_remainder=True,
+                output_types=types,
+                output_shapes=shapes_of_batch,
+            )
+        return tf.raw_ops.PrefetchDataset(
+            input_dataset=made,
+            buffer_size=tf.constant(_AHEAD, tf.int64),
+            output_types=types,
+            output_shapes=shapes_of_batch,
+        )
+
+    traced = tf.function(stream, input_signature=[*numbers[1:], *specs], autograph=False)
     return traced.get_concrete_function()
 
 
@@ -133,7 +150,10 @@ def _from_disk(
     kept = serialized_rows(rows.files).skip(skip).batch(min(BATCH, buffer)).map(parse)
     shuffled = kept.cache(cache_file).unbatch().shuffle(buffer, seed=seed).repeat()
     batches = shuffled.batch(batch_size, drop_remainder=True)
-    return batches.map(_as_it_is(lambda *of_batch: tf.nest.map_structure(padded, of_batch)))
+    padded_batches = batches.map(
+        _as_it_is(lambda *of_batch: tf.nest.map_structure(padded, of_batch))
+    )
+    return padded_batches.prefetch(_AHEAD)
 
 
 def _measured_row_bytes(rows: Rows) -> int:

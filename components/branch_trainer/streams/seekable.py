@@ -81,7 +81,8 @@ def open_at(stream: tf.data.Dataset, num_read: int, *, repeat: bool) -> tf.data.
     options = tf.data.Options()
     options.deterministic = True
     stream = stream.with_options(options)
-    return (stream.repeat() if repeat else stream).skip(num_read)
+    stream = stream.repeat() if repeat else stream
+    return stream.skip(num_read) if num_read else stream
 
 
 def rows_of(batch: tuple) -> tf.Tensor:

@@ -4,6 +4,7 @@ import builders_statistics as build
 import pytest
 from tfx.components.statistics_gen import stats_artifact_utils
 
+from branchline.components.route_validator.route_schema import RouteSchemas
 from branchline.components.route_validator.validate import describe, validate_split
 from branchline.components.transform.declared_schema import declared_schema
 from branchline.schemas import Numeric, Route, RoutingTable, Target, when
@@ -34,7 +35,9 @@ def test_fields_of_32_bits_are_told_where_their_steps_hide_differences(tmp_path,
     examples = build.examples_artifact(tmp_path / "examples", {"train": {"r": rows}})
     artifact = build.run_route_statistics(examples, tmp_path / "statistics", TABLE)
     statistics = stats_artifact_utils.load_statistics(artifact, "train").proto()
-    _, anomalies = validate_split(statistics, declared_schema(TABLE), TABLE, "train")["r"]
+    _, anomalies = validate_split(statistics, RouteSchemas(declared_schema(TABLE), TABLE), "train")[
+        "r"
+    ]
     found = describe(anomalies)
     assert set(found) == ({"x", "y"} if told else set())
     if told:

@@ -15,6 +15,7 @@ from tfx_bsl.coders import example_coder
 
 from branchline.components.route_validator.component import Executor, RouteValidator
 from branchline.components.route_validator.route_schema import RouteSchemas
+from branchline.components.route_validator.slices import drop_histograms
 from branchline.components.route_validator.validate import describe, merge, validate_split
 from branchline.components.transform.declared_schema import declared_schema
 from branchline.schemas import (
@@ -100,8 +101,13 @@ def of_routing():
 
 
 def found_in(by_route, schema=None, table=ROUTING):
-    """Route → feature → what is wrong with it."""
-    found = validate_split(sliced(by_route), schema or inferred_schema(), table, "eval")
+    """Route → feature → what is wrong with it, with histograms in the statistics and without."""
+    statistics, schemas = sliced(by_route), RouteSchemas(schema or inferred_schema(), table)
+    found = validate_split(statistics, schemas, "eval")
+    size = statistics.ByteSize()
+    drop_histograms(statistics)
+    assert statistics.ByteSize() < size
+    assert validate_split(statistics, schemas, "eval") == found
     return {route: describe(anomalies) for route, (_, anomalies) in found.items()}
 
 
@@ -114,6 +120,14 @@ def found(rows, route="r-1", schema=None):
 
 def without_source(rows):
     return [{key: value for key, value in row.items() if key != "_source"} for row in rows]
+
+
+def test_numbers_that_are_none_are_found_where_the_schema_forbids_them():
+    schema = inferred_schema()
+    (x,) = [feature for feature in schema.feature if feature.name == "x"]
+    x.float_domain.disallow_nan = True
+    rows = [*GOOD["b"], GOOD["b"][0] | {"x": float("nan")}]
+    assert "NaN" in found(rows, "b", schema)["x"]
 
 
 SCHEMAS = [inferred_schema, plain_schema, of_routing]
@@ -173,7 +187,7 @@ def test_an_optional_feature_that_no_row_has_is_told():
 
 def test_a_wrong_type_is_named():
     rows = [row | {"y.float": "high"} for row in GOOD["r-1"]]
-    named = validate_split(_only("r-1", rows), inferred_schema(), ROUTING, "eval")
+    named = validate_split(_only("r-1", rows), RouteSchemas(inferred_schema(), ROUTING), "eval")
     assert "Expected data of type: FLOAT but got STRING" in describe(named["r-1"][1])["y.float"]
 
 
@@ -220,7 +234,7 @@ def test_a_column_that_a_slice_has_for_other_rows_only_is_not_its_own():
     empty = of_b.features.add()
     empty.path.step.append("v")
     empty.num_stats.common_stats.num_missing = 10
-    found = validate_split(stats, inferred_schema(), ROUTING, "eval")
+    found = validate_split(stats, RouteSchemas(inferred_schema(), ROUTING), "eval")
     assert describe(found["b"][1]) == {}
 
 
@@ -234,25 +248,25 @@ def test_a_route_without_rows_is_told():
 def test_a_split_without_rows_has_no_slices():
     stats = statistics_pb2.DatasetFeatureStatisticsList()
     stats.datasets.add(num_examples=0)
-    found = validate_split(stats, inferred_schema(), ROUTING, "eval")
+    found = validate_split(stats, RouteSchemas(inferred_schema(), ROUTING), "eval")
     assert [(name, n) for name, (n, _) in found.items()] == [("b", 0), ("r-1", 0)]
 
 
 def test_rows_of_routes_that_the_table_lacks_are_told():
     rows = GOOD | {"old": GOOD["b"]}
-    found = validate_split(sliced(rows), inferred_schema(), ROUTING, "eval")
+    found = validate_split(sliced(rows), RouteSchemas(inferred_schema(), ROUTING), "eval")
     assert found[""][0] == 10 and "Unknown route" in describe(found[""][1])[""]
 
 
 def test_statistics_without_slices_are_refused():
     with pytest.raises(BranchlineError, match="'test'.*stats_options=route_stats_options"):
-        validate_split(statistics(GOOD["b"]), inferred_schema(), ROUTING, "test")
+        validate_split(statistics(GOOD["b"]), RouteSchemas(inferred_schema(), ROUTING), "test")
 
 
 def test_statistics_without_slices_do_for_a_single_route():
     table = RoutingTable(ROUTING["b"])
     rows = [row | {"y": row["y.int"]} for row in GOOD["b"]]
-    found = validate_split(statistics(rows), schema_pb2.Schema(), table, "test")
+    found = validate_split(statistics(rows), RouteSchemas(schema_pb2.Schema(), table), "test")
     assert found["b"][0] == 10 and "completely missing" not in str(found)
 
 
@@ -287,7 +301,7 @@ def test_features_that_schema_gen_took_for_deprecated_are_validated():
     stages = {f.name: f.lifecycle_stage for f in RouteSchemas(schema, ROUTING).of("b", ()).feature}
     assert stages["x"] == stages["y.int"] == schema_pb2.UNKNOWN_STAGE
     rows = [row | {"x": "a"} for row in GOOD["b"]]
-    named = validate_split(_only("b", rows), schema, ROUTING, "eval")
+    named = validate_split(_only("b", rows), RouteSchemas(schema, ROUTING), "eval")
     assert "STRING" in describe(named["b"][1])["x"]
 
 
@@ -311,7 +325,7 @@ def test_a_feature_that_is_wrong_in_two_routes_has_one_entry_that_names_both():
         for (route, rows), colour in zip(GOOD.items(), ("green", "pink"), strict=True)
     }
     schema = inferred_schema()
-    merged = merge([validate_split(sliced(rows), schema, ROUTING, "eval")], schema)
+    merged = merge([validate_split(sliced(rows), RouteSchemas(schema, ROUTING), "eval")], schema)
     assert list(merged.anomaly_info) == ["colour"] and merged.baseline == schema
     info = merged.anomaly_info["colour"]
     assert "route b: " in info.description and "green" in info.description
@@ -344,7 +358,7 @@ def test_many_routes_take_time_in_proportion():
             feature.path.step[0] = step.replace("-0", f"-{name[1:]}")
     start = time.process_time()
     schema = declared_schema(table)
-    found = validate_split(stats, schema, table, "train")
+    found = validate_split(stats, RouteSchemas(schema, table), "train")
     assert time.process_time() - start < 10
     assert schema.ByteSize() < 300 * 7 * 60
     assert not any(describe(anomalies) for _, anomalies in found.values()) and len(found) == 300

@@ -7,6 +7,7 @@ from tensorflow_transform.tf_metadata import schema_utils
 from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import tf_example_record
 
+from branchline.components.route_validator.route_schema import RouteSchemas
 from branchline.components.route_validator.validate import describe, validate_split
 from branchline.components.transform.declared_schema import declared_schema
 from branchline.schemas import Categorical, Ids, Numeric, Route, RoutingTable, when
@@ -21,7 +22,7 @@ def anomalies(route, rows):
     options = tfdv.StatsOptions(schema=schema)
     stats = stats_impl.generate_statistics_in_memory(decoder.DecodeBatch(rows), options)
     stats.datasets[0].name = f"_route_{route}"
-    return set(describe(validate_split(stats, schema, TABLE, "train")[route][1]))
+    return set(describe(validate_split(stats, RouteSchemas(schema, TABLE), "train")[route][1]))
 
 
 @pytest.mark.parametrize("route", TABLE.names)

@@ -231,6 +231,22 @@ def checkpoints_of(value, directory):
     return variable, Checkpoints(directory, {"weights": [variable]}, {})
 
 
+def test_a_checkpoint_that_tensorflow_wrote_is_read_as_our_own(tmp_path):
+    """So they were written once, and TensorFlow's tools read ours."""
+    _, checkpoints = checkpoints_of(1.0, tmp_path)
+    checkpoints.save(7, {"step": 7})
+    prefix = str(tmp_path / "step-000000000007" / "tensors")
+    theirs = tf.train.Checkpoint(weights=[tf.Variable(tf.fill([1000], 2.0))])
+    ours = tf.train.load_checkpoint(prefix)
+    (name,) = ours.get_variable_to_shape_map()
+    np.testing.assert_array_equal(ours.get_tensor(name), np.ones(1000))
+    theirs.write(prefix)
+    assert name in tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    variable, again = checkpoints_of(0.0, tmp_path)
+    assert again.restore() == {"step": 7}
+    np.testing.assert_array_equal(variable, np.full(1000, 2.0))
+
+
 def test_f38_a_second_checkpoint_of_one_step_is_written_beside_the_first(tmp_path):
     """Not over it, which a process that is killed meanwhile would leave in pieces."""
     _, checkpoints = checkpoints_of(1.0, tmp_path)
