@@ -11,14 +11,14 @@ import csv
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import fastavro
 import orjson
 import pyarrow.parquet
 
 from branchline.components import quarantine
 from branchline.components.files.count_records import count_frames
+from branchline.components.mixed_example_gen.avro_blocks import blocks_of, read_head
 from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
 from branchline.components.mixed_example_gen.open_file import opened
@@ -26,7 +26,9 @@ from branchline.components.mixed_example_gen.read_lines import BYTE_ORDER_MARK, 
 from branchline.schemas import BranchlineError
 
 # Reasons of a line of the quarantine that stands for nobody knows how many records.
-UNCOUNTABLE = frozenset({"unreadable_rest", "record_too_large", "malformed_csv"})
+UNCOUNTABLE = frozenset(
+    {"unreadable_block", "unreadable_rest", "record_too_large", "malformed_csv"}
+)
 _PIECE = 1 << 20
 
 
@@ -106,24 +108,8 @@ def _count_rows(file: io.BufferedReader) -> int:
     return pyarrow.parquet.ParquetFile(file).metadata.num_rows
 
 
-class _Telling:
-    """Reads a file and tells where it is: fastavro asks at each block, and zstd's cannot tell."""
-
-    def __init__(self, file: io.BufferedReader) -> None:
-        self._file, self._at = file, 0
-
-    def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size)
-        self._at += len(content)
-        return content
-
-    def tell(self) -> int:
-        return self._at
-
-
 def _count_blocks(file: io.BufferedReader) -> int:
-    blocks: Any = fastavro.block_reader(_Telling(file))  # pyright: ignore[reportArgumentType]
-    return sum(block.num_records for block in blocks)
+    return sum(block.records for block in blocks_of(file, read_head(file)))
 
 
 def _count_json(file: io.BufferedReader) -> int | None:

@@ -10,16 +10,20 @@ import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fastavro
 import numpy as np
 import tensorflow as tf
 from apache_beam.io.tfrecordio import _TFRecordUtil
 from google.protobuf.message import DecodeError
 
 from branchline.components.mixed_example_gen.declared import Declared
-from branchline.components.mixed_example_gen.limits import KEPT_OF_LONGER, LONGEST_RECORD
+from branchline.components.mixed_example_gen.limits import (
+    KEPT_OF_LONGER,
+    LONGEST_DETAIL,
+    LONGEST_RECORD,
+)
 from branchline.components.mixed_example_gen.open_file import unreadable_rest
 from branchline.components.mixed_example_gen.plain_rows import PlainRows, are_plain
+from branchline.components.mixed_example_gen.read_avro import LostBlock, avro_rows
 from branchline.components.mixed_example_gen.read_lines import too_large
 from branchline.components.mixed_example_gen.read_parquet import (
     AS_THEY_ARE,
@@ -44,7 +48,8 @@ def read_table(
 
     A `raw` is the row as JSON, with bytes that are not UTF-8 as {"base64": text}. Where the file
     is damaged, the rows before are read (of Parquet, the batches before: about 16 MiB each), and
-    one further `Parsed` of the reason "unreadable_rest" stands for what follows.
+    one further `Parsed` of the reason "unreadable_rest" stands for what follows; of Avro one of
+    "unreadable_block" for the rest of a block.
 
     Args:
         file: As `opened` gives it; Parquet must be seekable.
@@ -54,7 +59,7 @@ def read_table(
 
     Raises:
         BranchlineError: The storage fails, a column's name is there twice, or the codec that Avro's
-            blocks are packed with is not installed.
+            blocks are packed with is not known.
     """
     offset, rows = 0, None
     while True:
@@ -67,18 +72,23 @@ def read_table(
         except BranchlineError:
             raise
         except Exception as error:  # noqa: BLE001 - of damaged files the libraries raise anything
-            if "you need to install" in str(error):  # as fastavro does for the codecs of others
-                raise BranchlineError(f"{path}: cannot be read here: {error}") from error
             yield unreadable_rest(path, offset, error)
             return
         if row is None:
             return
-        if isinstance(row, tuple):
+        if isinstance(row, LostBlock):
+            yield _lost(offset, row)
+            offset += row.records
+        elif isinstance(row, tuple):
             yield _parse(offset, *row, declared)
             offset += 1
         else:
             yield from _parse_columns(offset, row, declared)
             offset += len(next(iter(row.values())))
+
+
+def _lost(offset: int, block: LostBlock) -> Parsed:
+    return Parsed(offset, b"", None, "unreadable_block", block.told[:LONGEST_DETAIL], block.byte)
 
 
 def _parse_columns(
@@ -147,12 +157,6 @@ def _as_key(key: Any) -> str:
     return key.decode(errors="backslashreplace") if isinstance(key, bytes) else str(key)
 
 
-def _avro_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
-    # Bytes that are no text become halves of surrogate pairs, which `read_record` refuses.
-    rows = fastavro.reader(file, handle_unicode_errors="surrogateescape")
-    return ((row if isinstance(row, dict) else {"value": row}, None) for row in rows)
-
-
 def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
     limited = _Limited(file)
     while True:
@@ -197,9 +201,9 @@ def _read_example(serialized: bytes) -> Row:
     return {key: list(each.value) for key, each in lists.items() if each}, None
 
 
-_OPEN: dict[str, Callable[[io.BufferedReader, str], Iterator[Row | Columns]]] = {
+_OPEN: dict[str, Callable[[io.BufferedReader, str], Iterator[Row | Columns | LostBlock]]] = {
     "parquet": parquet_rows,
-    "avro": _avro_rows,
+    "avro": avro_rows,
     "tfrecord": _tfrecord_rows,
 }
 TABLES = tuple(_OPEN)
