@@ -8,7 +8,7 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import fastavro
@@ -17,7 +17,7 @@ import pyarrow
 from branchline.components.mixed_example_gen.limits import LARGEST_BLOCK
 from branchline.schemas import BranchlineError
 
-_MAGIC, _LARGEST_HEAD, _PIECE = b"Obj\x01", 16 << 20, 1 << 20
+_MAGIC, _LARGEST_HEAD, _PIECE = b"Obj\x01", 16 << 20, 4 << 20
 _HEAD: Any = {
     "type": "record",
     "name": "org.apache.avro.file.Header",
@@ -109,14 +109,24 @@ def blocks_of(file: io.BufferedReader, head: Head) -> Iterator[Block]:
             raise ValueError(f"the block at byte {byte} ends without the sign that ends each")
 
 
-def unpack(codec: str, packed: bytes, most: int) -> bytes | None:
-    """Unpacks a block, as far as `most` bytes and one more; None if there are more than `most`.
+class TooLarge(ValueError):
+    """A block unpacks to more bytes than it may."""
+
+
+def unpack(codec: str, packed: bytes, most: int) -> bytes:
+    """Unpacks a block, no further than `most` bytes and one piece.
 
     Raises:
-        ValueError, OSError, EOFError, zlib.error, lzma.LZMAError: It is damaged.
+        TooLarge: There are more.
+        ValueError, OSError, zlib.error, lzma.LZMAError: It is damaged.
     """
-    content = _UNPACK[codec](packed, most)
-    return content if len(content) <= most else None
+    pieces, size = [], 0
+    for piece in _UNPACK[codec](packed, most):
+        size += len(piece)
+        if size > most:
+            raise TooLarge
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def check_codec(path: str, codec: str) -> None:
@@ -163,53 +173,54 @@ def _read_long(file: Any) -> int:
     return value
 
 
-def _streamed(open_fn: Callable[[bytes], Any]) -> Callable[[bytes, int], bytes]:
-    def unpack(packed: bytes, most: int) -> bytes:
-        stream, pieces, size = open_fn(packed), [], 0
-        while size <= most and (piece := stream.read(_PIECE)):
-            pieces.append(piece)
-            size += len(piece)
-        return b"".join(pieces)
+def _by_pieces(make_fn: Callable[[], Any]) -> "_Unpack":
+    def pieces(packed: bytes, _: int) -> Iterator[bytes]:
+        unpacker = make_fn()
+        while not unpacker.eof and (piece := unpacker.decompress(packed, _PIECE)):
+            packed = getattr(unpacker, "unconsumed_tail", b"")  # zlib's keeps no input
+            yield piece
 
-    return unpack
-
-
-def _decompressor(make_fn: Callable[[], Any]) -> Callable[[bytes, int], bytes]:
-    return lambda packed, most: make_fn().decompress(packed, most + 1)
+    return pieces
 
 
-def _sized(codec: str, content: bytes, size: int, most: int) -> bytes:
+def _unpack_zstandard(packed: bytes, _: int) -> Iterator[bytes]:
+    stream = pyarrow.CompressedInputStream(pyarrow.BufferReader(packed), "zstd")
+    while piece := stream.read(_PIECE):
+        yield piece
+
+
+def _unpack_sized(codec: str, content: bytes, size: int, most: int) -> bytes:
     """Unpacks what says its size before."""
     if size > most:
-        return bytes(most + 1)
+        raise TooLarge
     return pyarrow.decompress(content, size, codec, asbytes=True)
 
 
-def _unpack_snappy(packed: bytes, most: int) -> bytes:
+def _unpack_snappy(packed: bytes, most: int) -> Iterator[bytes]:
     body, checksum = packed[:-4], packed[-4:]
     size = shift = 0
     for byte in body[:5]:
         size, shift = size | (byte & 127) << shift, shift + 7
         if byte < 128:
             break
-    content = _sized("snappy", body, size, most)
-    if size <= most and zlib.crc32(content) != int.from_bytes(checksum, "big"):
+    content = _unpack_sized("snappy", body, size, most)
+    if zlib.crc32(content) != int.from_bytes(checksum, "big"):
         raise ValueError("the checksum of a block is wrong")
-    return content
+    yield content
 
 
-def _unpack_lz4(packed: bytes, most: int) -> bytes:
-    return _sized("lz4_raw", packed[4:], int.from_bytes(packed[:4], "little"), most)
+def _unpack_lz4(packed: bytes, most: int) -> Iterator[bytes]:
+    size = int.from_bytes(packed[:4], "little")
+    yield _unpack_sized("lz4_raw", packed[4:], size, most)
 
 
-_UNPACK: dict[str, Callable[[bytes, int], bytes]] = {
-    "null": lambda packed, _: packed,
-    "deflate": _decompressor(lambda: zlib.decompressobj(-zlib.MAX_WBITS)),
+_Unpack = Callable[[bytes, int], Iterable[bytes]]
+_UNPACK: dict[str, _Unpack] = {
+    "null": lambda packed, _: [packed],
+    "deflate": _by_pieces(lambda: zlib.decompressobj(-zlib.MAX_WBITS)),
     "snappy": _unpack_snappy,
-    "zstandard": _streamed(
-        lambda packed: pyarrow.CompressedInputStream(pyarrow.BufferReader(packed), "zstd")
-    ),
-    "bzip2": _decompressor(bz2.BZ2Decompressor),
-    "xz": _decompressor(lambda: lzma.LZMADecompressor(memlimit=LARGEST_BLOCK)),
+    "zstandard": _unpack_zstandard,
+    "bzip2": _by_pieces(bz2.BZ2Decompressor),
+    "xz": _by_pieces(lambda: lzma.LZMADecompressor(memlimit=LARGEST_BLOCK)),
     "lz4": _unpack_lz4,
 }

@@ -10,6 +10,7 @@ from fastavro import _read_py
 from branchline.components.mixed_example_gen.avro_blocks import (
     Block,
     Head,
+    TooLarge,
     block_without_codec,
     blocks_of,
     check_codec,
@@ -80,11 +81,14 @@ def _rows(
 
 
 def _unpacked(block: Block, codec: str, most: int) -> bytes:
-    content = None if block.packed is None else unpack(codec, block.packed, most)
-    if content is None:
+    try:
+        if block.packed is None:
+            raise TooLarge
+        content = unpack(codec, block.packed, most)
+    except TooLarge:
         raise ValueError(
             f"it unpacks to more than {most} bytes, the most; write the file with smaller blocks"
-        )
+        ) from None
     if block.records > max(len(content), _MOST_EMPTY):
         raise ValueError(f"it says it holds more records than its {len(content)} bytes")
     return content

@@ -123,7 +123,11 @@ def _bytes_of_nested(column: pyarrow.Array) -> int:
         return _BYTES_OF_STRUCT * len(column) + sum(map(_bytes_of_nested, parts))
     if not pyarrow.types.is_nested(kind):
         return 0
-    values = column.flatten()
+    if pyarrow.types.is_map(kind):  # Arrow flattens no maps
+        begin, end = column.offsets[0].as_py(), column.offsets[-1].as_py()
+        values = column.items.slice(begin, end - begin)
+    else:
+        values = column.flatten()
     return _BYTES_OF_VALUE * (len(column) + len(values)) + _bytes_of_nested(values)
 
 

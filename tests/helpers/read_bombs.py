@@ -77,11 +77,13 @@ def write_parquet(folder):
         size = next(i for i in range(at, at + 6) if content[i] < 128) + 1 - at
         content[at : at + size] = varint(2 * 1000, size)  # the page says it has 1000 bytes
         path.write_bytes(content)
-    kind = pyarrow.struct({"a": pyarrow.bool_()})
     flags = pyarrow.StructArray.from_arrays([pyarrow.array([True]).take([0] * 6_000_000)], ["a"])
-    rows = pyarrow.ListArray.from_arrays([0, 1, 6_000_000], flags)
-    assert rows.type == pyarrow.list_(kind)
-    pyarrow.parquet.write_table(pyarrow.table({"a": rows}), folder / "objects.parquet")
+    ends = [0, 1, 6_000_000]
+    lists = pyarrow.ListArray.from_arrays(ends, flags)
+    keys = pyarrow.array(["k"]).take([0] * 6_000_000)
+    maps = pyarrow.ListArray.from_arrays([0, 1, 2], pyarrow.MapArray.from_arrays(ends, keys, flags))
+    for name, rows in {"objects": lists, "maps": maps}.items():
+        pyarrow.parquet.write_table(pyarrow.table({"a": rows}), folder / f"{name}.parquet")
 
 
 def varint(value, size):
