@@ -9,6 +9,7 @@ no number, nor is one of JSON objects over many lines.
 
 import csv
 import io
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from branchline.components.mixed_example_gen.avro_blocks import blocks_of, read_
 from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
 from branchline.components.mixed_example_gen.open_file import opened
+from branchline.components.mixed_example_gen.parse_csv import first_lines, sniff_delimiter
 from branchline.components.mixed_example_gen.read_lines import BYTE_ORDER_MARK, is_recoded
 from branchline.schemas import BranchlineError
 
@@ -97,8 +99,14 @@ def _count_lines(file: io.BufferedReader) -> int:
 def _count_cells(delimiter: str) -> Callable[[io.BufferedReader], int]:
     def count(file: io.BufferedReader) -> int:
         csv.field_size_limit(sys.maxsize)
-        texts = (line.removeprefix(BYTE_ORDER_MARK).decode(errors="replace") for line in file)
-        rows = sum(1 for row in csv.reader(texts, strict=True, delimiter=delimiter) if row)
+        lines = iter(file)
+        first = first_lines(lines, lambda line: line)
+        texts = (
+            line.removeprefix(BYTE_ORDER_MARK).decode(errors="replace")
+            for line in itertools.chain(first, lines)
+        )
+        found = sniff_delimiter(first, delimiter)
+        rows = sum(1 for row in csv.reader(texts, strict=True, delimiter=found) if row)
         return max(rows - 1, 0)  # one is the header
 
     return count

@@ -16,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from branchline.components.files.artifact_paths import beam_path
 from branchline.components.files.check_access import check_access, refused
-from branchline.components.mixed_example_gen.open_file import COMPRESSIONS
+from branchline.components.mixed_example_gen.open_file import COMPRESSIONS, compression_of
 from branchline.schemas import BranchlineError, RecipeError
 from branchline.schemas.errors import reject
 
@@ -73,14 +73,12 @@ def file_format(path: str) -> str | None:
     >>> file_format("a/b.jsonl.gz"), file_format("b.tfrecord-00001-of-00002"), file_format("b.txt")
     ('jsonl', 'tfrecord', None)
     """
-    plain = path
-    for compression in COMPRESSIONS:
-        plain = plain.removesuffix(compression)
-    compressed, plain = plain != path, _SHARD.sub("", plain)
+    compression = compression_of(path)
+    plain = _SHARD.sub("", path[: len(path) - len(compression)])
     dot = plain.rfind(".")
     kind = FORMATS.get(plain[dot:].lower()) if dot > plain.rfind("/") else None
     # Parquet is read from its end, and compresses by itself.
-    return None if compressed and kind == "parquet" else kind
+    return None if compression and kind == "parquet" else kind
 
 
 def read_paths(text: str) -> list[str]:
@@ -141,6 +139,8 @@ def list_records(paths: list[str]) -> tuple[list[RecordFile], list[str], dict[st
                 f"{path}: got no file of records, expected {', '.join(FORMATS)} (all but .parquet "
                 f"also with {', '.join(COMPRESSIONS)})"
             )
+        if unnamed := [file.path for file in known if not _is_unicode(file.path)]:
+            raise BranchlineError(f"{unnamed[0]!r}: the name is not UTF-8; rename the file")
         for file in known:  # a file found twice has the fields of the longer way to it
             other = files.get(file.path, file)
             files[file.path] = max(file, other, key=lambda each: len(each.partitions))
@@ -159,6 +159,11 @@ def _is_marker(below: str) -> bool:
     return any(part.startswith(("_", ".")) for part in parts) or below.endswith(".crc")
 
 
+def _is_unicode(path: str) -> bool:
+    """Whether a name is text; bytes that are none are halves of surrogate pairs in it."""
+    return path.encode(errors="ignore").decode() == path
+
+
 def _partitions(below: str) -> tuple[tuple[str, str], ...]:
     """Reads the folders that name a field's value, as Hive writes them.
 
@@ -166,8 +171,12 @@ def _partitions(below: str) -> tuple[tuple[str, str], ...]:
     (('kind', 'meter'), ('at', '12:30'))
     """
     pairs = (folder.partition("=") for folder in below.split("/")[:-1])
-    named = ((unquote(name), unquote(value)) for name, sign, value in pairs if name and sign)
+    named = ((_unquoted(name), _unquoted(value)) for name, sign, value in pairs if name and sign)
     return tuple(pair for pair in named if pair[1] not in ("", _ABSENT))
+
+
+def _unquoted(text: str) -> str:
+    return unquote(text, errors="backslashreplace")
 
 
 def match_records(path: str) -> list[str]:

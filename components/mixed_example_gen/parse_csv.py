@@ -6,6 +6,7 @@ import re
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator
+from typing import TypeVar
 
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
@@ -32,14 +33,20 @@ _FLOAT = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 # In a column of numbers; [0-9], as \d takes the digits of all scripts.
 _PLAIN_INT = re.compile(r"[+-]?[0-9]+")
 _PLAIN_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_DELIMITERS = ",;\t|"
+_QUOTED = re.compile(b'"[^"]*"?')
+_SNIFFED_LINES, _SNIFFED_BYTES = 5, 1 << 20
 _NUMBERS_BEGIN = frozenset("-.0123456789")
 _BOOLEANS = {"true": 1, "false": 0}
+
+
+Line = TypeVar("Line")
 
 
 def parse_csv(
     lines: Iterable[bytes], source: str, declared: Declared, delimiter: str = ","
 ) -> Iterator[Parsed]:
-    """Parses CSV rows under the header in the first row.
+    """Parses CSV rows under the header in the first row that is not blank.
 
     A cell is an int or a float if it is written as Python writes one (so 007 is a text), else a
     text; an empty cell is an absent value. Of a column that is a text to all who read it every
@@ -54,7 +61,7 @@ def parse_csv(
         lines: The file's lines.
         source: Names the file in errors.
         declared: What is read of the records.
-        delimiter: Between cells.
+        delimiter: Between cells, unless the file has another: see `sniff_delimiter`.
 
     Raises:
         BranchlineError: The header cannot be read, or names a column twice.
@@ -92,11 +99,44 @@ def header_line(lines: Iterable[bytes], source: str, delimiter: str) -> bytes:
     return kept.raw() if _read_header(kept, source) else b""
 
 
+def first_lines(lines: Iterator[Line], text_of: Callable[[Line], bytes]) -> list[Line]:
+    """Takes as many lines as `sniff_delimiter` needs."""
+    taken, texts = list[Line](), list[bytes]()
+    while len(texts) < _SNIFFED_LINES and sum(map(len, texts)) < _SNIFFED_BYTES:
+        if (line := next(lines, None)) is None:
+            break
+        taken.append(line)
+        if text_of(line).strip():
+            texts.append(text_of(line))
+    return taken
+
+
+def sniff_delimiter(lines: list[bytes], usual: str) -> str:
+    """Tells what stands between the cells of a file: as its name says, if the header holds that.
+
+    Otherwise that of the signs `, ; | tab` which its header holds most, and one of the rows too.
+
+    Args:
+        lines: The first ones.
+        usual: What the file's name says.
+
+    >>> sniff_delimiter([b"a;b", b"1,5;2"], ","), sniff_delimiter([b"a;b", b"1"], ",")
+    (';', ',')
+    """
+    header, *rows = [_QUOTED.sub(b"", line) for line in lines if line.strip()] or [b""]
+    numbers = {sign: header.count(sign.encode()) for sign in _DELIMITERS}
+    found = max(_DELIMITERS, key=lambda sign: numbers[sign])
+    is_other = not numbers[usual] and any(found.encode() in row for row in rows)
+    return found if is_other and numbers[found] else usual
+
+
 class _Lines:
     """Hands out lines, remembers those of the current row, and takes them back."""
 
     def __init__(self, lines: Iterable[bytes], delimiter: str) -> None:
         self._lines, self._again = whole_lines(lines), deque[tuple[int, bytes]]()
+        self._again.extend(first_lines(self._lines, lambda pair: pair[1]))
+        delimiter = sniff_delimiter([line for _, line in self._again], delimiter)
         self._size = 0
         self._seen: list[tuple[int, bytes]] = []  # with how many bytes come before each
         self.line = 1  # of the next row
@@ -148,9 +188,13 @@ class _Lines:
 def _read_header(lines: _Lines, source: str) -> list[str]:
     """Reads the names of the columns, "" for those without; [] if there is no row at all."""
     try:
-        header = lines.row()
+        header: list[str] | None = []
+        while header == []:
+            header = lines.row()
     except (csv.Error, NotARecord) as error:
         told = error.detail if isinstance(error, NotARecord) else str(error)
+        if lines.raw().count(b"\r") > 1:
+            told = r"its lines end in \r, expected \n"
         raise BranchlineError(f"{source}:1: the CSV header cannot be read: {told}") from error
     if header is None:
         return []

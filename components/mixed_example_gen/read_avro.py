@@ -18,6 +18,7 @@ from branchline.components.mixed_example_gen.avro_blocks import (
     read_head,
     unpack,
 )
+from branchline.components.mixed_example_gen.avro_logical import careful
 from branchline.components.mixed_example_gen.avro_schema import Bounds, measure
 from branchline.components.mixed_example_gen.read_parquet import Row
 
@@ -61,7 +62,7 @@ def _rows(
 ) -> Iterator[Row | LostBlock]:
     # The compiled reader does not count how deep it is: records within records end the process.
     open_fn = _read_py.block_reader if bounds.is_recursive else fastavro.block_reader
-    before = head_without_codec(head)
+    before = head_without_codec(head._replace(schema=careful(head.schema)))
     for block in blocks_of(file, head):
         number = 0
         try:

@@ -7,6 +7,7 @@ numbers where their key is read as one, else texts, durations seconds. Bytes sta
 
 import datetime
 import io
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,7 +38,7 @@ from branchline.components.mixed_example_gen.read_record import (
     nested_too_deeply,
     read_record,
 )
-from branchline.components.mixed_example_gen.row_as_json import is_small, row_as_json
+from branchline.components.mixed_example_gen.row_as_json import Unreadable, is_small, row_as_json
 from branchline.schemas import BranchlineError
 
 
@@ -133,7 +134,7 @@ def _plain(value: Any) -> Any:
     >>> _plain({"a": [("k", datetime.date(2024, 2, 29))], "b": [None, b"x"]})
     {'a': {'k': '2024-02-29'}, 'b': [None, b'x']}
     """
-    if type(value) in AS_THEY_ARE:
+    if type(value) in AS_THEY_ARE or type(value) is Unreadable:
         return value
     if isinstance(value, list) and value and type(value[0]) is tuple:  # Arrow's maps
         value = dict(value)
@@ -157,48 +158,67 @@ def _as_key(key: Any) -> str:
     return key.decode(errors="backslashreplace") if isinstance(key, bytes) else str(key)
 
 
+_HEADER = struct.Struct("<QI")  # of a TFRecord: its length, and a checksum of that
+
+
 def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
-    limited = _Limited(file)
-    while True:
-        limited.skipped = b""
-        try:
-            row = _TFRecordUtil.read_record(limited)
-        except NotARecord as problem:
-            yield limited.skipped, problem
+    while head := file.read(_HEADER.size):
+        if len(head) < _HEADER.size:
+            raise EOFError("the file ends within the head of a record")
+        length, checksum = _HEADER.unpack(head)
+        if _TFRecordUtil._masked_crc32c(head[:8]) != checksum:
+            raise ValueError("the checksum of a record's length is wrong")
+        if length > LONGEST_RECORD:
+            yield _skipped(file, length + 4), too_large()
             continue
-        if row is None:
-            return
-        yield _read_example(row)
+        body = file.read(length + 4)
+        if len(body) < length + 4:
+            raise EOFError("the file ends within a record")
+        row, checksum = body[:-4], int.from_bytes(body[-4:], "little")
+        if _TFRecordUtil._masked_crc32c(row) == checksum:
+            yield _read_example(row)
+        else:
+            told = "the checksum is wrong: these are not the bytes that were written"
+            yield row, NotARecord("malformed_example", told)
 
 
-class _Limited:
-    """Reads from a file of TFRecords, but skips what is too long for a record."""
-
-    def __init__(self, file: io.BufferedReader) -> None:
-        self._file, self.skipped = file, b""
-
-    def read(self, size: int) -> bytes:
-        if size <= LONGEST_RECORD + 4:  # with its checksum
-            return self._file.read(size)
-        self.skipped = piece = self._file.read(KEPT_OF_LONGER)
-        while piece and (size := size - len(piece)):
-            piece = self._file.read(min(size, KEPT_OF_LONGER))
-        if size:
-            raise ValueError("the file ends within a record")
-        raise too_large()
+def _skipped(file: io.BufferedReader, size: int) -> bytes:
+    """Reads on, and gives the beginning of what is passed over."""
+    beginning = b""
+    while size:
+        piece = file.read(min(size, KEPT_OF_LONGER))
+        beginning, size = beginning or piece, size - len(piece)
+        if not piece:
+            raise EOFError("the file ends within a record")
+    return beginning
 
 
 def _read_example(serialized: bytes) -> Row:
-    example = tf.train.Example()
+    example, sequence = tf.train.Example(), tf.train.SequenceExample()
     try:
         example.ParseFromString(serialized)
+        if _goes_on(serialized):
+            sequence.ParseFromString(serialized)
     except DecodeError as error:
         told = f"{error}; expected a tf.Example"
+        return serialized, NotARecord("malformed_example", told)
+    if sequence.feature_lists.feature_list:
+        told = "got a tf.SequenceExample with lists of features, expected a tf.Example"
         return serialized, NotARecord("malformed_example", told)
     features = sorted(example.features.feature.items(), key=lambda item: item[0])
     # A feature of no kind is one of no values.
     lists = {key: getattr(each, each.WhichOneof("kind") or "", None) for key, each in features}
     return {key: list(each.value) for key, each in lists.items() if each}, None
+
+
+def _goes_on(serialized: bytes) -> bool:
+    """Whether anything follows an Example's only field, as in a SequenceExample."""
+    size = end = 0
+    for end, byte in enumerate(serialized[1:11], 2):
+        size |= (byte & 127) << 7 * (end - 2)
+        if byte < 128:
+            break
+    return end + size < len(serialized)
 
 
 _OPEN: dict[str, Callable[[io.BufferedReader, str], Iterator[Row | Columns | LostBlock]]] = {
