@@ -10,6 +10,7 @@ no number, nor is one of JSON objects over many lines.
 import csv
 import io
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -42,11 +43,11 @@ class Tally(NamedTuple):
     is_countable: bool
 
 
-def check_count(path: str, tallies: Iterable[Tally]) -> Iterator[tuple[str, int]]:
+def check_count(file: str | bytes, tallies: Iterable[Tally]) -> Iterator[tuple[str, int]]:
     """Compares what was read of a file with what it holds, and gives how many that are.
 
     Args:
-        path: The file.
+        file: Its path, or that as the file system has it.
         tallies: Of all its ranges.
 
     Yields:
@@ -55,7 +56,7 @@ def check_count(path: str, tallies: Iterable[Tally]) -> Iterator[tuple[str, int]
     Raises:
         BranchlineError: It holds another number.
     """
-    tallies = list(tallies)
+    path, tallies = os.fsdecode(file), list(tallies)
     if not all(tally.is_countable for tally in tallies):
         return
     again = count_again(RecordFile(path, tallies[0].format))

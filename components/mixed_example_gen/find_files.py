@@ -139,8 +139,6 @@ def list_records(paths: list[str]) -> tuple[list[RecordFile], list[str], dict[st
                 f"{path}: got no file of records, expected {', '.join(FORMATS)} (all but .parquet "
                 f"also with {', '.join(COMPRESSIONS)})"
             )
-        if unnamed := [file.path for file in known if not _is_unicode(file.path)]:
-            raise BranchlineError(f"{unnamed[0]!r}: the name is not UTF-8; rename the file")
         for file in known:  # a file found twice has the fields of the longer way to it
             other = files.get(file.path, file)
             files[file.path] = max(file, other, key=lambda each: len(each.partitions))
@@ -157,11 +155,6 @@ def _is_marker(below: str) -> bool:
     """
     parts = below.split("/")
     return any(part.startswith(("_", ".")) for part in parts) or below.endswith(".crc")
-
-
-def _is_unicode(path: str) -> bool:
-    """Whether a name is text; bytes that are none are halves of surrogate pairs in it."""
-    return path.encode(errors="ignore").decode() == path
 
 
 def _partitions(below: str) -> tuple[tuple[str, str], ...]:

@@ -54,7 +54,7 @@ def parquet_rows(file: io.BufferedReader, path: str) -> Iterator[Row | Columns]:
             f"{path}: got the column {', '.join(twice)} more than once, expected one of each name"
         )
     widths = [metadata.schema.column(i).length for i in range(metadata.num_columns)]
-    size = max(1, *(_bytes_of_row(group, widths) for group in groups))
+    size = max([1, *(_bytes_of_row(group, widths) for group in groups)])
     num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
     num_groups, problem = first_too_large(file, metadata)
     batches = _batches(table, num_rows, num_groups, problem)

@@ -3,11 +3,11 @@
 import bz2
 import datetime
 import gzip
-import os
 import struct
 
 import avro_files
 import pyarrow
+import pyarrow.parquet
 import pytest
 import tensorflow as tf
 
@@ -15,7 +15,6 @@ from branchline.components.mixed_example_gen.count_again import count_again
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.find_files import RecordFile, find_files
 from branchline.components.mixed_example_gen.ingest import read_records
-from branchline.schemas import BranchlineError
 
 PACK = {
     "gz": gzip.compress,
@@ -64,12 +63,6 @@ def test_endings_are_taken_in_large_letters_too(tmp_path, name):
     (file,), others = find_files([str(tmp_path)])
     assert file.format == "jsonl" and not others
     assert told(read(file.path, file.format)) == [(1, ""), (2, "")]
-
-
-def test_a_file_whose_name_is_not_utf8_is_one_error_that_names_it(tmp_path):
-    (tmp_path / os.fsdecode(b"bad\xff.jsonl")).write_bytes(LINE)
-    with pytest.raises(BranchlineError, match=r"bad\\udcff.jsonl': the name is not UTF-8; rename"):
-        find_files([str(tmp_path)])
 
 
 def test_a_folder_whose_value_is_not_utf8_keeps_its_bytes(tmp_path):
@@ -159,3 +152,35 @@ def test_a_time_that_avro_cannot_tell_costs_its_record_only_where_it_is_read(tmp
     (bad,) = [each for each in read(path, "avro", Declared(frozenset(["id"]))) if each.reason]
     assert (bad.offset, bad.reason) == (3, "wrong_type")
     assert bad.detail.startswith("id: got 'no uuid': ")
+
+
+def test_d3_a_parquet_file_without_a_row_group_holds_no_records(tmp_path):
+    pyarrow.parquet.ParquetWriter(
+        tmp_path / "a.parquet", pyarrow.schema({"a": pyarrow.int64()})
+    ).close()
+    assert read(tmp_path / "a.parquet", "parquet") == []
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_list_of_json_objects_without_an_end_is_told_once(tmp_path, ending, cut):
+    path, content = tmp_path / f"a.json{ending}", b"[\n" + b",\n".join([LINE.strip()] * 9) + b"\n"
+    packed = gzip.compress(content) if ending else content
+    path.write_bytes(packed[: len(packed) - 5 * cut] if ending else packed)
+    *good, rest = read(path, "json")
+    assert [each.record for each in good] == [{"a": [1]}] * 9
+    assert rest.reason == "unreadable_rest"
+    assert ending or (rest.offset, rest.byte) == (11, len(content))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_bytes_that_are_no_utf8_cost_a_record_only_where_they_are_read(tmp_path, kind):
+    lines = {"csv": [b"a,t", b"1,\xe9", b"2,\xc3\xa9"]}.get(
+        kind, [b'{"a": 1, "t": "\xe9"}', b'{"a": 2, "t": "\xc3\xa9"}']
+    )
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    for reads, reasons in ({"a"}, ["", ""]), ({"a", "t"}, ["invalid_utf8", ""]):
+        parsed = read(path, kind, Declared(frozenset(reads)))
+        assert [each.reason for each in parsed] == reasons
+        assert parsed[0].raw == lines[-2] and parsed[1].record["t"] == ["é"]
