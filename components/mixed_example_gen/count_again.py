@@ -24,8 +24,11 @@ from branchline.components.mixed_example_gen.avro_blocks import blocks_of, read_
 from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
 from branchline.components.mixed_example_gen.open_file import opened
-from branchline.components.mixed_example_gen.parse_csv import first_lines, sniff_delimiter
 from branchline.components.mixed_example_gen.read_lines import BYTE_ORDER_MARK, is_recoded
+from branchline.components.mixed_example_gen.sniff_delimiter import (
+    first_lines,
+    sniff_delimiter,
+)
 from branchline.schemas import BranchlineError
 
 # Reasons of a line of the quarantine that stands for nobody knows how many records.

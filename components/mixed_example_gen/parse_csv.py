@@ -6,7 +6,6 @@ import re
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator
-from typing import TypeVar
 
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
@@ -25,6 +24,10 @@ from branchline.components.mixed_example_gen.read_record import (
     not_unicode,
     read_record,
 )
+from branchline.components.mixed_example_gen.sniff_delimiter import (
+    first_lines,
+    sniff_delimiter,
+)
 from branchline.schemas import BranchlineError
 
 # As Python writes them, and also 1. and .5; not 007, +49, 1_000 or nan, which stay texts.
@@ -33,14 +36,8 @@ _FLOAT = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 # In a column of numbers; [0-9], as \d takes the digits of all scripts.
 _PLAIN_INT = re.compile(r"[+-]?[0-9]+")
 _PLAIN_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_DELIMITERS = ",;\t|"
-_QUOTED = re.compile(b'"[^"]*"?')
-_SNIFFED_LINES, _SNIFFED_BYTES = 5, 1 << 20
 _NUMBERS_BEGIN = frozenset("-.0123456789")
 _BOOLEANS = {"true": 1, "false": 0}
-
-
-Line = TypeVar("Line")
 
 
 def parse_csv(
@@ -97,37 +94,6 @@ def header_line(lines: Iterable[bytes], source: str, delimiter: str) -> bytes:
     """Gives the header of a CSV file as it stands there, and checks it as `parse_csv` does."""
     kept = _Lines(lines, delimiter)
     return kept.raw() if _read_header(kept, source) else b""
-
-
-def first_lines(lines: Iterator[Line], text_of: Callable[[Line], bytes]) -> list[Line]:
-    """Takes as many lines as `sniff_delimiter` needs."""
-    taken, texts = list[Line](), list[bytes]()
-    while len(texts) < _SNIFFED_LINES and sum(map(len, texts)) < _SNIFFED_BYTES:
-        if (line := next(lines, None)) is None:
-            break
-        taken.append(line)
-        if text_of(line).strip():
-            texts.append(text_of(line))
-    return taken
-
-
-def sniff_delimiter(lines: list[bytes], usual: str) -> str:
-    """Tells what stands between the cells of a file: as its name says, if the header holds that.
-
-    Otherwise that of the signs `, ; | tab` which its header holds most, and one of the rows too.
-
-    Args:
-        lines: The first ones.
-        usual: What the file's name says.
-
-    >>> sniff_delimiter([b"a;b", b"1,5;2"], ","), sniff_delimiter([b"a;b", b"1"], ",")
-    (';', ',')
-    """
-    header, *rows = [_QUOTED.sub(b"", line) for line in lines if line.strip()] or [b""]
-    numbers = {sign: header.count(sign.encode()) for sign in _DELIMITERS}
-    found = max(_DELIMITERS, key=lambda sign: numbers[sign])
-    is_other = not numbers[usual] and any(found.encode() in row for row in rows)
-    return found if is_other and numbers[found] else usual
 
 
 class _Lines:
