@@ -204,8 +204,13 @@ def create_components(
     statistics = RouteStatistics(routed, routing, exclude_splits=[TEST])
     schema_gen = ImportSchemaGen(schema_file=schema_file)
     schema = schema_gen.outputs["schema"]
-    earlier = None
-    if recipe.validation.drift is not None and not cluster:  # compilers know no strategy of ours
+    earlier = previous = None
+    finder = None
+    if cluster and cluster.backend == "kfp":  # whose compiler knows no Resolver
+        finder = BaselineFinder(cluster.pipeline_name, statistics.outputs["statistics"])
+        finder = finder.with_id("Baseline")
+        previous = finder.outputs["previous_statistics"]
+    elif not cluster and recipe.validation.drift is not None:  # Vertex knows no strategy of ours
         earlier = Resolver(
             strategy_class=EarlierStatistics,
             statistics=statistics.outputs["statistics"],
@@ -213,11 +218,12 @@ def create_components(
             model=Channel(type=standard_artifacts.Model),
             model_blessing=Channel(type=standard_artifacts.ModelBlessing),
         ).with_id("EarlierStatistics")
+        previous = earlier.outputs["previous_statistics"]
     validator = RouteValidator(
         statistics.outputs["statistics"],
         schema,
         routing,
-        previous_statistics=earlier and earlier.outputs["previous_statistics"],
+        previous_statistics=previous if recipe.validation.drift is not None else None,
         validation=recipe.validation,
     )
     transform = Transform(
@@ -244,8 +250,8 @@ def create_components(
     if recipe.validation.block:
         trainer.add_upstream_node(validator)
     model = trainer.outputs["model"]
-    if cluster and cluster.backend == "kfp":
-        baseline = BaselineFinder(cluster.pipeline_name).with_id("Baseline")
+    if finder:
+        baseline = finder
     elif cluster:  # whose compiler knows no strategy but TFX's own
         baseline = Resolver(
             strategy_class=LatestBlessedModelStrategy,

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet
 
 from branchline.components.mixed_example_gen.find_files import file_format
-from branchline.components.mixed_example_gen.open_file import COMPRESSIONS, opened
+from branchline.components.mixed_example_gen.open_file import compression_of, opened
 from branchline.components.mixed_example_gen.parse_csv import header_line
 from branchline.components.mixed_example_gen.read_lines import Lines
 from branchline.pipeline.collect_outputs import find_kept, find_latest
@@ -96,8 +96,7 @@ def _write_file(
     kind = file_format(source) or "jsonl"
     ending = _LINES.get(kind, ".jsonl")
     stem = Path(source).name
-    for each in COMPRESSIONS:
-        stem = stem.removesuffix(each)
+    stem = stem[: len(stem) - len(compression_of(stem))]
     name = f"{number:04d}-{Path(stem).stem or 'records'}{ending}"
     content, at = b"", 1
     if ending != ".jsonl":

@@ -43,6 +43,7 @@ REASONS = {  # every one that reading can give
     "number_too_large",
     "record_too_large",
     "reserved_key",
+    "unreadable_block",
     "unreadable_rest",
     "wrong_type",
 }

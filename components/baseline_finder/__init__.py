@@ -1,1 +1,1 @@
-"""Finds the model that was blessed last, where no metadata store can be asked."""
+"""Finds the model that was blessed last, and its run's statistics, without a metadata store."""

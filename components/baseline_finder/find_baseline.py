@@ -25,11 +25,19 @@ class Place(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A blessed model: when it was, its URI as the blessing step saw it, and as Beam knows it."""
+    """A blessed model.
+
+    Attributes:
+        updated: When it was blessed.
+        uri: Its URI as the blessing step saw it.
+        model: And as Beam knows it.
+        run: Where the run that blessed it has its artifacts.
+    """
 
     updated: float
     uri: str
     model: str
+    run: str
 
 
 def own_place(uri: str, pipeline_name: str, volume: str | None = None) -> Place:
@@ -80,9 +88,11 @@ def find_blessed(
         and not (own_run and each.path.startswith(f"{own_run}/"))
     ]
     for updated, path in sorted(blessings, reverse=True):
-        uri = _read(path)
+        uri = read_if_there(path)
         if uri:
-            yield Candidate(updated, uri, beam_path(to_remote(uri.rstrip("/"), volume)))
+            run = path.removeprefix(f"{root}/").partition("/")[0]
+            model = beam_path(to_remote(uri.rstrip("/"), volume))
+            yield Candidate(updated, uri, model, f"{root}/{run}")
 
 
 def copy_newest(place: Place, directory: str, volume: str | None = None) -> str | None:
@@ -121,10 +131,11 @@ def copy_model(model: str, directory: str) -> bool:
     return True
 
 
-def _read(path: str) -> str:
+def read_if_there(path: str) -> str:
+    """Reads a short text; of a file that is gone since it was listed there is none."""
     try:
         return read_bytes(path).decode(errors="replace").strip()
     except BranchlineError:
         if exists(path):
             raise
-        return ""  # deleted since it was listed
+        return ""

@@ -184,7 +184,7 @@ class MixedExampleGen(base_beam_component.BaseBeamComponent):
     Formats are told by names: JSONL, CSV and TSV (lines), Parquet, Avro and TFRecord of tf.Example
     (rows); see `find_files.FORMATS`. Folders `name=value` give each record below them a field.
     Markers and metadata files are passed over. What a damaged file no longer tells is one line of
-    the quarantine, with the reason `unreadable_rest`.
+    the quarantine, with the reason `unreadable_rest`, or of a block of Avro `unreadable_block`.
 
     Every example also holds `branchline.source` and `branchline.offset`: the file and the line or
     row it came from.

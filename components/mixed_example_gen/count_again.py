@@ -9,24 +9,32 @@ no number, nor is one of JSON objects over many lines.
 
 import csv
 import io
+import itertools
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import fastavro
 import orjson
 import pyarrow.parquet
 
 from branchline.components import quarantine
 from branchline.components.files.count_records import count_frames
+from branchline.components.mixed_example_gen.avro_blocks import blocks_of, read_head
 from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
 from branchline.components.mixed_example_gen.open_file import opened
 from branchline.components.mixed_example_gen.read_lines import BYTE_ORDER_MARK, is_recoded
+from branchline.components.mixed_example_gen.sniff_delimiter import (
+    first_lines,
+    sniff_delimiter,
+)
 from branchline.schemas import BranchlineError
 
 # Reasons of a line of the quarantine that stands for nobody knows how many records.
-UNCOUNTABLE = frozenset({"unreadable_rest", "record_too_large", "malformed_csv"})
+UNCOUNTABLE = frozenset(
+    {"unreadable_block", "unreadable_rest", "record_too_large", "malformed_csv"}
+)
 _PIECE = 1 << 20
 
 
@@ -38,11 +46,11 @@ class Tally(NamedTuple):
     is_countable: bool
 
 
-def check_count(path: str, tallies: Iterable[Tally]) -> Iterator[tuple[str, int]]:
+def check_count(file: str | bytes, tallies: Iterable[Tally]) -> Iterator[tuple[str, int]]:
     """Compares what was read of a file with what it holds, and gives how many that are.
 
     Args:
-        path: The file.
+        file: Its path, or that as the file system has it.
         tallies: Of all its ranges.
 
     Yields:
@@ -51,7 +59,7 @@ def check_count(path: str, tallies: Iterable[Tally]) -> Iterator[tuple[str, int]
     Raises:
         BranchlineError: It holds another number.
     """
-    tallies = list(tallies)
+    path, tallies = os.fsdecode(file), list(tallies)
     if not all(tally.is_countable for tally in tallies):
         return
     again = count_again(RecordFile(path, tallies[0].format))
@@ -95,8 +103,14 @@ def _count_lines(file: io.BufferedReader) -> int:
 def _count_cells(delimiter: str) -> Callable[[io.BufferedReader], int]:
     def count(file: io.BufferedReader) -> int:
         csv.field_size_limit(sys.maxsize)
-        texts = (line.removeprefix(BYTE_ORDER_MARK).decode(errors="replace") for line in file)
-        rows = sum(1 for row in csv.reader(texts, strict=True, delimiter=delimiter) if row)
+        lines = iter(file)
+        first = first_lines(lines, lambda line: line)
+        texts = (
+            line.removeprefix(BYTE_ORDER_MARK).decode(errors="replace")
+            for line in itertools.chain(first, lines)
+        )
+        found = sniff_delimiter(first, delimiter)
+        rows = sum(1 for row in csv.reader(texts, strict=True, delimiter=found) if row)
         return max(rows - 1, 0)  # one is the header
 
     return count
@@ -106,24 +120,8 @@ def _count_rows(file: io.BufferedReader) -> int:
     return pyarrow.parquet.ParquetFile(file).metadata.num_rows
 
 
-class _Telling:
-    """Reads a file and tells where it is: fastavro asks at each block, and zstd's cannot tell."""
-
-    def __init__(self, file: io.BufferedReader) -> None:
-        self._file, self._at = file, 0
-
-    def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size)
-        self._at += len(content)
-        return content
-
-    def tell(self) -> int:
-        return self._at
-
-
 def _count_blocks(file: io.BufferedReader) -> int:
-    blocks: Any = fastavro.block_reader(_Telling(file))  # pyright: ignore[reportArgumentType]
-    return sum(block.num_records for block in blocks)
+    return sum(block.records for block in blocks_of(file, read_head(file)))
 
 
 def _count_json(file: io.BufferedReader) -> int | None:

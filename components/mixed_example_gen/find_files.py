@@ -16,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from branchline.components.files.artifact_paths import beam_path
 from branchline.components.files.check_access import check_access, refused
-from branchline.components.mixed_example_gen.open_file import COMPRESSIONS
+from branchline.components.mixed_example_gen.open_file import COMPRESSIONS, compression_of
 from branchline.schemas import BranchlineError, RecipeError
 from branchline.schemas.errors import reject
 
@@ -73,14 +73,12 @@ def file_format(path: str) -> str | None:
     >>> file_format("a/b.jsonl.gz"), file_format("b.tfrecord-00001-of-00002"), file_format("b.txt")
     ('jsonl', 'tfrecord', None)
     """
-    plain = path
-    for compression in COMPRESSIONS:
-        plain = plain.removesuffix(compression)
-    compressed, plain = plain != path, _SHARD.sub("", plain)
+    compression = compression_of(path)
+    plain = _SHARD.sub("", path[: len(path) - len(compression)])
     dot = plain.rfind(".")
     kind = FORMATS.get(plain[dot:].lower()) if dot > plain.rfind("/") else None
     # Parquet is read from its end, and compresses by itself.
-    return None if compressed and kind == "parquet" else kind
+    return None if compression and kind == "parquet" else kind
 
 
 def read_paths(text: str) -> list[str]:
@@ -166,8 +164,12 @@ def _partitions(below: str) -> tuple[tuple[str, str], ...]:
     (('kind', 'meter'), ('at', '12:30'))
     """
     pairs = (folder.partition("=") for folder in below.split("/")[:-1])
-    named = ((unquote(name), unquote(value)) for name, sign, value in pairs if name and sign)
+    named = ((_unquoted(name), _unquoted(value)) for name, sign, value in pairs if name and sign)
     return tuple(pair for pair in named if pair[1] not in ("", _ABSENT))
+
+
+def _unquoted(text: str) -> str:
+    return unquote(text, errors="backslashreplace")
 
 
 def match_records(path: str) -> list[str]:

@@ -30,7 +30,7 @@ from branchline.components.mixed_example_gen.read_record import (
 )
 from branchline.components.mixed_example_gen.read_tables import TABLES, read_table
 from branchline.components.mixed_example_gen.split_records import choose_split, choose_splits
-from branchline.components.write_quarantine import WriteQuarantine
+from branchline.components.write_quarantine import WriteQuarantine, as_text
 from branchline.schemas.splits import Splits, split_names
 
 _log = logging.getLogger(__name__)
@@ -78,7 +78,9 @@ def _parse_lines(lines: Lines, file: RecordFile, declared: Declared) -> Iterator
     if delimiter := _DELIMITERS.get(file.format):
         yield from parse_csv(lines, file.path, declared, delimiter)
     else:
-        yield from (parse_json if file.format == "json" else parse_jsonl)(lines, declared)
+        for parsed in (parse_json if file.format == "json" else parse_jsonl)(lines, declared):
+            if not (lines.rest and parsed.reason == "unreadable_rest"):  # it is told once
+                yield parsed
     if lines.rest:
         yield lines.rest
 
@@ -149,7 +151,8 @@ class ReadRecords(beam.DoFn):
             told = quarantine.count(WITH_SPLIT_KEY, number=with_split_key)
             yield TaggedOutput(quarantine.COUNTS, told)
         is_countable = not aside.keys() & UNCOUNTABLE
-        yield TaggedOutput(TALLIES, (file.path, Tally(file.format, total, is_countable)))
+        path = os.fsencode(file.path)  # Beam's coders take no text of bytes that are none
+        yield TaggedOutput(TALLIES, (path, Tally(file.format, total, is_countable)))
         _log.info("read %s: %d records, %d quarantined", file.path, total, sum(aside.values()))
 
     def _split_rows(self, rows: PlainRows) -> list[str]:
@@ -178,7 +181,7 @@ def _line(parsed: Parsed, file: RecordFile) -> dict[str, Any]:
         "record": parsed.raw,
         "reason": parsed.reason,
         "detail": parsed.detail,
-        "source": file.path,
+        "source": as_text(file.path),
         "offset": parsed.offset,
         "byte": parsed.byte,
     }

@@ -5,6 +5,7 @@ Thrift's compact protocol: https://github.com/apache/thrift/blob/master/doc/spec
 """
 
 import io
+import math
 from collections.abc import Iterator
 
 from pyarrow.parquet import ColumnChunkMetaData, FileMetaData
@@ -14,12 +15,16 @@ from branchline.components.mixed_example_gen.limits import LARGEST_PAGE
 _UNPACKED, _PACKED = 2, 3  # fields of a header: sizes in bytes
 _TRUE, _FALSE, _BYTE, _INTS, _BINARY, _STRUCT = 1, 2, 3, (4, 5, 6), 8, 12
 
+# Codec → how many bytes one byte unpacks to at most; of the others it has no limit worth the name.
+_MOST_TIMES = {"UNCOMPRESSED": 1, "SNAPPY": 22, "LZ4": 256, "GZIP": 1032}
+
 
 def first_too_large(file: io.BufferedReader, metadata: FileMetaData) -> tuple[int, str]:
     """Finds the first row group with a page that is too large.
 
-    Only column chunks that unpack to more than a page may are looked through, page by page: those
-    of most files do not.
+    Only column chunks that could unpack to more than a page may are looked through, page by page.
+    What the file says of their sizes is not trusted; of a page Arrow believes its header, and fails
+    where more comes out.
 
     Returns:
         The number of the row group, from 0, and what is wrong with it; if there is none, how many
@@ -31,7 +36,7 @@ def first_too_large(file: io.BufferedReader, metadata: FileMetaData) -> tuple[in
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         for column in map(group.column, range(group.num_columns)):
-            if column.total_uncompressed_size > LARGEST_PAGE:
+            if _most_unpacked(column) > LARGEST_PAGE:
                 for _, unpacked in pages_of(file, column):
                     if unpacked > LARGEST_PAGE:
                         return number, (
@@ -40,6 +45,11 @@ def first_too_large(file: io.BufferedReader, metadata: FileMetaData) -> tuple[in
                             "with fewer rows in a group or a page"
                         )
     return metadata.num_row_groups, ""
+
+
+def _most_unpacked(column: ColumnChunkMetaData) -> float:
+    most = column.total_compressed_size * _MOST_TIMES.get(column.compression, math.inf)
+    return max(most, column.total_uncompressed_size)
 
 
 def pages_of(file: io.BufferedReader, column: ColumnChunkMetaData) -> Iterator[tuple[int, int]]:

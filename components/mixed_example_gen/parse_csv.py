@@ -24,6 +24,10 @@ from branchline.components.mixed_example_gen.read_record import (
     not_unicode,
     read_record,
 )
+from branchline.components.mixed_example_gen.sniff_delimiter import (
+    first_lines,
+    sniff_delimiter,
+)
 from branchline.schemas import BranchlineError
 
 # As Python writes them, and also 1. and .5; not 007, +49, 1_000 or nan, which stay texts.
@@ -39,7 +43,7 @@ _BOOLEANS = {"true": 1, "false": 0}
 def parse_csv(
     lines: Iterable[bytes], source: str, declared: Declared, delimiter: str = ","
 ) -> Iterator[Parsed]:
-    """Parses CSV rows under the header in the first row.
+    """Parses CSV rows under the header in the first row that is not blank.
 
     A cell is an int or a float if it is written as Python writes one (so 007 is a text), else a
     text; an empty cell is an absent value. Of a column that is a text to all who read it every
@@ -54,7 +58,7 @@ def parse_csv(
         lines: The file's lines.
         source: Names the file in errors.
         declared: What is read of the records.
-        delimiter: Between cells.
+        delimiter: Between cells, unless the file has another: see `sniff_delimiter`.
 
     Raises:
         BranchlineError: The header cannot be read, or names a column twice.
@@ -97,6 +101,8 @@ class _Lines:
 
     def __init__(self, lines: Iterable[bytes], delimiter: str) -> None:
         self._lines, self._again = whole_lines(lines), deque[tuple[int, bytes]]()
+        self._again.extend(first_lines(self._lines, lambda pair: pair[1]))
+        delimiter = sniff_delimiter([line for _, line in self._again], delimiter)
         self._size = 0
         self._seen: list[tuple[int, bytes]] = []  # with how many bytes come before each
         self.line = 1  # of the next row
@@ -148,9 +154,13 @@ class _Lines:
 def _read_header(lines: _Lines, source: str) -> list[str]:
     """Reads the names of the columns, "" for those without; [] if there is no row at all."""
     try:
-        header = lines.row()
+        header: list[str] | None = []
+        while header == []:
+            header = lines.row()
     except (csv.Error, NotARecord) as error:
         told = error.detail if isinstance(error, NotARecord) else str(error)
+        if lines.raw().count(b"\r") > 1:
+            told = r"its lines end in \r, expected \n"
         raise BranchlineError(f"{source}:1: the CSV header cannot be read: {told}") from error
     if header is None:
         return []

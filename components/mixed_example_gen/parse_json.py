@@ -50,13 +50,21 @@ def _parse_line(offset: int, byte: int, line: bytes, declared: Declared, is_cut:
         value = _parse_plain(line)
         if value is not None:
             return Parsed(offset, line, read_record(value, declared), byte=byte)
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            raise NotARecord("invalid_utf8", f"byte {error.start + 1}: {error.reason}") from None
+        text = line.decode(errors="surrogateescape")  # what is read, `read_record` refuses
         return Parsed(offset, line, _read_object(text, declared), byte=byte)
     except NotARecord as problem:
+        if problem.reason in ("malformed_json", "invalid_utf8"):
+            problem = _bytes_at_fault(line) or problem
         return Parsed(offset, line, None, problem.reason, problem.detail, byte)
+
+
+def _bytes_at_fault(line: bytes) -> NotARecord | None:
+    """What is wrong with a line that is not UTF-8."""
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        return NotARecord("invalid_utf8", f"byte {error.start + 1}: {error.reason}")
+    return None
 
 
 def parse_json(lines: Iterable[bytes], declared: Declared) -> Iterator[Parsed]:
@@ -170,6 +178,9 @@ def _parse_stream(text: _Text, declared: Declared) -> Iterator[Parsed]:
             yield Parsed(begin, raw, _read_object(taken, declared), byte=byte)
         except NotARecord as found:
             yield Parsed(begin, raw, None, found.reason, found.detail, byte)
+    if listed:
+        told = "the list has no end; is the file cut off?"
+        yield Parsed(text.line, b"", None, "unreadable_rest", told, text.byte)
 
 
 def _end_of_value(text: _Text) -> int:

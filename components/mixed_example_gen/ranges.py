@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from branchline.components.mixed_example_gen.find_files import RecordFile
-from branchline.components.mixed_example_gen.open_file import COMPRESSIONS, opened
+from branchline.components.mixed_example_gen.open_file import compression_of, opened
 from branchline.components.mixed_example_gen.read_lines import is_recoded
 
 RANGE_BYTES = 64 << 20
@@ -37,7 +37,7 @@ def ranges_of(file: RecordFile, size: int) -> Iterator[Range]:
         file: The file.
         size: Of it, in bytes.
     """
-    if file.format != "jsonl" or file.path.endswith(COMPRESSIONS) or size <= RANGE_BYTES:
+    if file.format != "jsonl" or compression_of(file.path) or size <= RANGE_BYTES:
         yield Range(file)
         return
     with opened(file.path) as content:

@@ -17,6 +17,7 @@ from branchline.components.mixed_example_gen.declared import read_declared
 from branchline.components.mixed_example_gen.encode_example import encode_example
 from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.read_again import ReadAgain
+from branchline.components.write_quarantine import as_text
 
 _FILE = "sources.json"
 # Lines that wait to be found together, and about how many bytes they have in all.
@@ -86,7 +87,7 @@ class Find(beam.DoFn):
     def __init__(self, sources: list[ReadFiles]) -> None:
         super().__init__()
         self._files = {
-            path: (file, source.declared)
+            as_text(path): (file, source.declared)
             for source in reversed(sources)
             for path, file in source.files.items()
         }

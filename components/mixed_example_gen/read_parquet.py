@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from branchline.components.mixed_example_gen.limits import LONGEST_RECORD
+from branchline.components.mixed_example_gen.limits import LARGEST_LISTS, LONGEST_RECORD
 from branchline.components.mixed_example_gen.parquet_pages import first_too_large
+from branchline.components.mixed_example_gen.read_lines import too_large
 from branchline.components.mixed_example_gen.read_record import NotARecord
 from branchline.schemas import BranchlineError
 
@@ -22,6 +23,7 @@ Columns = dict[str, list[Any]]
 AS_THEY_ARE = frozenset({str, int, float, bool, bytes, decimal.Decimal, type(None)})
 _BATCH_BYTES, _BATCH_ROWS = 2**24, 1024
 _BYTES_OF_VALUE = 40  # of Python's list and its float, and of Arrow's
+_BYTES_OF_STRUCT = 240  # of Python's dict
 
 
 def parquet_rows(file: io.BufferedReader, path: str) -> Iterator[Row | Columns]:
@@ -52,7 +54,7 @@ def parquet_rows(file: io.BufferedReader, path: str) -> Iterator[Row | Columns]:
             f"{path}: got the column {', '.join(twice)} more than once, expected one of each name"
         )
     widths = [metadata.schema.column(i).length for i in range(metadata.num_columns)]
-    size = max(1, *(_bytes_of_row(group, widths) for group in groups))
+    size = max([1, *(_bytes_of_row(group, widths) for group in groups)])
     num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
     num_groups, problem = first_too_large(file, metadata)
     batches = _batches(table, num_rows, num_groups, problem)
@@ -93,6 +95,12 @@ def _bytes_of_row(group: pyarrow.parquet.RowGroupMetaData, widths: list[int]) ->
 
 def _rows_of(batch: pyarrow.RecordBatch) -> Iterable[Row | Columns]:
     names = batch.schema.names
+    if sum(map(_bytes_of_nested, batch.columns)) > LARGEST_LISTS:
+        if batch.num_rows == 1:
+            return [(b"", too_large())]
+        half = batch.num_rows // 2
+        halves = (batch.slice(0, half), batch.slice(half))
+        return (row for each in halves for row in _rows_of(each))
     try:
         columns = [_to_list(column) for column in batch.columns]
     except (ValueError, OverflowError, pyarrow.ArrowException):  # Python cannot hold some cell
@@ -102,6 +110,25 @@ def _rows_of(batch: pyarrow.RecordBatch) -> Iterable[Row | Columns]:
         return [dict(zip(names, columns, strict=True))]
     rows = zip(*columns, strict=True) if columns else [()] * batch.num_rows
     return [(dict(zip(names, row, strict=True)), None) for row in rows]
+
+
+def _bytes_of_nested(column: pyarrow.Array) -> int:
+    """About how much memory a column takes as Python's objects, if it is one of lists or structs.
+
+    In the file equal ones have no size at all, and Arrow's are much smaller too.
+    """
+    kind = column.type
+    if pyarrow.types.is_struct(kind):
+        parts = column.flatten()
+        return _BYTES_OF_STRUCT * len(column) + sum(map(_bytes_of_nested, parts))
+    if not pyarrow.types.is_nested(kind):
+        return 0
+    if pyarrow.types.is_map(kind):  # Arrow flattens no maps
+        begin, end = column.offsets[0].as_py(), column.offsets[-1].as_py()
+        values = column.items.slice(begin, end - begin)
+    else:
+        values = column.flatten()
+    return _BYTES_OF_VALUE * (len(column) + len(values)) + _bytes_of_nested(values)
 
 
 _BY_NUMPY = (

@@ -11,7 +11,7 @@ from branchline.components.mixed_example_gen.limits import (
     MOST_KEYS,
     MOST_NESTED,
 )
-from branchline.components.mixed_example_gen.row_as_json import row_as_json
+from branchline.components.mixed_example_gen.row_as_json import Unreadable, row_as_json
 from branchline.schemas.errors import OFFSET, SOURCE
 
 Value = str | bytes | int | float
@@ -191,6 +191,8 @@ def _flatten(key: str, value: Any, declared: Declared, levels: int) -> Iterator[
         raise nested_too_deeply(key)
     if isinstance(value, Twice):
         raise NotARecord("duplicate_key", f"{key}: got it twice in one object: {value.values}")
+    if isinstance(value, Unreadable):
+        raise NotARecord("wrong_type", f"{key}: {value.told}")
     if isinstance(value, list):
         for each in value:
             yield from _flatten(key, each, declared, levels - 1)

@@ -7,19 +7,24 @@ numbers where their key is read as one, else texts, durations seconds. Bytes sta
 
 import datetime
 import io
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fastavro
 import numpy as np
 import tensorflow as tf
 from apache_beam.io.tfrecordio import _TFRecordUtil
 from google.protobuf.message import DecodeError
 
 from branchline.components.mixed_example_gen.declared import Declared
-from branchline.components.mixed_example_gen.limits import KEPT_OF_LONGER, LONGEST_RECORD
+from branchline.components.mixed_example_gen.limits import (
+    KEPT_OF_LONGER,
+    LONGEST_DETAIL,
+    LONGEST_RECORD,
+)
 from branchline.components.mixed_example_gen.open_file import unreadable_rest
 from branchline.components.mixed_example_gen.plain_rows import PlainRows, are_plain
+from branchline.components.mixed_example_gen.read_avro import LostBlock, avro_rows
 from branchline.components.mixed_example_gen.read_lines import too_large
 from branchline.components.mixed_example_gen.read_parquet import (
     AS_THEY_ARE,
@@ -33,7 +38,7 @@ from branchline.components.mixed_example_gen.read_record import (
     nested_too_deeply,
     read_record,
 )
-from branchline.components.mixed_example_gen.row_as_json import is_small, row_as_json
+from branchline.components.mixed_example_gen.row_as_json import Unreadable, is_small, row_as_json
 from branchline.schemas import BranchlineError
 
 
@@ -44,7 +49,8 @@ def read_table(
 
     A `raw` is the row as JSON, with bytes that are not UTF-8 as {"base64": text}. Where the file
     is damaged, the rows before are read (of Parquet, the batches before: about 16 MiB each), and
-    one further `Parsed` of the reason "unreadable_rest" stands for what follows.
+    one further `Parsed` of the reason "unreadable_rest" stands for what follows; of Avro one of
+    "unreadable_block" for the rest of a block.
 
     Args:
         file: As `opened` gives it; Parquet must be seekable.
@@ -54,7 +60,7 @@ def read_table(
 
     Raises:
         BranchlineError: The storage fails, a column's name is there twice, or the codec that Avro's
-            blocks are packed with is not installed.
+            blocks are packed with is not known.
     """
     offset, rows = 0, None
     while True:
@@ -67,18 +73,23 @@ def read_table(
         except BranchlineError:
             raise
         except Exception as error:  # noqa: BLE001 - of damaged files the libraries raise anything
-            if "you need to install" in str(error):  # as fastavro does for the codecs of others
-                raise BranchlineError(f"{path}: cannot be read here: {error}") from error
             yield unreadable_rest(path, offset, error)
             return
         if row is None:
             return
-        if isinstance(row, tuple):
+        if isinstance(row, LostBlock):
+            yield _lost(offset, row)
+            offset += row.records
+        elif isinstance(row, tuple):
             yield _parse(offset, *row, declared)
             offset += 1
         else:
             yield from _parse_columns(offset, row, declared)
             offset += len(next(iter(row.values())))
+
+
+def _lost(offset: int, block: LostBlock) -> Parsed:
+    return Parsed(offset, b"", None, "unreadable_block", block.told[:LONGEST_DETAIL], block.byte)
 
 
 def _parse_columns(
@@ -123,7 +134,7 @@ def _plain(value: Any) -> Any:
     >>> _plain({"a": [("k", datetime.date(2024, 2, 29))], "b": [None, b"x"]})
     {'a': {'k': '2024-02-29'}, 'b': [None, b'x']}
     """
-    if type(value) in AS_THEY_ARE:
+    if type(value) in AS_THEY_ARE or type(value) is Unreadable:
         return value
     if isinstance(value, list) and value and type(value[0]) is tuple:  # Arrow's maps
         value = dict(value)
@@ -147,49 +158,52 @@ def _as_key(key: Any) -> str:
     return key.decode(errors="backslashreplace") if isinstance(key, bytes) else str(key)
 
 
-def _avro_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
-    # Bytes that are no text become halves of surrogate pairs, which `read_record` refuses.
-    rows = fastavro.reader(file, handle_unicode_errors="surrogateescape")
-    return ((row if isinstance(row, dict) else {"value": row}, None) for row in rows)
+_HEADER = struct.Struct("<QI")  # of a TFRecord: its length, and a checksum of that
 
 
 def _tfrecord_rows(file: io.BufferedReader, path: str) -> Iterator[Row]:
-    limited = _Limited(file)
-    while True:
-        limited.skipped = b""
-        try:
-            row = _TFRecordUtil.read_record(limited)
-        except NotARecord as problem:
-            yield limited.skipped, problem
+    while head := file.read(_HEADER.size):
+        if len(head) < _HEADER.size:
+            raise EOFError("the file ends within the head of a record")
+        length, checksum = _HEADER.unpack(head)
+        if _TFRecordUtil._masked_crc32c(head[:8]) != checksum:
+            raise ValueError("the checksum of a record's length is wrong")
+        if length > LONGEST_RECORD:
+            yield _skipped(file, length + 4), too_large()
             continue
-        if row is None:
-            return
-        yield _read_example(row)
+        body = file.read(length + 4)
+        if len(body) < length + 4:
+            raise EOFError("the file ends within a record")
+        row, checksum = body[:-4], int.from_bytes(body[-4:], "little")
+        if _TFRecordUtil._masked_crc32c(row) == checksum:
+            yield _read_example(row)
+        else:
+            told = "the checksum is wrong: these are not the bytes that were written"
+            yield row, NotARecord("malformed_example", told)
 
 
-class _Limited:
-    """Reads from a file of TFRecords, but skips what is too long for a record."""
-
-    def __init__(self, file: io.BufferedReader) -> None:
-        self._file, self.skipped = file, b""
-
-    def read(self, size: int) -> bytes:
-        if size <= LONGEST_RECORD + 4:  # with its checksum
-            return self._file.read(size)
-        self.skipped = piece = self._file.read(KEPT_OF_LONGER)
-        while piece and (size := size - len(piece)):
-            piece = self._file.read(min(size, KEPT_OF_LONGER))
-        if size:
-            raise ValueError("the file ends within a record")
-        raise too_large()
+def _skipped(file: io.BufferedReader, size: int) -> bytes:
+    """Reads on, and gives the beginning of what is passed over."""
+    beginning = b""
+    while size:
+        piece = file.read(min(size, KEPT_OF_LONGER))
+        beginning, size = beginning or piece, size - len(piece)
+        if not piece:
+            raise EOFError("the file ends within a record")
+    return beginning
 
 
 def _read_example(serialized: bytes) -> Row:
-    example = tf.train.Example()
+    example, sequence = tf.train.Example(), tf.train.SequenceExample()
     try:
         example.ParseFromString(serialized)
+        if _goes_on(serialized):
+            sequence.ParseFromString(serialized)
     except DecodeError as error:
         told = f"{error}; expected a tf.Example"
+        return serialized, NotARecord("malformed_example", told)
+    if sequence.feature_lists.feature_list:
+        told = "got a tf.SequenceExample with lists of features, expected a tf.Example"
         return serialized, NotARecord("malformed_example", told)
     features = sorted(example.features.feature.items(), key=lambda item: item[0])
     # A feature of no kind is one of no values.
@@ -197,9 +211,19 @@ def _read_example(serialized: bytes) -> Row:
     return {key: list(each.value) for key, each in lists.items() if each}, None
 
 
-_OPEN: dict[str, Callable[[io.BufferedReader, str], Iterator[Row | Columns]]] = {
+def _goes_on(serialized: bytes) -> bool:
+    """Whether anything follows an Example's only field, as in a SequenceExample."""
+    size = end = 0
+    for end, byte in enumerate(serialized[1:11], 2):
+        size |= (byte & 127) << 7 * (end - 2)
+        if byte < 128:
+            break
+    return end + size < len(serialized)
+
+
+_OPEN: dict[str, Callable[[io.BufferedReader, str], Iterator[Row | Columns | LostBlock]]] = {
     "parquet": parquet_rows,
-    "avro": _avro_rows,
+    "avro": avro_rows,
     "tfrecord": _tfrecord_rows,
 }
 TABLES = tuple(_OPEN)

@@ -34,7 +34,21 @@ def is_small(row: Any) -> bool:
     return size * _MOST_SIGNS_OF_ONE < LONGEST_RECORD
 
 
-def _others_as_json(value: bytes | decimal.Decimal) -> Any:
+class Unreadable:
+    """A cell that is not what its type promises, such as a time after the year 9999.
+
+    Attributes:
+        value: What stands in the file.
+        told: What is wrong with it.
+    """
+
+    def __init__(self, value: Any, told: str) -> None:
+        self.value, self.told = value, told
+
+
+def _others_as_json(value: bytes | decimal.Decimal | Unreadable) -> Any:
+    if isinstance(value, Unreadable):
+        return value.value
     if isinstance(value, decimal.Decimal):
         return str(value)
     try:

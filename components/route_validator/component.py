@@ -18,6 +18,7 @@ from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils, writer_utils
 
+from branchline.components.baseline_finder.find_baseline import ABSENT
 from branchline.components.code_version import code_version
 from branchline.components.route_validator.block import block, blocking
 from branchline.components.route_validator.compare import compare_split
@@ -148,8 +149,8 @@ class RouteValidator(base_component.BaseComponent):
             StatisticsGen with `stats_options=route_stats_options(routing)`.
         schema: One schema for all routes, inferred, declared or imported.
         routing: The routing table.
-        previous_statistics: Of an earlier run, made in the same way, for `validation.drift`; may
-            be of a Resolver that finds none.
+        previous_statistics: Of an earlier run, made in the same way, for `validation.drift`; from a
+            Resolver or a BaselineFinder, which may find none.
         validation: What is compared, and which findings end the run; by default none does.
     """
 
@@ -177,10 +178,11 @@ class RouteValidator(base_component.BaseComponent):
 
 
 def _load(artifacts: list[Artifact]) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
-    """Split → statistics, of at most one artifact."""
+    """Split → statistics, of at most one artifact; none where BaselineFinder found none."""
     return {
         split: stats_artifact_utils.load_statistics(artifact, split).proto()
         for artifact in artifacts
+        if not artifact.get_int_custom_property(ABSENT)
         for split in artifact_utils.decode_split_names(artifact.split_names)
     }
 

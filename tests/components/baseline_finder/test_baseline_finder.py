@@ -4,108 +4,16 @@ import logging
 import os
 
 import pytest
-from object_store import BUCKET, object_store, reach, set_time
-from tfx.types import standard_artifacts
+from builders_baseline import MODEL, PIPELINE, InStore, OnVolume, artifacts_of
+from builders_baseline import artifacts as artifacts
+from builders_baseline import folder as folder
+from object_store import BUCKET, object_store, reach
 
 from branchline.components import BaselineFinder
 from branchline.components.baseline_finder import find_baseline
 from branchline.components.baseline_finder.component import Executor
 from branchline.components.baseline_finder.find_baseline import copy_newest, own_place
-from branchline.components.files.artifact_paths import VOLUME_VARIABLE
 from branchline.schemas import BranchlineError
-
-MODEL = {
-    "Format-Serving/saved_model.pb": b"graph",
-    "Format-Serving/variables/variables.data-00000-of-00001": bytes(range(256)) * 9000,
-    "Format-Serving/assets/a [1].txt": b"",
-}
-PIPELINE = "v2/mixed"
-
-
-class Artifacts:
-    """Those of a pipeline's runs, under v2/mixed/<run>/<task>/<uuid>/<output>."""
-
-    def __init__(self):
-        self.clock = 1_000_000
-
-    def write(self, path, content, seconds):
-        """Writes a file as of that time."""
-        raise NotImplementedError
-
-    def seen(self, path):
-        """The path where a step sees it."""
-        raise NotImplementedError
-
-    def put(self, path, content=b""):
-        self.clock += 60
-        self.write(f"{PIPELINE}/{path}", content, self.clock)
-
-    def train(self, run, content=b"graph"):
-        """Leaves a model of `run`; its URI as the next steps see it."""
-        model = f"{run}/BranchTrainer/1a-1/model"
-        for path, part in MODEL.items():
-            self.put(f"{model}/{path}", part + content)
-        return self.seen(f"{PIPELINE}/{model}")
-
-    def judge(self, run, model, verdict="BLESSED"):
-        self.put(f"{run}/BranchEvaluator/2b-2/blessing/{verdict}", model.encode())
-
-
-class OnVolume(Artifacts):
-    def __init__(self, root, monkeypatch):
-        super().__init__()
-        self.root = root / "volume"
-        monkeypatch.setenv(VOLUME_VARIABLE, str(self.root))
-
-    def write(self, path, content, seconds):
-        file = self.root / "bucket" / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-        os.utime(file, (seconds, seconds))
-
-    def seen(self, path):
-        return f"{self.root}/bucket/{path}"
-
-    def remove(self, uri):
-        for file in list((self.root / "bucket").rglob("*")):
-            if file.is_file() and str(file).startswith(uri):
-                file.unlink()
-
-
-class InStore(Artifacts):
-    """A step sees objects where Kubeflow's launcher copies them to; some stand for directories."""
-
-    def __init__(self, client, scheme):
-        super().__init__()
-        self.client, self.scheme = client, scheme
-
-    def write(self, path, content, seconds):
-        parts = path.split("/")
-        for depth in range(1, len(parts)):
-            self._put("/".join(parts[:depth]) + "/", b"", seconds)
-        self._put(path, content, seconds)
-
-    def _put(self, key, content, seconds):
-        self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
-        set_time(key, seconds)
-
-    def seen(self, path):
-        return f"/{self.scheme}/{BUCKET}/{path}"
-
-    def remove(self, uri):
-        prefix = uri.removeprefix(f"/{self.scheme}/{BUCKET}/")
-        listed = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
-        for each in listed["Contents"]:
-            self.client.delete_object(Bucket=BUCKET, Key=each["Key"])
-
-
-@pytest.fixture(params=["volume", "minio", "s3"])
-def artifacts(request, tmp_path, monkeypatch):
-    if request.param == "volume":
-        yield OnVolume(tmp_path, monkeypatch)
-    else:
-        with object_store(monkeypatch) as client:
-            yield InStore(client, request.param)
 
 
 def find(artifacts, folder, run="run-9"):
@@ -119,13 +27,6 @@ def find(artifacts, folder, run="run-9"):
     }
     assert [each.name for each in folder.parent.iterdir()] == ([folder.name] if files else [])
     return found, files
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Where the copy goes; its parent is there, as the launcher makes it."""
-    (tmp_path / "output").mkdir()
-    return tmp_path / "output" / "model"
 
 
 def test_the_model_of_the_newest_blessing_is_copied_whole(artifacts, folder):
@@ -224,12 +125,12 @@ def execute(tmp_path, monkeypatch, caplog):
     volume = OnVolume(tmp_path, monkeypatch)
 
     def execute_for(run="run-9"):
-        output = standard_artifacts.Model()
-        output.uri = volume.seen(f"{PIPELINE}/{run}/Baseline/3c-3/model")
+        inputs, outputs = artifacts_of(volume, run)
+        (output,) = outputs["model"]
         (tmp_path / output.uri).parent.mkdir(parents=True, exist_ok=True)
         caplog.clear()
         with caplog.at_level(logging.INFO, logger="branchline.progress"):
-            Executor().Do({}, {"model": [output]}, BaselineFinder("mixed").exec_properties)
+            Executor().Do(inputs, outputs, BaselineFinder("mixed").exec_properties)
         told = [each.message for each in caplog.records if each.name == "branchline.progress"]
         return output, told
 
@@ -261,10 +162,10 @@ def test_under_a_remote_root_the_executor_works_on_uris(scheme, monkeypatch):
         store.seen = lambda path: f"{scheme}://{BUCKET}/{path}"
         model = store.train("run-1")
         store.judge("run-1", model)
-        output = standard_artifacts.Model()
-        output.uri = store.seen(f"{PIPELINE}/run-9/Baseline/3c-3/model")
+        inputs, outputs = artifacts_of(store)
+        (output,) = outputs["model"]
         store.put("run-9/Baseline/3c-3/model/left.pb", b"of an attempt before")
-        Executor().Do({}, {"model": [output]}, BaselineFinder("mixed").exec_properties)
+        Executor().Do(inputs, outputs, BaselineFinder("mixed").exec_properties)
         assert output.get_string_custom_property("copied_from") == model
         own = f"{PIPELINE}/run-9/Baseline/3c-3/model/"
         listed = client.list_objects_v2(Bucket=BUCKET, Prefix=own)["Contents"]

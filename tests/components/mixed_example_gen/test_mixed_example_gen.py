@@ -149,11 +149,18 @@ def test_files_without_a_record_fail(tmp_path):
         ingest(tmp_path, [tmp_path / "a.jsonl", tmp_path / "b.csv"])
 
 
+def test_a_file_whose_name_is_not_utf8_is_read_and_named(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / os.fsdecode(b"bad\xff.jsonl")).write_text('{"x": 1}\noops\n')
+    _, (line,), _ = ingest(tmp_path, [tmp_path / "in"])
+    assert line["source"].endswith(r"/bad\udcff.jsonl") and line["reason"] == "malformed_json"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.csv", b"x,x\n1,2\n", "a.csv:1: got x more than once"),
-        ("a.csv", b"\nx,y\n", "a.csv:1: got []"),
+        ("a.csv", b",\nx,y\n", "a.csv:1: got ['', '']"),
     ],
     ids=["header-twice", "no-header"],
 )

@@ -4,9 +4,11 @@ import csv
 import gzip
 import io
 import json
+from operator import itemgetter
 
 import pytest
 
+from branchline.components.mixed_example_gen.count_again import count_again
 from branchline.components.mixed_example_gen.declared import Declared
 from branchline.components.mixed_example_gen.find_files import RecordFile
 from branchline.components.mixed_example_gen.ingest import read_records
@@ -26,6 +28,7 @@ def told(parsed):
     return [(each.offset, each.record or each.reason) for each in parsed]
 
 
+ONE_TWO = {"a": [1], "b": [2]}
 CSV = {
     "short-row": (b"a,b\n1\n2,3\n", [(2, "csv_row_length"), (3, {"a": [2], "b": [3]})]),
     "long-row": (b"a,b\n1,2,3\n2,3\n", [(2, "csv_row_length"), (3, {"a": [2], "b": [3]})]),
@@ -34,6 +37,18 @@ CSV = {
     "mixed-ends": (b"a\r\n1\n2\r\n3", [(2, {"a": [1]}), (3, {"a": [2]}), (4, {"a": [3]})]),
     "mark-in-the-middle": (b"a\n1\n" + MARK + b"2\n", [(2, {"a": [1]}), (3, {"a": [2]})]),
     "mark-in-a-cell": (b"a\nx" + MARK + b"\n", [(2, {"a": ["x\ufeff"]})]),
+    "blank-lines-first": (b"\n\r\n\na,b\n1,2\n", [(5, ONE_TWO)]),
+    "blank-lines-alone": (b"\n\r\n", []),
+    "semicolons": (b"a;b\n1;2\n", [(2, ONE_TWO)]),
+    "semicolons-after-a-short-row": (
+        b"a;b\nx\n1;2\n",
+        [(2, "csv_row_length"), (3, ONE_TWO)],
+    ),
+    "tabs": (b"a\tb\n1\t2\n", [(2, ONE_TWO)]),
+    "bars": (MARK + b'"a"|"b"\n1|2\n', [(2, ONE_TWO)]),
+    "a-quoted-semicolon": (b'"a;b"\n"1;2"\n', [(2, {"a;b": ["1;2"]})]),
+    "a-semicolon-in-the-header": (b"a;b\n1\n", [(2, {"a;b": [1]})]),
+    "semicolons-beside-commas": (b"a,b;c\n1,2;3\n", [(2, {"a": [1], "b;c": ["2;3"]})]),
     "nul": (b"a,b\n1,x\0\n2,3\n", [(2, "malformed_csv"), (3, {"a": [2], "b": [3]})]),
 }
 
@@ -41,6 +56,17 @@ CSV = {
 @pytest.mark.parametrize(("content", "outcome"), CSV.values(), ids=map("D26-csv-{}".format, CSV))
 def test_each_oddity_of_a_csv_file_has_its_outcome(tmp_path, content, outcome):
     assert told(read(tmp_path, "csv", content)) == outcome
+    if "malformed_csv" not in map(itemgetter(1), outcome):  # then the file tells no number
+        assert count_again(RecordFile(str(tmp_path / "f.csv"), "csv")) == len(outcome)
+
+
+def test_a_tsv_file_with_commas_is_read(tmp_path):
+    assert told(read(tmp_path, "tsv", b"a,b\n1,2\n")) == [(2, ONE_TWO)]
+
+
+def test_a_csv_file_whose_lines_end_in_returns_is_one_error_that_says_so(tmp_path):
+    with pytest.raises(BranchlineError, match=r"f.csv:1: .* its lines end in \\r, expected \\n"):
+        read(tmp_path, "csv", b"a,b\r1,2\r3,4\r")
 
 
 A, B = {"a": [1]}, {"a": [2]}

@@ -5,6 +5,7 @@ import itertools
 import pyarrow
 import pyarrow.parquet
 import pytest
+from read_bombs import varint
 
 from branchline.components.mixed_example_gen import parquet_pages
 from branchline.components.mixed_example_gen.declared import Declared
@@ -88,3 +89,18 @@ def test_a_damaged_header_is_damage(tmp_path, monkeypatch):
     for header in (b"\x15\x04\x15\x01\x15", b"\x1b\x1b\x1b\x1b\x1b", b"\x15\xff\xff\xff\xff"):
         path.write_bytes(content[:4] + header + content[9:])
         assert read(path)[-1].reason == "unreadable_rest"
+
+
+@pytest.mark.parametrize("codec", ["zstd", "gzip"])
+def test_what_the_footer_says_of_sizes_is_not_trusted(tmp_path, monkeypatch, codec):
+    monkeypatch.setattr(parquet_pages, "LARGEST_PAGE", 100_000)
+    path, table = tmp_path / "a.parquet", pyarrow.table({"a": ["x" * 200_000]})
+    pyarrow.parquet.write_table(table, path, use_dictionary=False, compression=codec)
+    true = pyarrow.parquet.read_metadata(path).row_group(0).column(0).total_uncompressed_size
+    content = path.read_bytes()
+    path.write_bytes(content.replace(varint(2 * true, 3), varint(2 * 1000, 3)))
+    assert (
+        pyarrow.parquet.read_metadata(path).row_group(0).column(0).total_uncompressed_size == 1000
+    )
+    (rest,) = read(path)
+    assert rest.reason == "unreadable_rest" and "a page of a unpacks to 2000" in rest.detail

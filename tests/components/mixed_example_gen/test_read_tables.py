@@ -221,16 +221,6 @@ def len_of_schema(content, more=0):
     return b"avro.schema" + bytes([zigzag & 127 | 128, zigzag >> 7])
 
 
-def test_a_codec_that_is_not_installed_is_an_error_and_no_damage(tmp_path, monkeypatch):
-    def missing(*_, **__):
-        raise ValueError("snappy codec is supported but you need to install one of ('cramjam',)")
-
-    write_avro(tmp_path / "a.avro", RECORDS)
-    monkeypatch.setattr(fastavro, "reader", missing)
-    with pytest.raises(BranchlineError, match="a.avro: cannot be read here: snappy codec"):
-        read(tmp_path / "a.avro")
-
-
 def test_a_column_that_is_there_twice_is_one_clear_error(tmp_path):
     pq.write_table(pa.table([[1], [2]], names=["a", "a"]), tmp_path / "a.parquet")
     with pytest.raises(BranchlineError, match="a.parquet: got the column a more than once"):

@@ -78,8 +78,25 @@ def test_a_validation_that_blocks_comes_before_the_training(compile_):
     tasks = tasks_of(spec)
     assert "RouteValidator" in tasks["BranchTrainer"]["dependentTasks"]
     assert "artifacts" in tasks["RouteValidator"]["inputs"]
-    assert "previous_statistics" not in tasks["RouteValidator"]["inputs"]["artifacts"]
     assert "EarlierStatistics" not in tasks
+
+
+def test_drift_is_compared_with_what_baseline_finder_finds_where_it_is_asked_for(compile_):
+    tasks = tasks_of(compile_(IMAGE, ROOT, "--set=validation.drift=0.1")[0])
+    source = tasks["RouteValidator"]["inputs"]["artifacts"]["previous_statistics"]
+    assert source["taskOutputArtifact"]["producerTask"] == "Baseline"
+    assert source["taskOutputArtifact"]["outputArtifactKey"] == "previous_statistics"
+    plain = tasks_of(compile_(IMAGE, ROOT)[0])
+    assert "previous_statistics" not in plain["RouteValidator"]["inputs"]["artifacts"]
+    for each in (tasks, plain):  # so that a later run can be told to compare
+        source = each["Baseline"]["inputs"]["artifacts"]["statistics"]["taskOutputArtifact"]
+        assert source["producerTask"] == "RouteStatistics"
+
+
+def test_vertex_compares_no_drift(compile_):
+    vertex = ["--pipeline-root=gs://b/r", "--backend=vertex", "--set=validation.drift=0.1"]
+    tasks = tasks_of(compile_(IMAGE, *vertex)[0])
+    assert "previous_statistics" not in tasks["RouteValidator"]["inputs"]["artifacts"]
 
 
 def test_data_steps_and_thresholds_are_parameters_of_the_pipeline(compile_):
