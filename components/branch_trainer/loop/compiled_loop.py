@@ -55,6 +55,12 @@ class CompiledLoop:
                 f"XLA cannot compile the steps; train without jit_compile. It says: {error}"
             ) from error
 
+    def unreadable(self) -> tf.errors.OpError | None:
+        """Reads a batch of each stream ahead, and returns the error of one that failed, or None."""
+        for blocks in self._blocks:
+            blocks.read_ahead(1)
+        return next((blocks.error for blocks in self._blocks if blocks.error), None)
+
     def run(self, routes: np.ndarray) -> Chunk:
         """Takes one step per route; see `Loop.run`."""
         chunks = []

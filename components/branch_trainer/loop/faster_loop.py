@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from branchline.components.branch_trainer.loop.compiled_loop import CompiledLoop
 from branchline.components.branch_trainer.loop.history import COMPILED, OPERATIONS, History
@@ -79,13 +78,18 @@ class FasterLoop:
         if left < _WORTH * _COMPILING * (1 + self._num_streams):
             self._choose(OPERATIONS, f"the steps that are left take {left:.0f} s")
             return
+        compiled = self._open[COMPILED]()
+        # As where rows are being cached in a file, by the stream that is open.
+        reason = compiled.unreadable()
         try:
-            compiled = self._open[COMPILED]()
-            compiled.compile()
-        except (ValueError, tf.errors.OpError) as error:
-            self._choose(OPERATIONS, str(error))
-        else:
+            if reason is None:
+                compiled.compile()
+        except ValueError as error:
+            reason = error
+        if reason is None:
             self._go_to(COMPILED, compiled)
+        else:
+            self._choose(OPERATIONS, str(reason))
 
     def _choose(self, name: str, why: str) -> None:
         if name != self._name:
