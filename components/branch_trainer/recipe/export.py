@@ -62,9 +62,7 @@ class ServedModel:
         # Not the model: to write down its layers takes Keras longer than all that is done here.
         saved.weights = self._paths.weights
         saved.transform_resources = self._prepare.resources
-        # Or AutoGraph, which has nothing to do here, rewrites TensorFlow's part of each signature.
-        save = tf.autograph.experimental.do_not_convert(tf.saved_model.save)
-        save(saved, directory, signatures=signatures)
+        tf.saved_model.save(saved, directory, signatures=signatures)
 
     def _serve_any(self) -> tf.types.experimental.ConcreteFunction:
         """Serves every row as the route that the table says."""
