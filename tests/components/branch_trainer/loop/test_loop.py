@@ -293,7 +293,8 @@ def test_f40_a_stream_that_fails_is_told_as_such_whatever_its_error_says(
             return tf.nest.map_structure(tf.identity, batch)
 
     broken = streams["vector"].repeat().enumerate().map(break_at_two)
-    trainer = Trainer(typed_model(), streams=streams | {"vector": broken}, steps=30)
+    streams |= {"vector": broken}
+    trainer = Trainer(typed_model(), streams=streams, steps=30, steps_per_loop=3)
     expected = "The stream of path 'vector' could not be read on after 4 steps"
     with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
         trainer.run()
