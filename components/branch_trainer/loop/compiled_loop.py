@@ -72,7 +72,7 @@ class CompiledLoop:
 
     def failed_batch(self, route: int, *, read: bool = False) -> Any:
         """See `Loop.failed_batch`."""
-        if read and route not in self._failed:
+        if read and route not in self._failed and self._blocks[route].read_ahead(1):
             self._failed[route] = self._batch(route, self._blocks[route].first)
         return self._failed.get(route)
 
@@ -108,14 +108,19 @@ class CompiledLoop:
         return figures.numpy()[:count]
 
     def _batch(self, route: int, place: int) -> Any:
-        flat = [part[place] for part in self._blocks[route].batches()]
+        block, place = divmod(place, self._size)
+        flat = [part[place] for part in self._blocks[route].batches()[block]]
         return tf.nest.pack_sequence_as(self._specs[route], flat)
 
     def _take_steps(
         self, count: tf.Tensor, routes: tf.Tensor, places: tf.Tensor, batches: list
     ) -> tf.Tensor:
         def step(route: int, place: tf.Tensor) -> tf.Tensor:
-            flat = [part[place] for part in batches[route]]
+            now, later = (
+                [part[place - start] for part in block]
+                for start, block in zip((0, self._size), batches[route], strict=True)
+            )
+            flat = [tf.where(place < self._size, *parts) for parts in zip(now, later, strict=True)]
             batch = tf.nest.pack_sequence_as(self._specs[route], flat)
             return self._steps[route].masked(batch)
 
@@ -130,10 +135,10 @@ class CompiledLoop:
 
 
 class _Blocks:
-    """Batches of a stream that are read ahead of the steps, in blocks of a window's size.
+    """Batches of a stream that are read ahead of the steps: two blocks of a window's size.
 
     Attributes:
-        first: place of the next one, among `batches`.
+        first: place of the next batch, among those of both blocks.
         outcome: STEPPED; STREAM_ENDED or STREAM_FAILED once it is read to there.
         error: what TensorFlow raised, where it failed.
     """
@@ -142,14 +147,18 @@ class _Blocks:
         self._iterator = iter(stream.batch(size).prefetch(1))
         self._size = size
         specs = tf.nest.flatten(stream.element_spec)
-        self._parts = [tf.zeros([2 * size, *spec.shape], spec.dtype) for spec in specs]
-        self._end = 0
+        empty = [tf.zeros([size, *spec.shape], spec.dtype) for spec in specs]
+        self._blocks, self._counts = [empty, empty], [0, 0]
         self.first = 0
         self.outcome = Outcome.STEPPED
         self.error: tf.errors.OpError | None = None
 
     def read_ahead(self, count: int) -> int:
-        """Returns how many batches are there, `count` at the least if the stream has so many."""
+        """Returns how many batches are there, `count` at the least if the stream has so many.
+
+        Args:
+            count: at most a window's size.
+        """
         while self._end - self.first < count and self.outcome is Outcome.STEPPED:
             try:
                 block = tf.nest.flatten(next(self._iterator))
@@ -161,18 +170,26 @@ class _Blocks:
                 self._append(block)
         return self._end - self.first
 
-    def _append(self, block: list[tf.Tensor]) -> None:
-        kept, added = self._end - self.first, len(block[0])
-        rest = 2 * self._size - kept - added
-        self._parts = [
-            tf.concat([old[self.first : self._end], new, old[:rest]], axis=0)
-            for old, new in zip(self._parts, block, strict=True)
-        ]
-        self.first, self._end = 0, kept + added
+    @property
+    def _end(self) -> int:
+        return self._size + self._counts[1] if self._counts[1] else self._counts[0]
 
-    def batches(self) -> list[tf.Tensor]:
-        """Returns each part of the batches, [2 × size, …]; those before `first` are passed."""
-        return self._parts
+    def _append(self, block: list[tf.Tensor]) -> None:
+        count = len(block[0])
+        if count < self._size:  # the last one
+            spare = self._blocks[1]
+            block = [tf.concat([b, s[count:]], axis=0) for b, s in zip(block, spare, strict=True)]
+        if not self._counts[0]:
+            self._blocks[0], self._counts[0] = block, count
+            return
+        if self._counts[1]:
+            self._blocks[0], self._counts[0] = self._blocks[1], self._counts[1]
+            self.first -= self._size
+        self._blocks[1], self._counts[1] = block, count
+
+    def batches(self) -> list[list[tf.Tensor]]:
+        """Returns both blocks: each part of their batches, [size, …]."""
+        return list(self._blocks)
 
 
 def have_one_shape(streams: Sequence[Any]) -> bool:

@@ -119,19 +119,22 @@ def test_resumed_windows_give_the_same_bits(tmp_path):
         np.testing.assert_array_equal(mine, other)
 
 
-def test_paths_go_on_from_their_next_batch_behind_a_step_that_is_not_finite():
+def test_paths_go_on_from_their_next_batch_behind_a_step_that_is_not_finite(tmp_path):
     names = ["dense", "ids"]
     streams = streams_of("dense")
     x, y = make_batches("ids")
     y[2 * ROWS] = np.nan
     streams["ids"] = stream_of((x, y))
     plain = train(names, streams, steps_per_loop=20)
-    compiled = train(names, streams, steps_per_loop=20, jit_compile=True)
+    options = {"steps_per_loop": 20, "jit_compile": True, "checkpoint_dir": tmp_path}
+    compiled = train(names, streams, **options)
     assert compiled.history.stopped == plain.history.stopped
     assert compiled.history.stopped["ids"] == "loss or gradient not finite at step 5"
     assert compiled.history.steps == plain.history.steps
     np.testing.assert_array_equal(compiled.failed_batch("ids")[0], x[2 * ROWS : 3 * ROWS])
     assert compiled.failed_batch("dense") is None
+    resumed = Trainer(make_model(*names), streams=streams, steps=24, **options)
+    np.testing.assert_array_equal(resumed.failed_batch("ids")[0], x[2 * ROWS : 3 * ROWS])
     for mine, other in zip(state_of(compiled), state_of(plain), strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-6)
 
