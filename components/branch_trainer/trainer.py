@@ -185,7 +185,7 @@ class Trainer:
                 break
             chunk = self.loop.run(np.array([self.paths.index(p) for p in routes], np.int32))
             self._record(routes[: chunk.taken], chunk, time.monotonic() - loop_started)
-            if chunk.taken < len(routes):
+            if chunk.outcome is not Outcome.STEPPED:
                 self._end_path(routes[chunk.taken], chunk)
             if chunk.taken and self.history.step % self.validate_every == 0:
                 self.early_stops.validate(self.history)

@@ -12,6 +12,8 @@ from branchline.components.branch_trainer.loop.history import COMPILED, OPERATIO
 from branchline.components.branch_trainer.loop.loop import Chunk, Loop
 
 _TRIED = 3  # windows of each; the first one does not count
+_FIRST = 10  # steps of the first one that is compiled,
+_HOPELESS = 3  # after which it is left if it took so many times as long as operations do
 _COMPILING = 1.0  # seconds for each stream and one more, as measured on two cores
 _WORTH = 5  # times that, which the steps have to take as operations, or none is compiled
 
@@ -56,20 +58,28 @@ class FasterLoop:
         return self._loop.failed_batch(route, read=read)
 
     def run(self, routes: np.ndarray) -> Chunk:
-        """Takes one step per route; see `Loop.run`."""
+        """Takes one step per route, or only the first ones; see `Loop.run`."""
         if self._history.loop:
             return self._loop.run(routes)
-        if len(self._seconds[self._name]) == _TRIED:
+        seconds = self._seconds[self._name]
+        if len(seconds) == _TRIED or (self._name == COMPILED and self._is_hopeless()):
             self._compare()
+            return self.run(routes)
+        if self._name == COMPILED and not seconds:
+            routes = routes[:_FIRST]
         started = time.monotonic()
         chunk = self._loop.run(routes)
         if chunk.taken == len(routes):
-            self._seconds[self._name].append((time.monotonic() - started) / chunk.taken)
+            seconds.append((time.monotonic() - started) / chunk.taken)
         return chunk
+
+    def _is_hopeless(self) -> bool:
+        tried = self._seconds[COMPILED]
+        return bool(tried) and tried[0] > _HOPELESS * min(self._seconds[OPERATIONS][1:])
 
     def _compare(self) -> None:
         """Tries the other loop, or says which one it will be."""
-        fastest = {name: min(times[1:]) for name, times in self._seconds.items() if times}
+        fastest = {name: min(times[1:] or times) for name, times in self._seconds.items() if times}
         if self._name == COMPILED:
             told = ", ".join(f"{name} {1e3 * best:.3f}" for name, best in fastest.items())
             self._choose(min(fastest, key=lambda name: fastest[name]), f"ms a step: {told}")

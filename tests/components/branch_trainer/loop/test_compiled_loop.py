@@ -239,11 +239,12 @@ def test_auto_takes_the_faster_loop_and_says_which(monkeypatch):
         np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("faster", [OPERATIONS, COMPILED])
-def test_auto_goes_on_in_the_loop_that_took_less_time(monkeypatch, tmp_path, faster):
-    """The clock runs slower in one of the loops; a resumed training does not ask again."""
+@pytest.mark.parametrize(("seconds", "tries"), [(1.0, None), (4.0, 3), (20.0, 1)])
+def test_auto_goes_on_in_the_loop_that_took_less_time(monkeypatch, tmp_path, seconds, tries):
+    """As operations a call takes 2 s by this clock. A resumed training does not ask again."""
+    faster = OPERATIONS if tries else COMPILED
     monkeypatch.setattr(faster_loop, "_WORTH", 0)
-    now = [0.0]
+    now, calls = [0.0], []
 
     class Clock:
         @staticmethod
@@ -259,12 +260,14 @@ def test_auto_goes_on_in_the_loop_that_took_less_time(monkeypatch, tmp_path, fas
         run = kind.run
 
         def timed(self, routes, run=run, name=name):
-            now[0] += 1.0 if name == faster else 2.0
+            now[0] += seconds if name == COMPILED else 2.0
+            calls.append(name)
             return run(self, routes)
 
         monkeypatch.setattr(kind, "run", timed)
     trainer.run()
     assert trainer.history.loop == faster
+    assert tries in (None, calls.count(COMPILED))
     assert trainer.history.steps == {"dense": 30, "ids": 30}
     again = Trainer(
         make_model("dense", "ids"),
