@@ -10,7 +10,9 @@ keeps its batch, writes loss and norm of each step, and asks a schedule whose tu
 """
 
 import argparse
+import json
 import os
+import platform
 import statistics
 import sys
 import time
