@@ -131,7 +131,7 @@ def test_the_pushed_model_routes_a_mixed_batch_without_branchline(project, first
     assert [outputs["text"][1], outputs["meter"][0], outputs["meter"][2]] == ["nan"] * 3
 
 
-def test_a_run_in_which_nothing_changed_takes_all_from_the_cache_and_pushes_nothing(
+def test_d31_a_run_in_which_nothing_changed_takes_all_from_the_cache_and_pushes_nothing(
     project, first_run
 ):
     pushed = sorted((project / "out" / "serving" / "support").iterdir())

@@ -38,7 +38,7 @@ def route(name, condition, label="y", **fields):
     ],
     ids=["present", "not", "nested"],
 )
-def test_a_condition_does_not_read_its_own_label(condition):
+def test_d15_a_condition_does_not_read_its_own_label(condition):
     with pytest.raises(RecipeError, match=r"^Route\('r'\)\.condition: reads 'y', its own label"):
         RoutingTable(route("r", condition))
 
@@ -50,7 +50,7 @@ def test_a_condition_does_not_read_one_of_its_own_targets():
         RoutingTable(own)
 
 
-def test_a_condition_does_not_read_the_label_of_a_later_route():
+def test_d15_a_condition_does_not_read_the_label_of_a_later_route():
     later = route("later", B, label="z")
     with pytest.raises(RecipeError, match="'r'.*reads 'z', a label of 'later'") as error:
         RoutingTable(route("r", when.not_(when.present("z"))), later)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import time
 
 import builders as build
@@ -41,7 +42,7 @@ def store(monkeypatch):
         yield client
 
 
-def test_the_fingerprint_changes_with_the_files_and_only_with_them(tmp_path, fingerprint):
+def test_d25_the_fingerprint_changes_with_the_files_and_only_with_them(tmp_path, fingerprint):
     records = tmp_path / "records"
     records.mkdir()
     build.write_jsonl(records / "a.jsonl", [{"a": 1}])
@@ -53,7 +54,11 @@ def test_the_fingerprint_changes_with_the_files_and_only_with_them(tmp_path, fin
     build.write_jsonl(records / "a.jsonl", [{"a": 2}])  # as long as before
     changed = fingerprint(str(records))
     assert changed != before
+    os.utime(records / "a.jsonl")
+    assert fingerprint(str(records)) != changed  # only touched: it is read again
     build.write_jsonl(records / "b.jsonl", [{"a": 2}])
+    assert fingerprint(str(records)) not in (before, changed)
+    (records / "a.jsonl").unlink()  # a file less
     assert fingerprint(str(records)) not in (before, changed)
 
 

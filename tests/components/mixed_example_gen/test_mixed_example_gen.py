@@ -289,7 +289,7 @@ def fingerprint(paths):
     return made.exec_properties["input_fingerprint"].string_value
 
 
-def test_the_fingerprint_changes_with_the_files_and_only_with_them(tmp_path):
+def test_d25_the_fingerprint_changes_with_the_files_and_only_with_them(tmp_path):
     first = tmp_path / "a.jsonl"
     first.write_text('{"a": 1}\n')
     before = fingerprint([tmp_path])

@@ -182,7 +182,7 @@ def test_of_several_windows_the_records_of_all_first_steps_count(tmp_path):
         run(tmp_path / "over", [("train", TRAIN)], quarantine_limit=0.119, before=[before, before])
 
 
-def test_a_route_with_too_few_examples_in_some_split_fails_and_is_told_with_the_split(tmp_path):
+def test_d24_a_route_with_too_few_examples_in_some_split_fails_and_is_told_with_the_split(tmp_path):
     splits = [("train", TRAIN), ("eval", EVAL)]
     with pytest.raises(BranchlineError) as error:
         run(tmp_path / "one", splits, least_rows=1)
@@ -198,7 +198,7 @@ def test_of_the_split_test_no_route_needs_any_example(tmp_path):
     assert counts["out"]["test"]["counts"] == 0
 
 
-def test_a_route_that_may_be_scarce_is_passed_over_and_logged(tmp_path, caplog):
+def test_d24_a_route_that_may_be_scarce_is_passed_over_and_logged(tmp_path, caplog):
     with caplog.at_level("WARNING", "branchline.progress"):
         run(tmp_path, [("train", TRAIN), ("eval", EVAL)], least_rows=1, scarce={"*": "skip"})
     assert "fewer than 1 example(s) of the route 'counts' in eval (0)" in caplog.text
@@ -357,7 +357,7 @@ def test_what_another_route_declares_as_a_number_is_never_a_text_under_its_name(
         assert "x" not in row and row["x.string"][0] == "string"
 
 
-def test_a_record_with_other_systems_keys_is_no_lost_record(tmp_path):
+def test_d11_a_record_with_other_systems_keys_is_no_lost_record(tmp_path):
     theirs = {"_source": "crawler", "_offset": 7, "_id": "x1", "_route": "elsewhere"}
     routed, (line,), _ = run(tmp_path, [("train", [TRAIN[0] | theirs, {"z": 1} | theirs])])
     (row,) = read_route(routed, "train", "lines")

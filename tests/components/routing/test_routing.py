@@ -391,7 +391,7 @@ def test_whatever_comes_for_what_is_declared_is_judged_in_its_own_row_alone():
     assert {problem for _, problem in want} >= {None, "wrong_type", "wrong_shape", "label_missing"}
 
 
-def test_a_route_of_its_own_sets_texts_for_a_number_aside():
+def test_d29_a_route_of_its_own_sets_texts_for_a_number_aside():
     table = RoutingTable(Route("x", when.present("x"), features={"x": Numeric()}, **LABEL_BINARY))
     good, bad = {"x": 1.5, "y": 1}, {"x": ["a", "b", "c"], "y": 0}
     routed = BatchRouter(table)([build.example(record) for record in (good, bad)])

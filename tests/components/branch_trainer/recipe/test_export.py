@@ -209,7 +209,7 @@ def test_one_row_is_predicted_as_among_others(answers):
     np.testing.assert_allclose(answers["one"]["meter-1"], want, rtol=1e-5)
 
 
-def test_where_nothing_but_tensorflow_is_a_broken_row_leaves_the_others_too(answers):
+def test_d29_where_nothing_but_tensorflow_is_a_broken_row_leaves_the_others_too(answers):
     assert answers["broken"]["route"].tolist() == [b"", b"meter-1"]
     want = expected_predictions()["meter-1"][:1]
     np.testing.assert_allclose(answers["broken"]["meter-1"], [np.nan, *want], rtol=1e-5)
@@ -344,7 +344,7 @@ NO_EXAMPLES = {
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "meter-1"])
-def test_what_is_no_example_has_no_route_and_disturbs_no_other_row(loaded, signature):
+def test_d30_what_is_no_example_has_no_route_and_disturbs_no_other_row(loaded, signature):
     serve = loaded.signatures[signature]
     good = [build.example(without_label(record)) for record in build.MIXED_RECORDS]
     good = (good * 2)[: len(NO_EXAMPLES) + 1]
