@@ -21,7 +21,7 @@ DOCUMENT = TESTS.parent / "docs" / "how-to" / "components-in-your-pipeline.md"
 
 
 def examples() -> list[str]:
-    """The documentation's pipeline, its Resolver, and its Evaluator."""
+    """The documentation's pipeline, its Resolver, its BaselineFinder, and its Evaluator."""
     return re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 
 
@@ -29,7 +29,7 @@ def lay_out(folder: Path, module: str) -> Path:
     """Writes a pipeline's module, those it imports, and its records."""
     for path in (TESTS / "pipeline" / "mixed_pipelines").glob("*.py"):
         shutil.copy(path, folder)
-    pipeline, _, judge = examples()
+    pipeline, _, _, judge = examples()
     (folder / "my_pipeline.py").write_text(pipeline)
     (folder / "judge.py").write_text(judge)
     (write_mail if module == "mail" else write_rows)(folder)

@@ -5,6 +5,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.components.evaluator import constants
 from tfx.types import channel_utils, standard_artifacts
 
+from branchline.components import BaselineFinder
 from branchline.components.baseline_finder.earlier_statistics import EarlierStatistics
 from branchline.components.route_validator.component import RouteValidator
 from branchline.schemas import Numeric, Route, RoutingTable, Validation, when
@@ -82,7 +83,7 @@ def test_the_statistics_are_of_the_last_blessed_run_and_not_its_own(earlier, now
 
 
 def test_the_documentations_resolver_gives_what_route_validator_takes():
-    _, code, _ = builders_mixed.examples()
+    _, code, *_ = builders_mixed.examples()
     made = {}
     exec(code, made)
     statistics = channel_utils.as_channel([standard_artifacts.ExampleStatistics()])
@@ -94,3 +95,21 @@ def test_the_documentations_resolver_gives_what_route_validator_takes():
     earlier = outputs["previous_statistics"]
     validator = RouteValidator(statistics, schema, table, earlier, Validation(drift=0.1))
     assert validator.inputs["previous_statistics"].type is standard_artifacts.ExampleStatistics
+
+
+def test_the_documentations_finder_gives_what_route_validator_takes():
+    *_, code, _ = builders_mixed.examples()
+    statistics = channel_utils.as_channel([standard_artifacts.ExampleStatistics()])
+    made = {"BaselineFinder": BaselineFinder, "statistics": RouteStatisticsLike(statistics)}
+    exec(code, made)
+    finder = made["finder"]
+    assert finder.inputs["statistics"] is statistics
+    earlier = finder.outputs["previous_statistics"]
+    assert earlier.type is standard_artifacts.ExampleStatistics
+
+
+class RouteStatisticsLike:
+    """What makes statistics, in somebody's pipeline."""
+
+    def __init__(self, statistics):
+        self.outputs = {"statistics": statistics}
