@@ -204,8 +204,7 @@ def create_components(
     statistics = RouteStatistics(routed, routing, exclude_splits=[TEST])
     schema_gen = ImportSchemaGen(schema_file=schema_file)
     schema = schema_gen.outputs["schema"]
-    earlier = previous = None
-    finder = None
+    earlier = finder = previous = None
     if cluster and cluster.backend == "kfp":  # whose compiler knows no Resolver
         finder = BaselineFinder(cluster.pipeline_name, statistics.outputs["statistics"])
         finder = finder.with_id("Baseline")

@@ -122,7 +122,7 @@ def rows_of_files():
             seed=0,
             labels_fn=lambda labels: labels["y"],
             cache_file="",
-        ).prefetch(4)
+        )
     model = make_model(streams, **{path: {"features": "x"} for path in streams})
     return run_trainer(model, streams)
 

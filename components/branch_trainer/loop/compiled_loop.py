@@ -6,11 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from branchline.components.branch_trainer.loop.loop import (
-    Chunk,
-    Outcome,
-    joined,
-)
+from branchline.components.branch_trainer.loop.loop import Chunk, Outcome, joined
 
 _BYTES = 64 << 20  # of a window's batches, of all streams together
 
@@ -46,7 +42,7 @@ class CompiledLoop:
         """Compiles the window, without a step.
 
         Raises:
-            ValueError: XLA cannot compile it, or a stream cannot be read.
+            ValueError: XLA cannot compile it.
         """
         try:
             self._call(np.zeros([0], np.int32), np.zeros([0], np.int32))
@@ -103,13 +99,13 @@ class CompiledLoop:
         count = len(routes)
         numbers = np.zeros([2, self._size], np.int32)
         numbers[:, :count] = routes, places
-        batches = [blocks.batches() for blocks in self._blocks]
+        batches = [blocks.batches for blocks in self._blocks]
         figures = self._run(tf.constant(count), *map(tf.constant, numbers), batches)
         return figures.numpy()[:count]
 
     def _batch(self, route: int, place: int) -> Any:
         block, place = divmod(place, self._size)
-        flat = [part[place] for part in self._blocks[route].batches()[block]]
+        flat = [part[place] for part in self._blocks[route].batches[block]]
         return tf.nest.pack_sequence_as(self._specs[route], flat)
 
     def _take_steps(
@@ -138,6 +134,7 @@ class _Blocks:
     """Batches of a stream that are read ahead of the steps: two blocks of a window's size.
 
     Attributes:
+        batches: of both blocks, each part of their batches, [size, …].
         first: place of the next batch, among those of both blocks.
         outcome: STEPPED; STREAM_ENDED or STREAM_FAILED once it is read to there.
         error: what TensorFlow raised, where it failed.
@@ -148,7 +145,7 @@ class _Blocks:
         self._size = size
         specs = tf.nest.flatten(stream.element_spec)
         empty = [tf.zeros([size, *spec.shape], spec.dtype) for spec in specs]
-        self._blocks, self._counts = [empty, empty], [0, 0]
+        self.batches, self._counts = [empty, empty], [0, 0]
         self.first = 0
         self.outcome = Outcome.STEPPED
         self.error: tf.errors.OpError | None = None
@@ -177,19 +174,15 @@ class _Blocks:
     def _append(self, block: list[tf.Tensor]) -> None:
         count = len(block[0])
         if count < self._size:  # the last one
-            spare = self._blocks[1]
+            spare = self.batches[1]
             block = [tf.concat([b, s[count:]], axis=0) for b, s in zip(block, spare, strict=True)]
         if not self._counts[0]:
-            self._blocks[0], self._counts[0] = block, count
+            self.batches[0], self._counts[0] = block, count
             return
         if self._counts[1]:
-            self._blocks[0], self._counts[0] = self._blocks[1], self._counts[1]
+            self.batches[0], self._counts[0] = self.batches[1], self._counts[1]
             self.first -= self._size
-        self._blocks[1], self._counts[1] = block, count
-
-    def batches(self) -> list[list[tf.Tensor]]:
-        """Returns both blocks: each part of their batches, [size, …]."""
-        return list(self._blocks)
+        self.batches[1], self._counts[1] = block, count
 
 
 def have_one_shape(streams: Sequence[Any]) -> bool:
