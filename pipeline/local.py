@@ -73,6 +73,7 @@ def _run(arguments: Namespace, capture: "Capture") -> int:
         from branchline.pipeline.console import make_display
         from branchline.pipeline.explain import explain
         from branchline.pipeline.find_data import find_data, write_data
+        from branchline.pipeline.free_memory import free_memory
         from branchline.pipeline.summary import print_summary
         from branchline.pipeline.watch import Watcher
 
@@ -85,7 +86,7 @@ def _run(arguments: Namespace, capture: "Capture") -> int:
     with _claimed(output_dir):
         capture.keep(output_dir / "run.log")
         display = make_display(capture.out)
-        watcher = Watcher(display)
+        watcher = Watcher(display, on_finished=free_memory)
         logging.getLogger().addHandler(watcher)
         try:
             if data_paths is None:

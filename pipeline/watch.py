@@ -1,6 +1,7 @@
 """Reads a run's course from log messages: TFX's own, and what our components report."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from branchline.pipeline.console import Display
@@ -25,11 +26,13 @@ class Watcher(logging.Handler):
 
     Args:
         display: Where it is shown.
+        on_finished: Is called when a component has finished.
     """
 
-    def __init__(self, display: Display):
+    def __init__(self, display: Display, on_finished: Callable[[], None] = lambda: None):
         super().__init__()
         self.display = display
+        self._on_finished = on_finished
         self.component: str | None = None
         self.skipped: dict[str, str] = {}
 
@@ -53,6 +56,7 @@ class Watcher(logging.Handler):
         elif record.msg == _FINISHED:
             self.component = None
             self.display.finished(_first(record))
+            self._on_finished()
         elif record.msg == _CACHED:
             self.display.cached()
         elif record.msg == _SKIPPED:
