@@ -32,6 +32,7 @@ class CompiledLoop:
         self._blocks = [_Blocks(stream, self._size) for stream in streams]
         self._failed: dict[int, Any] = {}
         self._run = tf.function(self._take_steps, autograph=False, jit_compile=True)
+        self._concrete: Any = None
 
     @property
     def num_traces(self) -> int:
@@ -97,20 +98,22 @@ class CompiledLoop:
     def _call(self, routes: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Returns figures float32 [steps, 3], up to the first ones that are not finite."""
         count = len(routes)
-        numbers = np.zeros([2, self._size], np.int32)
+        numbers = np.full([2, self._size + 1], count, np.int32)
         numbers[:, :count] = routes, places
-        batches = [blocks.batches for blocks in self._blocks]
-        figures = self._run(tf.constant(count), *map(tf.constant, numbers), batches)
-        return figures.numpy()[:count]
+        inputs = tf.constant(numbers), [blocks.batches for blocks in self._blocks]
+        if self._concrete is None:
+            self._concrete = self._run.get_concrete_function(*inputs)
+        return self._concrete(*inputs).numpy()[:count]
 
     def _batch(self, route: int, place: int) -> Any:
         block, place = divmod(place, self._size)
         flat = [part[place] for part in self._blocks[route].batches[block]]
         return tf.nest.pack_sequence_as(self._specs[route], flat)
 
-    def _take_steps(
-        self, count: tf.Tensor, routes: tf.Tensor, places: tf.Tensor, batches: list
-    ) -> tf.Tensor:
+    def _take_steps(self, numbers: tf.Tensor, batches: list) -> tf.Tensor:
+        routes, places = numbers[0], numbers[1]
+        count = routes[-1]
+
         def step(route: int, place: tf.Tensor) -> tf.Tensor:
             now, later = (
                 [part[place - start] for part in block]

@@ -304,7 +304,8 @@ def test_what_xla_cannot_compile_is_said_or_runs_as_operations(monkeypatch):
 
 def test_auto_leaves_a_stream_alone_that_is_being_cached_in_a_file(monkeypatch, tmp_path):
     monkeypatch.setattr(faster_loop, "_WORTH", 0)
-    stream = stream_of(make_batches("dense", count=40)).cache(str(tmp_path / "rows"))
+    # More batches than are read ahead: the file is not complete when the other loop is tried.
+    stream = stream_of(make_batches("dense", count=1000)).cache(str(tmp_path / "rows"))
     trainer = train(["dense"], {"dense": stream}, steps=50, steps_per_loop=5, jit_compile="auto")
     assert trainer.history.loop == OPERATIONS and trainer.history.steps["dense"] == 50
 
