@@ -59,7 +59,7 @@ class Trainer:
         tensorboard_dir: where to write TensorBoard files, a run per path; see `TensorBoard`.
         jit_compile: whether XLA compiles the steps; see `plan.open_loop`. True: always. "auto": the
             first windows of `steps_per_loop` steps are run both ways, and training goes on in the
-            faster one, so that its numbers depend on which that was.
+            faster one, on which random draws then depend, as of dropout, and last digits.
         strategy: a MirroredStrategy or MultiWorkerMirroredStrategy, under whose scope model and
             optimizers were made; see `step/strategy_replicas.py`. Batches are those of all
             replicas. Every worker runs the same program on the same streams; the first calls

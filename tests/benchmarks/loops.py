@@ -1,19 +1,23 @@
 """Measures `Trainer.run` against the fastest loops that can be written by hand, model by model.
 
     python tests/benchmarks/loops.py [--output FILE.json] [--rows NAME …] [--repeats 5]
+        [--jax PYTHON] [--torch PYTHON]
 
 Every model has two branches and an output layer that they share; batches of 256 rows come from
 memory, Adam, the branches in turn. By hand: a loop of operations in one graph, and whole windows
 compiled by XLA from stacked batches. Ratios are of medians of one run, in which the ways take
 turns. What the library does and the others do not: it stops at a step that is not finite and
 keeps its batch, writes loss and norm of each step, and asks a schedule whose turn it is.
+`--jax` names a Python that has JAX and Keras, `--torch` one that has PyTorch.
 """
 
 import argparse
 import json
 import os
+import pathlib
 import platform
 import statistics
+import subprocess
 import sys
 import time
 
@@ -22,6 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from loop_rows import BATCH, ROWS, WINDOW, data_of
 
 from branchline.components.branch_trainer import (
     BranchedModel,
@@ -32,88 +37,7 @@ from branchline.components.branch_trainer import (
     Trainer,
 )
 
-BATCH = 256
-NUM_BATCHES = 40
-WINDOW = 50
 layers = keras.layers
-
-
-def vectors(width):
-    """Normal values, float32 [rows, width]."""
-    return lambda rng, rows: rng.normal(size=(rows, width)).astype(np.float32)
-
-
-def ids(vocabulary, length=1):
-    """Ids below `vocabulary`, int64 [rows, length]."""
-    return lambda rng, rows: rng.integers(0, vocabulary, size=(rows, length))
-
-
-def dense(*units, between=lambda: []):
-    """A branch of dense layers, with what `between` makes behind each."""
-
-    def make(_):
-        stack = [[layers.Dense(n, "relu"), *between()] for n in units]
-        return keras.Sequential([layer for part in stack for layer in part])
-
-    return make
-
-
-def embedded(vocabulary, width):
-    """A branch of an embedding table: the mean of a row's ids."""
-
-    def make(embedding):
-        table = embedding(vocabulary, width)
-        return keras.Sequential([table, layers.GlobalAveragePooling1D()])
-
-    return make
-
-
-def convolutions(_):
-    """Two convolutions of 8 × 8 pictures."""
-    return keras.Sequential(
-        [
-            layers.Conv2D(32, 3, activation="relu", padding="same"),
-            layers.Conv2D(64, 3, activation="relu", padding="same"),
-            layers.GlobalAveragePooling2D(),
-        ]
-    )
-
-
-def pictures(rng, rows):
-    """Normal values, float32 [rows, 8, 8, 3]."""
-    return rng.normal(size=(rows, 8, 8, 3)).astype(np.float32)
-
-
-# name: (steps that are timed, [(features, branch), (features, branch)])
-ROWS = {
-    "seed: 10 → 16, ids 100 → 16": (
-        2000,
-        [(vectors(10), dense(16)), (ids(100), embedded(100, 16))],
-    ),
-    "dense 64 × 2": (2000, [(vectors(64), dense(64, 64))] * 2),
-    "dense 64 × 2, dropout": (
-        1000,
-        [(vectors(64), dense(64, 64, between=lambda: [layers.Dropout(0.2)]))] * 2,
-    ),
-    "dense 64 × 2, BatchNorm": (
-        1000,
-        [(vectors(64), dense(64, 64, between=lambda: [layers.BatchNormalization()]))] * 2,
-    ),
-    "dense 256 × 3": (300, [(vectors(256), dense(256, 256, 256))] * 2),
-    "CNN 8×8×32×64": (50, [(pictures, convolutions)] * 2),
-    "one id of 10 000": (1000, [(ids(10_000), embedded(10_000, 16))] * 2),
-    "one id of 1 000 000": (1000, [(ids(1_000_000), embedded(1_000_000, 16))] * 2),
-    "256 tokens × 32 of 20 000": (50, [(ids(20_000, 256), embedded(20_000, 32))] * 2),
-}
-
-
-def data_of(features):
-    """(features, labels) of NUM_BATCHES batches for each branch."""
-    rng = np.random.default_rng(0)
-    rows = NUM_BATCHES * BATCH
-    return [
-        (make(rng, rows), rng.normal(size=(rows, 1)).astype(np.float32)) for make, _ in features
-    ]
 
 
 def stream(columns):
@@ -213,11 +137,41 @@ def compiled(branches, steps):
     return run
 
 
+def elsewhere(python, script, row, *arguments):
+    """Returns a function that trains the row in another process, by a script beside this one."""
+    script = pathlib.Path(__file__).with_name(script)
+    worker = subprocess.Popen(
+        [python, str(script), row, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert worker.stdin and worker.stdout
+    to, back = worker.stdin, worker.stdout
+    if not back.readline():
+        raise SystemExit(f"{python} {script.name} did not start: has it what that imports?")
+
+    def run():
+        to.write(f"{ROWS[row][0]}\n")
+        to.flush()
+        if not back.readline():
+            raise SystemExit(f"{python} {script.name} ended early, in the row {row!r}")
+
+    return run
+
+
 COMPILES_BADLY = {"CNN 8×8×32×64"}  # 0.9 s a step on two cores, compiled in a loop
 
 
-def ways_of(row):
-    """Name → a function that makes what is timed."""
+def ways_of(row, jax, torch):
+    """Name → a function that makes what is timed.
+
+    Args:
+        row: Its name.
+        jax: A Python that has JAX, or None.
+        torch: A Python that has PyTorch, or None.
+    """
     steps, branches = ROWS[row]
     ways = {
         "library": lambda: library(branches, steps),
@@ -226,13 +180,18 @@ def ways_of(row):
     if row not in COMPILES_BADLY:
         ways["library, compiled"] = lambda: library(branches, steps, jit_compile=True)
         ways["compiled by hand"] = lambda: compiled(branches, steps)
+        if jax:
+            ways["JAX"] = lambda: elsewhere(jax, "loops_jax.py", row)
+    if torch:
+        ways["PyTorch, eager"] = lambda: elsewhere(torch, "loops_torch.py", row)
+        ways["PyTorch, compiled"] = lambda: elsewhere(torch, "loops_torch.py", row, "compiled")
     return ways
 
 
-def measure(row, repeats):
+def measure(row, repeats, jax, torch):
     """Returns name of a way → ms a step, in each repetition."""
     steps = ROWS[row][0]
-    fns = {name: make() for name, make in ways_of(row).items()}
+    fns = {name: make() for name, make in ways_of(row, jax, torch).items()}
     times = {name: [] for name in fns}
     for repetition in range(repeats + 1):
         for name, fn in fns.items():
@@ -249,17 +208,22 @@ def main():
     parser.add_argument("--output", help="file for the figures, JSON")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
+    parser.add_argument("--jax", metavar="PYTHON", help="a Python that has JAX and Keras")
+    parser.add_argument("--torch", metavar="PYTHON", help="a Python that has PyTorch")
     arguments = parser.parse_args()
     rows = {}
     for row in arguments.rows:
-        times = measure(row, arguments.repeats)
+        times = measure(row, arguments.repeats, arguments.jax, arguments.torch)
         medians = {name: statistics.median(each) for name, each in times.items()}
         ours = min(ms for name, ms in medians.items() if name.startswith("library"))
-        best = min(ms for name, ms in medians.items() if not name.startswith("library"))
+        best = min(ms for name, ms in medians.items() if name.endswith("by hand"))
         rows[row] = {
             "ms a step": times,
             "speed, library / by hand, the better of each": best / ours,
         }
+        for name, ms in medians.items():
+            if not name.startswith("library") and not name.endswith("by hand"):
+                rows[row][f"speed, library / {name}"] = ms / ours
         print(
             row,
             {name: round(ms, 3) for name, ms in medians.items()},

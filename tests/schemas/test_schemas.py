@@ -171,6 +171,12 @@ WRONG = {
         "{'optimizer': 'sgd'}",
         "optimizer and weight_decay of all routes, as optimizer_state is 'shared'",
     ),
+    "compiled": (
+        lambda: Training(jit_compile="always"),
+        "Training.jit_compile",
+        "'always'",
+        "True, False or 'auto'",
+    ),
     "schedule": (lambda: Training(schedule="aab"), "Training.schedule", "'aab'", "a schedule"),
     "share": (lambda: Training(validation_share=1), "Training.validation_share", "1", "below 1"),
     "path-fields": (

@@ -115,6 +115,7 @@ def train(
         },
         "validate_every": training.validate_every,
         "optimizer_state": training.optimizer_state,
+        "jit_compile": training.jit_compile,
         "on_progress": _Report(),
         **trainer_options,
     }
@@ -234,4 +235,10 @@ def _summary(model: BranchedModel, history: History, seconds: float) -> dict[str
         }
         for name in history.steps
     }
-    return {"steps": history.step, "seconds": seconds, "device": device, "routes": routes}
+    return {
+        "steps": history.step,
+        "seconds": seconds,
+        "device": device,
+        "loop": history.loop,
+        "routes": routes,
+    }

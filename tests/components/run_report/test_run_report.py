@@ -118,6 +118,7 @@ def history():
         "steps": 2000,
         "seconds": 34.2,
         "device": "CPU",
+        "loop": "compiled by XLA",
         "routes": {
             name: {
                 "steps": 660,

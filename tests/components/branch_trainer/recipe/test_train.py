@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from branchline.components.branch_trainer.loop.history import COMPILED, OPERATIONS
 from branchline.components.branch_trainer.recipe import default_model
 from branchline.components.branch_trainer.recipe.path_settings import path_settings
 from branchline.components.branch_trainer.recipe.train import train
@@ -246,6 +247,25 @@ def test_the_recipe_says_who_owns_the_optimizers_state(tmp_path, owner):
         recipe, {"r": [{"x": 1.0, "y": 2.0}] * 8}, tmp_path, configure_trainer=configure_trainer
     )
     assert seen["optimizer_state"] == owner and summary["routes"]["r"]["steps"] == 4
+
+
+def test_a_recipe_may_have_its_steps_compiled_which_changes_no_more_than_the_last_digits(
+    tmp_path, monkeypatch
+):
+    """But for random draws: XLA has a generator of its own."""
+    monkeypatch.setattr(default_model, "_DROPOUT", 0.0)
+    rows = [{"x": float(x), "y": float(3 * x + 1)} for x in np.linspace(-1, 1, 64)]
+    weights, loops = [], []
+    for number, compiled in enumerate((False, True)):
+        recipe = regression(steps=120, batch_size=16, learning_rate=0.01, jit_compile=compiled)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        model, summary, _ = run(recipe, {"r": rows}, folder)
+        weights.append([np.array(variable) for variable in model.trainable_variables])
+        loops.append(summary["loop"])
+    assert loops == [OPERATIONS, COMPILED]
+    for by_operations, by_xla in zip(*weights, strict=True):
+        np.testing.assert_allclose(by_xla, by_operations, atol=1e-4)
 
 
 @pytest.mark.parametrize("returned", [None, 3])
