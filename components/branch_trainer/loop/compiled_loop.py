@@ -114,9 +114,11 @@ class CompiledLoop:
         routes, places = numbers[0], numbers[1]
         count = routes[-1]
 
+        # By `gather`: what is indexed with [] has to be known to XLA, which then compiles a program
+        # for each place.
         def step(route: int, place: tf.Tensor) -> tf.Tensor:
             now, later = (
-                [part[place - start] for part in block]
+                [tf.gather(part, place - start) for part in block]
                 for start, block in zip((0, self._size), batches[route], strict=True)
             )
             flat = [tf.where(place < self._size, *parts) for parts in zip(now, later, strict=True)]
@@ -124,8 +126,8 @@ class CompiledLoop:
             return self._steps[route].masked(batch)
 
         def one(i, _, figures):
-            fns = [lambda j=j: step(j, places[i]) for j in range(len(batches))]
-            of_step = tf.switch_case(routes[i], fns) if len(fns) > 1 else fns[0]()
+            fns = [lambda j=j: step(j, tf.gather(places, i)) for j in range(len(batches))]
+            of_step = tf.switch_case(tf.gather(routes, i), fns) if len(fns) > 1 else fns[0]()
             figures = tf.tensor_scatter_nd_update(figures, [[i]], [of_step])
             return i + 1, tf.reduce_all(tf.math.is_finite(of_step)), figures
 
