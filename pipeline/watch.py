@@ -26,13 +26,14 @@ class Watcher(logging.Handler):
 
     Args:
         display: Where it is shown.
-        on_finished: Is called when a component has finished.
+        on_finished: Is called when a component has run; not for one from the cache.
     """
 
     def __init__(self, display: Display, on_finished: Callable[[], None] = lambda: None):
         super().__init__()
         self.display = display
         self._on_finished = on_finished
+        self._is_cached = False
         self.component: str | None = None
         self.skipped: dict[str, str] = {}
 
@@ -51,13 +52,15 @@ class Watcher(logging.Handler):
             elif isinstance(fields, dict):
                 self.display.progress(fields)
         elif record.msg == _STARTED:
-            self.component = _first(record)
+            self.component, self._is_cached = _first(record), False
             self.display.started(self.component)
         elif record.msg == _FINISHED:
             self.component = None
             self.display.finished(_first(record))
-            self._on_finished()
+            if not self._is_cached:
+                self._on_finished()
         elif record.msg == _CACHED:
+            self._is_cached = True
             self.display.cached()
         elif record.msg == _SKIPPED:
             self.skipped.setdefault(_first(record), "its inputs are missing")

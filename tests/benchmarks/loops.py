@@ -137,6 +137,9 @@ def compiled(branches, steps):
     return run
 
 
+VERSIONS = {"tensorflow": tf.__version__, "keras": keras.__version__}
+
+
 def elsewhere(python, script, row, *arguments):
     """Returns a function that trains the row in another process, by a script beside this one."""
     script = pathlib.Path(__file__).with_name(script)
@@ -149,8 +152,10 @@ def elsewhere(python, script, row, *arguments):
     )
     assert worker.stdin and worker.stdout
     to, back = worker.stdin, worker.stdout
-    if not back.readline():
+    name, _, version = back.readline().strip().partition(" ")
+    if not name:
         raise SystemExit(f"{python} {script.name} did not start: has it what that imports?")
+    VERSIONS[name] = version
 
     def run():
         to.write(f"{ROWS[row][0]}\n")
@@ -230,11 +235,23 @@ def main():
             f"{best / ours:.2f}",
             flush=True,
         )
-    if arguments.output:
-        machine = {"cpus": os.cpu_count(), "machine": platform.machine()}
-        versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
-        with open(arguments.output, "w") as file:
-            json.dump({"rows": rows, "machine": machine, "versions": versions}, file, indent=1)
+        if arguments.output:
+            write(rows, arguments.output)
+
+
+def write(rows, output):
+    """Writes the figures of rows, and keeps those of others that the file has."""
+    found = {}
+    if os.path.exists(output):
+        with open(output) as file:
+            found = json.load(file)["rows"]
+    figures = {
+        "rows": {row: (found | rows)[row] for row in ROWS if row in found | rows},
+        "machine": {"cpus": os.cpu_count(), "machine": platform.machine()},
+        "versions": VERSIONS,
+    }
+    with open(output, "w") as file:
+        json.dump(figures, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def window_of(made):
 def main():
     """Reads a number of steps from every line, trains, and answers with a line."""
     window, state = window_of(list(networks_of(ROWS[sys.argv[1]][1])))
-    print("ready", flush=True)
+    print("jax", jax.__version__, flush=True)
     step = 0
     for line in sys.stdin:
         for _ in range(int(line) // WINDOW):
