@@ -160,7 +160,7 @@ class Loop:
             return [self.steps[i](batch, self._record.figures_found)]
 
 
-def joined(chunks: list[Chunk]) -> Chunk:
+def joined(chunks: Sequence[Chunk]) -> Chunk:
     """Returns what calls one after the other did, as of one call."""
     if len(chunks) == 1:
         return chunks[0]

@@ -49,12 +49,7 @@ class Validator:
             ValueError: the dataset is empty, or no row of it has a label.
         """
         heads = self._heads[path]
-        totals, labelled, num_rows = np.zeros(len(heads)), np.zeros(len(heads)), 0
-        for batch in self.datasets[path]:
-            losses, counts = (np.array(each, np.float64) for each in self._sums_fns[path](*batch))
-            totals += losses * counts
-            labelled += counts
-            num_rows += int(rows_of(batch))
+        totals, labelled, num_rows = (each.numpy() for each in self._sums_fns[path]())
         if not num_rows:
             raise ValueError(f"The validation data of path {path!r} is empty")
         if not labelled.any():
@@ -67,21 +62,37 @@ class Validator:
 
 
 def _sums_fn(model: BranchedModel, path: str, heads: list[Head], dataset: Any):
-    """Makes a function of a batch: each head's loss, and of how many rows it is the mean."""
+    """Makes a function that reads the dataset, all in one graph.
 
-    def losses_and_counts(*batch):
-        features, labels, *rest = batch
+    It gives, for each head, the sum of the losses over the rows that have its label, and their
+    number, both float64 [heads], and the number of all rows, int64 [].
+    """
+
+    def losses_and_counts(features, labels, *rest):
         ids = None
         if path not in model.paths:
             features, ids = features
         outputs = model(features, path=path if ids is None else ids, training=False)
         losses, counts = [], []
+        num_rows = rows_of((features, labels, *rest))
         for head in heads:
             rows = None if ids is None else rows_of_head(model, head, ids)
             losses.append(head_loss(head, labels, outputs[head.name], *rest, rows=rows))
-            taken = tf.fill([rows_of(batch)], True) if rows is None else rows
+            taken = tf.fill([num_rows], True) if rows is None else rows
             counts.append(label_counts([head], labels, taken)[0])
-        return losses, counts
+        return (tf.cast(tf.stack(each), tf.float64) for each in (losses, counts))
 
-    signature = tuple(dataset.element_spec)
-    return tf.function(losses_and_counts, input_signature=signature, autograph=False)
+    def sums():
+        batches: Any = iter(dataset)  # not `reduce`, which runs on the CPU whatever else there is
+
+        def add(found, totals, labelled, num_rows):
+            batch = found.get_value()
+            losses, counts = losses_and_counts(*batch)
+            read = num_rows + tf.cast(rows_of(batch), tf.int64)
+            return batches.get_next_as_optional(), totals + losses * counts, labelled + counts, read
+
+        zeros = tf.zeros([len(heads)], tf.float64)
+        start = (batches.get_next_as_optional(), zeros, zeros, tf.constant(0, tf.int64))
+        return tf.while_loop(lambda found, *_: found.has_value(), add, start)[1:]
+
+    return tf.function(sums, autograph=False)

@@ -17,6 +17,7 @@ from branchline.components.branch_trainer import (
     Sequential,
     Trainer,
 )
+from branchline.components.branch_trainer.loop import tensorboard
 from branchline.components.branch_trainer.loop.history import History
 from branchline.components.branch_trainer.loop.loop import Chunk, Outcome
 
@@ -450,7 +451,10 @@ def points_of(directory):
     return points
 
 
-def test_tensorboard_gets_a_run_per_path(typed_model, typed_batches, stream_of, tmp_path):
+def test_tensorboard_gets_a_run_per_path(
+    typed_model, typed_batches, stream_of, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tensorboard, "_SECONDS", 0)
     batches = typed_batches()
     rates = keras.optimizers.schedules.PiecewiseConstantDecay([3], [0.5, 0.25])
     trainer = Trainer(
@@ -479,9 +483,28 @@ def test_tensorboard_gets_a_run_per_path(typed_model, typed_batches, stream_of, 
     assert points_of(tmp_path / "vector")["learning_rate"] == {6: 0.25, 9: 0.25}
 
 
-def test_f47_what_tensorboard_got_before_an_error_is_in_closed_files(
-    typed_model, typed_batches, stream_of, tmp_path
+def test_calls_shorter_than_a_tenth_of_a_second_are_one_point_in_tensorboard(
+    typed_model, typed_batches, stream_of, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(tensorboard, "_SECONDS", 1e9)
+    streams = streams_of(typed_batches(), stream_of)
+    trainer = Trainer(
+        typed_model(), streams=streams, steps=12, steps_per_loop=2, tensorboard_dir=tmp_path
+    )
+    history = trainer.run()
+    for path in ("vector", "token"):
+        points = points_of(tmp_path / path)
+        assert list(points["loss"]) == [2, 12], "the first call, and all others when it closes"
+        others = [loss for step, loss in history.losses[path] if step > 2]
+        assert points["loss"][12] == pytest.approx(np.mean(others))
+        assert points["step_share"] == pytest.approx({2: 1 / 2, 12: 1 / 2})
+
+
+def test_f47_what_tensorboard_got_before_an_error_is_in_closed_files(
+    typed_model, typed_batches, stream_of, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tensorboard, "_SECONDS", 0)
+
     def fail(progress):
         if progress.step == 6:
             raise RuntimeError("of the caller")
