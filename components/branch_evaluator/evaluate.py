@@ -26,19 +26,21 @@ from branchline.components.branch_evaluator.labels import (
 from branchline.components.branch_evaluator.metric_configs import metric_config
 from branchline.components.branch_evaluator.model_outputs import MIXED
 from branchline.components.branch_evaluator.predict_rows import TARGET, PredictRows, SliceKey
-from branchline.components.branch_evaluator.read_batch import ROUTE
+from branchline.components.branch_evaluator.read_batch import ROUTE, batch_schema
+from branchline.components.router.read_examples import ReadExamples, Source
 
 Place = tuple[str, str]  # of a label, see there
 Sliced = tuple[SliceKey, dict[MetricKey, Any]]
 # Beside what is asked for: how many rows have the label, whether one prediction is not finite and
 # whether all labels are equal, both of which TFMA's AUC and accuracy do not show.
 COUNT, MEAN_LABEL, MEAN_PREDICTION = "example_count", "mean_label", "mean_prediction"
+_RAW = "_serialized_example"
 
 
 def add_evaluation(
     pipeline: beam.Pipeline,
-    source: tfxio.TFXIO,
-    raw: str,
+    sources: Sequence[Source],
+    dtypes: Mapping[str, str],
     labels: Sequence[Label],
     *,
     model_dirs: Mapping[str, str],
@@ -52,8 +54,8 @@ def add_evaluation(
 
     Args:
         pipeline: The pipeline.
-        source: Reads batches of mixed examples.
-        raw: The column of serialized examples there.
+        sources: Files of mixed examples.
+        dtypes: Column of them that is read → "float", "int" or "string".
         labels: What is evaluated.
         model_dirs: Model → the SavedModel.
         further: Metrics and slices, see `check_eval_config`.
@@ -64,11 +66,20 @@ def add_evaluation(
         name: tfma.default_eval_shared_model(path, model_name=name, tags=["serve"]).model_loader
         for name, path in model_dirs.items()
     }
+    decode = tfxio.TFExampleBeamRecord(
+        physical_format="tfrecord_gzip",
+        telemetry_descriptors=["BranchEvaluator"],
+        schema=batch_schema(dtypes),
+        raw_record_column_name=_RAW,
+    )
     predicted = (
         pipeline
-        | "Read" >> source.BeamSource(batch_size=batch_size(labels))
+        # Beam's own source holds what 16 MiB of a compressed file come to.
+        | "Read" >> ReadExamples({"": sources})
+        | "Rows" >> beam.FlatMap(lambda batch: batch[1])
+        | "Decode" >> decode.BeamSource(batch_size=batch_size(labels))
         | "Predict"
-        >> beam.ParDo(PredictRows(labels, loaders, raw, slice_columns(further))).with_outputs(
+        >> beam.ParDo(PredictRows(labels, loaders, _RAW, slice_columns(further))).with_outputs(
             *(kind.name for kind in kinds), main="sums"
         )
     )

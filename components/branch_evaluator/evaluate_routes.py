@@ -5,10 +5,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from apache_beam.io.filesystems import FileSystems
 from tensorflow_model_analysis.proto import config_pb2
-from tfx.components.util import examples_utils, tfxio_utils
-from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 
 from branchline.components.branch_evaluator.evaluate import add_evaluation
@@ -19,11 +16,11 @@ from branchline.components.branch_evaluator.model_outputs import (
     read_signatures,
     require_outputs,
 )
-from branchline.components.branch_evaluator.read_batch import batch_schema, words_of
+from branchline.components.branch_evaluator.read_batch import words_of
 from branchline.components.branch_evaluator.read_figures import Evaluation, read_evaluations
+from branchline.components.router.read_examples import check_format, find_sources
 from branchline.schemas import BranchlineError, RoutingTable
 
-_RAW = "_serialized_example"
 # Beam's workers send an exception as the text of its traceback.
 _OURS = re.compile(r"BranchlineError: (.+?)(?: \[while running|\n|\Z)")
 
@@ -68,15 +65,17 @@ def evaluate_routes(
     labels = list_labels(routing, metrics, outputs)
     dtypes = columns(routing)
     read = {label.column for label in labels} | set(slice_columns(further))
-    source = _source(examples, split, {name: dtypes[name] for name in sorted(read)})
+    for each in examples:
+        check_format(each)
+    sources = find_sources(examples).get(split, [])
     found: dict[str, Evaluation] = {}
-    if source is not None:
+    if sources:
         try:
             with make_pipeline() as pipeline:
                 add_evaluation(
                     pipeline,
-                    source,
-                    _RAW,
+                    sources,
+                    {name: dtypes[name] for name in sorted(read)},
                     labels,
                     model_dirs=model_dirs,
                     further=further,
@@ -100,29 +99,6 @@ def evaluate_routes(
         else Evaluation(route, 0, {}, note=f"not evaluated: {missing[route.name]}")
         for route in routing.routes
     }
-
-
-def _source(examples: Sequence[Artifact], split: str, dtypes: Mapping[str, str]) -> Any:
-    """Reads the split of the artifacts that have it; None where there are no files."""
-    having = [
-        each
-        for each in examples
-        if split in artifact_utils.decode_split_names(each.split_names) and _has_files(each, split)
-    ]
-    if not having:
-        return None
-    return tfxio_utils.get_split_tfxio(
-        having,
-        split,
-        telemetry_descriptors=["BranchEvaluator"],
-        schema=batch_schema(dtypes),
-        raw_record_column_name=_RAW,
-    )
-
-
-def _has_files(examples: Artifact, split: str) -> bool:
-    patterns = examples_utils.get_split_file_patterns([examples], split)
-    return any(found.metadata_list for found in FileSystems.match(patterns))
 
 
 def _noted(evaluation: Evaluation, lacks: str) -> Evaluation:
