@@ -77,7 +77,8 @@ def main():
     }
     show(figures)
     if arguments.output:
-        written = where_measured() | {"arguments": vars(arguments), "routes": figures}
+        asked = {name: value for name, value in vars(arguments).items() if name != "output"}
+        written = where_measured() | {"arguments": asked, "routes": figures}
         Path(arguments.output).write_text(json.dumps(written, indent=1) + "\n")
 
 
