@@ -68,17 +68,17 @@ def _sums_fn(model: BranchedModel, path: str, heads: list[Head], dataset: Any):
     number, both float64 [heads], and the number of all rows, int64 [].
     """
 
-    def losses_and_counts(features, labels, *rest):
+    def losses_and_counts(batch):
+        features, labels, *rest = batch
         ids = None
         if path not in model.paths:
             features, ids = features
         outputs = model(features, path=path if ids is None else ids, training=False)
         losses, counts = [], []
-        num_rows = rows_of((features, labels, *rest))
         for head in heads:
             rows = None if ids is None else rows_of_head(model, head, ids)
             losses.append(head_loss(head, labels, outputs[head.name], *rest, rows=rows))
-            taken = tf.fill([num_rows], True) if rows is None else rows
+            taken = tf.fill([rows_of(batch)], True) if rows is None else rows
             counts.append(label_counts([head], labels, taken)[0])
         return (tf.cast(tf.stack(each), tf.float64) for each in (losses, counts))
 
@@ -87,7 +87,7 @@ def _sums_fn(model: BranchedModel, path: str, heads: list[Head], dataset: Any):
 
         def add(found, totals, labelled, num_rows):
             batch = found.get_value()
-            losses, counts = losses_and_counts(*batch)
+            losses, counts = losses_and_counts(batch)
             read = num_rows + tf.cast(rows_of(batch), tf.int64)
             return batches.get_next_as_optional(), totals + losses * counts, labelled + counts, read
 
