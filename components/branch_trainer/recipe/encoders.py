@@ -1,0 +1,66 @@
+"""Builds the encoders of the default model, one for each kind of feature."""
+
+from typing import Any
+
+import keras
+
+from branchline.components.branch_trainer.model.embedding import Embedding
+from branchline.components.branch_trainer.streams.inputs import Input
+from branchline.schemas import BranchlineError, Categorical, Ids, Image, Route, Text
+
+EMBEDDING = 32
+_HIDDEN = 64  # what a picture is brought to
+
+
+def encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> keras.KerasTensor:
+    """Encodes what a feature's preprocessing gives to float32 [batch, width].
+
+    Args:
+        route: Declares the feature's kind.
+        key: Of the feature; one of a preprocessing of the recipe's own is taken as it is.
+        spec: Of what the preprocessing gives.
+        values: That.
+    """
+    kind = route.features.get(key)
+    if isinstance(kind, Text):
+        return _bag_of_words(spec, values)
+    if isinstance(kind, Categorical):
+        return keras.layers.Flatten()(keras.layers.Embedding(_rows(spec), 8)(values))
+    if isinstance(kind, Ids):
+        return keras.layers.Flatten()(keras.layers.Embedding(kind.num_ids, 16)(values))
+    if isinstance(kind, Image):
+        return _small_cnn(values)
+    return keras.layers.Flatten()(values) if len(spec.shape) > 1 else values
+
+
+def _rows(spec: Input) -> int:
+    """How many rows an embedding gets: a few numbers only, so that branches are often alike."""
+    size = spec.vocabulary_size
+    if size is None:
+        raise BranchlineError(
+            f"the output {spec.output!r} of the preprocessing holds indices into a vocabulary of "
+            "unknown size: give a recipe file with a build_model of its own, or use the default "
+            "preprocessing"
+        )
+    step = max(8, 1 << max(0, size.bit_length() - 3))  # at most a quarter more than needed
+    return -(-size // step) * step
+
+
+def _bag_of_words(spec: Input, words: keras.KerasTensor) -> keras.KerasTensor:
+    """Averages the words' embeddings; 0 is no word. Source: Joulin et al. 2017 (fastText)."""
+    embedded: Any = Embedding(_rows(spec), EMBEDDING)(words)
+    there = keras.ops.cast(keras.ops.not_equal(words, 0), "float32")[..., None]
+    total: Any = keras.ops.sum(embedded * there, axis=1)
+    return total / keras.ops.maximum(keras.ops.sum(there, axis=1), 1.0)
+
+
+def _small_cnn(pixels: keras.KerasTensor) -> keras.KerasTensor:
+    hidden = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(pixels)
+    hidden = keras.layers.Conv2D(64, 3, padding="same", activation="relu")(hidden)
+    small = max(size or 0 for size in pixels.shape[1:3]) <= 32
+    pool = (
+        keras.layers.MaxPooling2D(padding="same")  # a picture may be one pixel high
+        if small
+        else keras.layers.GlobalAveragePooling2D()
+    )
+    return keras.layers.Dense(_HIDDEN, "relu")(keras.layers.Flatten()(pool(hidden)))

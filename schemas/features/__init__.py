@@ -1,0 +1,14 @@
+"""The kinds of feature a route can declare.
+
+A kind says how a field's raw values are read (`dtype`), how many there have to be (`shape`), and so
+which preprocessing and which encoder it gets when the recipe brings none of its own.
+"""
+
+from branchline.schemas.features.categorical import Categorical
+from branchline.schemas.features.feature import Feature
+from branchline.schemas.features.ids import Ids
+from branchline.schemas.features.image import Image
+from branchline.schemas.features.numeric import Numeric
+from branchline.schemas.features.text import Text
+
+__all__ = ["Feature", "Numeric", "Categorical", "Text", "Image", "Ids"]
