@@ -63,7 +63,7 @@ def _run(
     if path_ids.shape[0] and len(groups[0].path_ids) == len(model.paths):
         return call_group(groups[0], inputs, training)  # all rows do the same
     run = run_partitioned if model.mixed == "partition" else run_multiplexed
-    return run(name, groups, inputs, path_ids, training)
+    return run(name, groups, inputs, path_ids, len(model.paths), training)
 
 
 def _checks(path_ids: tf.Tensor, num_paths: int) -> list:

@@ -15,7 +15,12 @@ from branchline.components.branch_trainer.model.statistics import statistics_of
 
 
 def run_multiplexed(
-    name: str, groups: list[Group], inputs: Any, path_ids: tf.Tensor, training: bool | None
+    name: str,
+    groups: list[Group],
+    inputs: Any,
+    path_ids: tf.Tensor,
+    num_paths: int,
+    training: bool | None,
 ) -> Any:
     """Runs each group on all rows and selects; rows in no group are zero.
 
@@ -27,6 +32,7 @@ def run_multiplexed(
         groups: of paths.
         inputs: nested tensors [batch, ...].
         path_ids: int32 [batch].
+        num_paths: that there are.
         training: as in Keras.
 
     Returns:
@@ -35,7 +41,7 @@ def run_multiplexed(
     Raises:
         ValueError: the groups give different shapes, or one keeps statistics and `training`.
     """
-    number = group_of_row(groups, path_ids)
+    number = group_of_row(groups, path_ids, num_paths)
     if training and len(groups) > 1:
         _refuse_statistics(name, groups)
     parts = []

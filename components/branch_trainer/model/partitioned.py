@@ -55,7 +55,12 @@ def _blank_row(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def run_partitioned(
-    name: str, groups: list[Group], inputs: Any, path_ids: tf.Tensor, training: bool | None
+    name: str,
+    groups: list[Group],
+    inputs: Any,
+    path_ids: tf.Tensor,
+    num_paths: int,
+    training: bool | None,
 ) -> Any:
     """Runs each group on its own rows and puts them back in order; rows in no group are zero.
 
@@ -64,6 +69,7 @@ def run_partitioned(
         groups: of paths.
         inputs: nested tensors [batch, ...].
         path_ids: int32 [batch].
+        num_paths: that there are.
         training: as in Keras.
 
     Returns:
@@ -72,8 +78,9 @@ def run_partitioned(
     Raises:
         ValueError: the groups give different shapes.
     """
-    number = group_of_row(groups, path_ids)
-    rows = tf.dynamic_partition(tf.range(tf.size(number)), number, len(groups) + 1)
+    number = group_of_row(groups, path_ids, num_paths)
+    some_in_none = sum(len(group.path_ids) for group in groups) < num_paths
+    rows = tf.dynamic_partition(tf.range(tf.size(number)), number, len(groups) + some_in_none)
     parts = []
     for group, mine in zip(groups, rows, strict=False):
         taken = tf.nest.map_structure(lambda t, mine=mine: tf.gather(t, mine), inputs)
@@ -89,10 +96,11 @@ def run_partitioned(
             )
         )
     check_same(name, parts)
-    parts.append(
-        tf.nest.map_structure(
-            lambda t: tf.zeros(tf.concat([[tf.size(rows[-1])], tf.shape(t)[1:]], 0), t.dtype),
-            parts[0],
+    if some_in_none:
+        parts.append(
+            tf.nest.map_structure(
+                lambda t: tf.zeros(tf.concat([[tf.size(rows[-1])], tf.shape(t)[1:]], 0), t.dtype),
+                parts[0],
+            )
         )
-    )
     return tf.nest.map_structure(lambda *of_part: tf.dynamic_stitch(rows, of_part), *parts)

@@ -27,12 +27,11 @@ def call_group(group: Group, inputs: Any, training: bool | None) -> Any:
     return group.layer(group.select(inputs), training=training)
 
 
-def group_of_row(groups: list[Group], path_ids: tf.Tensor) -> tf.Tensor:
+def group_of_row(groups: list[Group], path_ids: tf.Tensor, num_paths: int) -> tf.Tensor:
     """Returns int32 [batch]: the number of the group that a row is in, or their count if none."""
     group_of = {path: number for number, group in enumerate(groups) for path in group.path_ids}
-    table = [group_of.get(path, len(groups)) for path in range(max(group_of) + 1)]
-    # Paths behind the table's end are in no group either.
-    return tf.gather(tf.constant([*table, len(groups)]), tf.minimum(path_ids, len(table)))
+    table = [group_of.get(path, len(groups)) for path in range(num_paths)]
+    return path_ids if table == list(range(num_paths)) else tf.gather(tf.constant(table), path_ids)
 
 
 def check_same(name: str, parts: list) -> None:

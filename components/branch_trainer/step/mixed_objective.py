@@ -83,13 +83,16 @@ class MixedObjective(Objective):
 
     def _of(self, batch: tuple, loss: Any, gradient: list) -> BatchGradient:
         (_, path_ids), labels = batch[:2]
-        counts = []
-        for number, heads in enumerate(self._heads_of.values()):
-            of_sources = {source_of("", head): head for head in heads}
-            taken = tf.cast(path_ids, tf.int32) == number
-            counts.append(label_counts(list(of_sources.values()), labels, taken))
-        rows = tf.cast(rows_of(batch), tf.float32)
-        return BatchGradient(rows, tf.concat(counts, 0), loss, gradient)
+        taken = tf.equal(tf.cast(path_ids, tf.int32)[:, None], tf.range(len(self._heads_of)))
+        if [source.head for source in self.sources] == [None] * len(self._heads_of):
+            counts = tf.reduce_sum(tf.cast(taken, tf.float32), 0)
+        else:
+            of_paths = []
+            for number, heads in enumerate(self._heads_of.values()):
+                of_sources = {source_of("", head): head for head in heads}
+                of_paths.append(label_counts(list(of_sources.values()), labels, taken[:, number]))
+            counts = tf.concat(of_paths, 0)
+        return BatchGradient(tf.cast(rows_of(batch), tf.float32), counts, loss, gradient)
 
 
 class ProjectedObjective(MixedObjective):

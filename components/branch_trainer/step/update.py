@@ -157,6 +157,7 @@ class Update:
     def _apply_by_owner(self, batch: tuple, counts: tf.Tensor, pairs: Pairs) -> None:
         """Updates what the batch has something to teach."""
         rate = tf.convert_to_tensor(self.optimizer.learning_rate) if self.is_shared else None
+        has_rows = counts > 0
         for owner, of_owner in zip(self.owners, self._of_owners(pairs), strict=True):
             if not of_owner:
                 continue
@@ -168,8 +169,9 @@ class Update:
 
             due = [on > 0 for on in owner.conditions]
             if not self.objective.surely_has(owner.sources, batch):
-                due.append(tf.reduce_any(tf.gather(counts, self.places(owner)) > 0))
-            tf.cond(tf.reduce_all(due), update, tf.no_op) if due else update()
+                due.append(_any(has_rows, self.places(owner)))
+            all_due = functools.reduce(tf.logical_and, due) if due else None
+            update() if all_due is None else tf.cond(all_due, update, tf.no_op)
         if self.is_shared:
             taken = True if self._has_any(batch) else tf.reduce_any(counts > 0)
             self.optimizer.iterations.assign_add(tf.cast(taken, self.optimizer.iterations.dtype))
@@ -187,6 +189,13 @@ class Update:
             pairs = [(scale.rescaled(g), v) for g, v in pairs]
         self.objective.replicas.update(lambda pairs: apply(owner.optimizer, pairs), pairs)
         return tf.no_op()
+
+
+def _any(truths: tf.Tensor, places: list[int]) -> tf.Tensor:
+    """Returns whether any of the truths at these places is one, bool []."""
+    if len(places) == 1:
+        return truths[places[0]]
+    return tf.reduce_any(tf.gather(truths, places))
 
 
 def norm_of(pairs: Pairs) -> tf.Tensor:
