@@ -16,6 +16,7 @@ class Field:
         required: Whether a record without it is quarantined.
         is_label: Whether it is predicted; otherwise it is a feature.
         classes: How many values, from 0 on, an int may take; None where there is no such bound.
+        is_picture: Whether it holds what is in a file of a picture.
     """
 
     key: str
@@ -25,3 +26,4 @@ class Field:
     required: bool
     is_label: bool
     classes: int | None = None
+    is_picture: bool = False

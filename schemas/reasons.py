@@ -6,6 +6,7 @@ from typing import Any
 from branchline.schemas.errors import check_share, reject
 
 REASONS = {
+    "bad_picture": "a picture cannot be decoded",
     "bad_split": "a time or a field tells no split",
     "csv_row_length": "a CSV row has more or fewer cells than the header",
     "duplicate_key": "an object has a key twice, also as a nested one",
@@ -21,6 +22,7 @@ REASONS = {
     "not_finite": "a number is NaN or infinity",
     "number_too_large": "a number needs more than 64 bits, or a float more than 32",
     "out_of_range": "an id is none of its feature's",
+    "picture_missing": "a path leads to no picture beside the records",
     "record_too_large": "a record has more bytes or keys than the stated limits",
     "reserved_key": "a key is branchline's own",
     "unreadable_block": "a block of an Avro file is damaged or too large",

@@ -10,7 +10,7 @@ from typing import Any
 from branchline.schemas.check_conditions import EarlierRoutes, why_never
 from branchline.schemas.conditions import Condition, DType, Greater, IsIn, Less, check_nesting
 from branchline.schemas.errors import RecipeError, check_key, check_name, reject
-from branchline.schemas.features import Feature, Ids
+from branchline.schemas.features import Feature, Ids, Image
 from branchline.schemas.fields import Field
 from branchline.schemas.targets import Target, check_task
 
@@ -143,6 +143,7 @@ class RoutingTable:
             raise RecipeError(f"RoutingTable: more than one route is named {', '.join(twice)}")
         object.__setattr__(self, "routes", tuple(routes))
         self._check_columns()
+        self._check_paths()
         self._check_conditions()
 
     def _check_conditions(self) -> None:
@@ -185,6 +186,17 @@ class RoutingTable:
                         f"RoutingTable: the key {column!r} is also the name of the column for "
                         f"{column.rpartition('.')[0]!r}, which routes read as several types; "
                         "rename one of them"
+                    )
+
+    def _check_paths(self) -> None:
+        for key in self.path_keys:
+            for route in self.routes:
+                kind = {**route.features, **route.labels}.get(key)
+                if kind is not None and not (isinstance(kind, Image) and kind.stored == "path"):
+                    raise RecipeError(
+                        f"Route({route.name!r}): {key!r} is {kind}, and in another route the path "
+                        "of a picture; what is in the picture's file takes its place in all "
+                        "records, so give one of them another key"
                     )
 
     def __getitem__(self, name: str) -> Route:
@@ -232,6 +244,14 @@ class RoutingTable:
         parts = [part for route in self.routes for part in route.condition.parts]
         asked = {part.key for part in parts if isinstance(part, DType)}
         return tuple(sorted(k for k, of in self._dtypes.items() if "int" in of and k not in asked))
+
+    @property
+    def path_keys(self) -> tuple[str, ...]:
+        """Keys that hold where a picture's file is, sorted."""
+        kinds = [item for route in self.routes for item in route.features.items()]
+        return tuple(
+            sorted({k for k, kind in kinds if isinstance(kind, Image) and kind.stored == "path"})
+        )
 
     def _keys_of(self, dtypes: set[str], kind: Any) -> tuple[str, ...]:
         """Keys that routes store as these types alone, and conditions compare with this kind alone.
@@ -296,7 +316,10 @@ class RoutingTable:
         for key, kind in self[route].features.items():
             ids = kind.num_ids if isinstance(kind, Ids) else None
             name = self.column(route, key)
-            found[key] = Field(key, name, kind.dtype, kind.num_values, kind.required, False, ids)
+            picture = isinstance(kind, Image) and kind.is_file
+            found[key] = Field(
+                key, name, kind.dtype, kind.num_values, kind.required, False, ids, picture
+            )
         for key, target in self[route].labels.items():
             name, required = self.column(route, key), not target.optional
             found[key] = Field(

@@ -17,6 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 from branchline.components.files.artifact_paths import beam_path
 from branchline.components.files.check_access import check_access, refused
 from branchline.components.mixed_example_gen.open_file import COMPRESSIONS, compression_of
+from branchline.components.mixed_example_gen.read_pictures import is_picture
 from branchline.schemas import BranchlineError, RecipeError
 from branchline.schemas.errors import reject
 
@@ -120,7 +121,10 @@ def find_files(paths: list[str]) -> tuple[list[RecordFile], list[str]]:
 
 
 def list_records(paths: list[str]) -> tuple[list[RecordFile], list[str], dict[str, Listed]]:
-    """Does what `find_files` does, and gives path → what was listed of each file of records."""
+    """Does what `find_files` does, and gives path → what was listed of each file of records.
+
+    And of each picture, which a record may name: a changed one makes other examples.
+    """
     files: dict[str, RecordFile] = {}
     others: set[str] = set()
     listed: dict[str, Listed] = {}
@@ -143,7 +147,9 @@ def list_records(paths: list[str]) -> tuple[list[RecordFile], list[str], dict[st
             other = files.get(file.path, file)
             files[file.path] = max(file, other, key=lambda each: len(each.partitions))
             listed[file.path] = found[file.path]
-        others.update(each for each in records if not file_format(each))
+        pictures = {each: it for each, it in records.items() if is_picture(each)}
+        listed.update(pictures)
+        others.update(each for each in records if each not in pictures and not file_format(each))
     return sorted(files.values()), sorted(others), listed
 
 

@@ -23,6 +23,7 @@ from branchline.components.mixed_example_gen.parse_json import parse_json, parse
 from branchline.components.mixed_example_gen.plain_rows import PlainRows, one_by_one
 from branchline.components.mixed_example_gen.ranges import Range, ranges_of
 from branchline.components.mixed_example_gen.read_lines import Lines
+from branchline.components.mixed_example_gen.read_pictures import with_pictures
 from branchline.components.mixed_example_gen.read_record import (
     NotARecord,
     Parsed,
@@ -68,7 +69,11 @@ def read_some(
             parsed = read_table(content, file.path, file.format, declared)
         else:
             parsed = _parse_lines(Lines(content, file.path, start, stop), file, declared)
-        yield from _with_partitions(parsed, file, declared) if file.partitions else parsed
+        if file.partitions:
+            parsed = _with_partitions(parsed, file, declared)
+        if declared.paths:
+            parsed = with_pictures(one_by_one(parsed, declared), file.path, declared.paths)
+        yield from parsed
 
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}

@@ -13,7 +13,7 @@ from branchline.schemas import Route, RoutingTable
 from branchline.schemas.fields import Field
 
 # What can be wrong with a field, in the order in which it is told.
-TEXT, VALUE, MISSING, SHAPE, RANGE = CHECKS = range(5)
+TEXT, VALUE, MISSING, SHAPE, RANGE, PICTURE = CHECKS = range(6)
 
 
 class Problem(NamedTuple):
@@ -37,6 +37,7 @@ class Numbered(NamedTuple):
         required: bool [f].
         is_label: bool [f].
         classes: int64 [f], -1 for no bound.
+        is_picture: bool [f].
         first: int64 [k], a route's first field.
         size: int64 [k], how many it has.
         some_label: bool [k], whether a record may lack each label, but not all of them.
@@ -52,6 +53,7 @@ class Numbered(NamedTuple):
     required: np.ndarray
     is_label: np.ndarray
     classes: np.ndarray
+    is_picture: np.ndarray
     first: np.ndarray
     size: np.ndarray
     some_label: np.ndarray
@@ -81,6 +83,7 @@ def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
         required=np.array([field.required for field in fields]),
         is_label=np.array([field.is_label for field in fields]),
         classes=np.array([classes for _, classes in bounds], np.int64),
+        is_picture=np.array([field.is_picture for field in fields]),
         first=first,
         size=size,
         some_label=np.array([label and each for each in optional]),
@@ -119,6 +122,7 @@ def _problems(field: Field, route: Route) -> list[Problem]:
             Problem("feature_missing", f"{key}: is missing, expected {kind}"),
             Problem("wrong_shape", size),
             Problem("out_of_range", f"{key}: expected ids in [0, {field.classes})"),
+            Problem("bad_picture", f"{key}: got no PNG, JPEG, GIF or BMP that can be decoded"),
         ]
     num, shape = field.num_values, route.labels[key].shape
     size = f"{num} labels, got another number" if shape else "one label, got several"
@@ -128,4 +132,5 @@ def _problems(field: Field, route: Route) -> list[Problem]:
         Problem("label_missing", f"{key}: the label is missing"),
         Problem("wrong_shape", f"{key}: expected {size}"),
         Problem("label_out_of_range", f"{key}: expected a label in [0, {field.classes})"),
+        Problem("bad_picture", f"{key}: a label is no picture"),
     ]

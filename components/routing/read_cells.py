@@ -15,6 +15,7 @@ from branchline.components.routing.find import find_code
 from branchline.components.routing.number_fields import (
     CHECKS,
     MISSING,
+    PICTURE,
     RANGE,
     SHAPE,
     TEXT,
@@ -24,6 +25,7 @@ from branchline.components.routing.number_fields import (
     problems_of,
 )
 from branchline.components.routing.parse_batch import FLOAT, INT, STRING, Entries, names
+from branchline.components.routing.pictures import can_be_decoded
 from branchline.schemas import RoutingTable
 
 _FINE, _NONE = np.int64(-1), np.int64(2**63 - 1)  # _NONE is above every problem
@@ -139,11 +141,26 @@ def _problem(
         MISSING: required & tf.logical_not(there),
         SHAPE: there & (num_values >= 0) & tf.not_equal(size, num_values),
         RANGE: there & (classes >= 0) & ((low < 0) | (high >= classes)),
+        PICTURE: there & _bad_pictures(numbered, entries, field, entry),
     }
     problem = tf.fill(tf.shape(field), _NONE)
     for check in reversed(CHECKS):
         problem = tf.where(bad[check], field * len(CHECKS) + check, problem)
     return problem
+
+
+def _bad_pictures(
+    numbered: Numbered, entries: Entries, field: tf.Tensor, entry: tf.Tensor
+) -> tf.Tensor:
+    """Tells which cells are pictures that cannot be decoded: bool [m]."""
+    if not numbered.is_picture.any():
+        return tf.zeros_like(field, tf.bool)
+    picture = tf.gather(tf.constant(numbered.is_picture), field)
+    one = tf.pad(tf.equal(entries.strings.row_lengths(), 1), [[0, 1]])
+    mine = tf.where(picture & tf.gather(one, entry))
+    files = tf.gather(entries.strings, tf.gather_nd(entry, mine)).flat_values
+    # What is not one text, as a number, is no picture.
+    return tf.tensor_scatter_nd_update(picture, mine, tf.logical_not(can_be_decoded(files)))
 
 
 def _without_label(

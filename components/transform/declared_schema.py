@@ -50,6 +50,8 @@ def _describe(column: str, users: dict[str, Field], everywhere: bool) -> schema_
     feature.value_count.min = min(size or 0 for size in sizes)
     if None not in sizes:
         feature.value_count.max = max(size or 0 for size in sizes)
+    if all(field.is_picture for field in fields):
+        feature.image_domain.SetInParent()  # TFDV then does not count its values
     classes = [field.classes for field in fields]
     if None not in classes:
         feature.int_domain.min, feature.int_domain.max = 0, max(n or 0 for n in classes) - 1

@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from branchline.components.code_version import code_version
+from branchline.components.transform.decode import decode
 from branchline.components.transform.groups import groups_of
 from branchline.components.transform.own_rows import OwnRows, route_places, take_rows
 from branchline.components.transform.scale import standardise, stretch
@@ -99,7 +100,12 @@ def _by_kind(inputs: Columns, table: RoutingTable) -> Columns:
 
     return {
         **standardise(of_kind(Numeric)),
-        **stretch(of_kind(Image)),
+        **stretch([rows for rows in of_kind(Image) if rows.values.dtype != tf.string]),
+        **{
+            rows.group.name: decode(rows)
+            for rows in of_kind(Image)
+            if rows.values.dtype == tf.string
+        },
         **{rows.group.name: rows.spread(rows.values) for rows in of_kind(Ids)},
         **_index(table, of_kind(Categorical), of_kind(Text)),
     }

@@ -10,6 +10,7 @@ from branchline.schemas import BranchlineError, Categorical, Ids, Image, Route, 
 
 EMBEDDING = 32
 _HIDDEN = 64  # what a picture is brought to
+_SMALL = 32  # pixels; a picture of more than twice as many is halved by convolutions until it has
 
 
 def encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> keras.KerasTensor:
@@ -55,9 +56,12 @@ def _bag_of_words(spec: Input, words: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _small_cnn(pixels: keras.KerasTensor) -> keras.KerasTensor:
-    hidden = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(pixels)
+    small = max(size or 0 for size in pixels.shape[1:3]) <= _SMALL
+    hidden = pixels
+    while max(size or 0 for size in hidden.shape[1:3]) > 2 * _SMALL:
+        hidden = keras.layers.Conv2D(32, 3, 2, padding="same", activation="relu")(hidden)
+    hidden = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(hidden)
     hidden = keras.layers.Conv2D(64, 3, padding="same", activation="relu")(hidden)
-    small = max(size or 0 for size in pixels.shape[1:3]) <= 32
     pool = (
         keras.layers.MaxPooling2D(padding="same")  # a picture may be one pixel high
         if small
