@@ -23,6 +23,7 @@ REASONS = {
     "out_of_range": "an id is none of its feature's",
     "record_too_large": "a record has more bytes or keys than the stated limits",
     "reserved_key": "a key is branchline's own",
+    "unknown_class": "a label is none of the names of its target's classes",
     "unreadable_block": "a block of an Avro file is damaged or too large",
     "unreadable_rest": "a file is damaged from here on",
     "wrong_shape": "a field has more or fewer values than declared",

@@ -14,6 +14,7 @@ from branchline.schemas.fields import Field
 
 # What can be wrong with a field, in the order in which it is told.
 TEXT, VALUE, MISSING, SHAPE, RANGE = CHECKS = range(5)
+_NAMES_TOLD = 20
 
 
 class Problem(NamedTuple):
@@ -36,7 +37,7 @@ class Numbered(NamedTuple):
         num_values: int64 [f], -1 for any number.
         required: bool [f].
         is_label: bool [f].
-        classes: int64 [f], -1 for no bound.
+        num_codes: int64 [f], -1 for no bound.
         first: int64 [k], a route's first field.
         size: int64 [k], how many it has.
         some_label: bool [k], whether a record may lack each label, but not all of them.
@@ -51,7 +52,7 @@ class Numbered(NamedTuple):
     num_values: np.ndarray
     required: np.ndarray
     is_label: np.ndarray
-    classes: np.ndarray
+    num_codes: np.ndarray
     first: np.ndarray
     size: np.ndarray
     some_label: np.ndarray
@@ -68,7 +69,7 @@ def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
     size = np.array([len(some) for some in of_route], np.int64)
     first = np.cumsum(size) - size
     route = np.repeat(np.arange(len(size)), size)
-    bounds = [(_or_none(field.num_values), _or_none(field.classes)) for field in fields]
+    bounds = [(_or_none(field.num_values), _or_none(field.num_codes)) for field in fields]
     optional = [all(not field.required for field in some if field.is_label) for some in of_route]
     return Numbered(
         fields=fields,
@@ -80,7 +81,7 @@ def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
         num_values=np.array([num for num, _ in bounds], np.int64),
         required=np.array([field.required for field in fields]),
         is_label=np.array([field.is_label for field in fields]),
-        classes=np.array([classes for _, classes in bounds], np.int64),
+        num_codes=np.array([codes for _, codes in bounds], np.int64),
         first=first,
         size=size,
         some_label=np.array([label and each for each in optional]),
@@ -118,7 +119,7 @@ def _problems(field: Field, route: Route) -> list[Problem]:
             value,
             Problem("feature_missing", f"{key}: is missing, expected {kind}"),
             Problem("wrong_shape", size),
-            Problem("out_of_range", f"{key}: expected ids in [0, {field.classes})"),
+            Problem("out_of_range", f"{key}: expected ids in [0, {field.num_codes})"),
         ]
     num, shape = field.num_values, route.labels[key].shape
     size = f"{num} labels, got another number" if shape else "one label, got several"
@@ -127,5 +128,17 @@ def _problems(field: Field, route: Route) -> list[Problem]:
         value,
         Problem("label_missing", f"{key}: the label is missing"),
         Problem("wrong_shape", f"{key}: expected {size}"),
-        Problem("label_out_of_range", f"{key}: expected a label in [0, {field.classes})"),
+        Problem("unknown_class", f"{key}: expected {_listed(field.classes)}")
+        if field.classes
+        else Problem("label_out_of_range", f"{key}: expected a label in [0, {field.num_codes})"),
     ]
+
+
+def _listed(classes: tuple[str, ...]) -> str:
+    """Names classes, not hundreds of them.
+
+    >>> _listed(("ham", "spam"))
+    "one of 'ham', 'spam'"
+    """
+    more = f" … ({len(classes)} in all)" if len(classes) > _NAMES_TOLD else ""
+    return f"one of {', '.join(map(repr, classes[:_NAMES_TOLD]))}{more}"
