@@ -68,9 +68,9 @@ def _columns(
     if dtype == STRING and cells.names is not None:
         known = class_names(numbered.fields)
         named = tf.gather(known.has_names, tf.gather(cells.field, order))
-        names = tf.gather(known.names, tf.gather(cells.names, order).flat_values)
+        own = tf.gather(known.names, tf.gather(cells.names, order).flat_values)
         flat = tf.tensor_scatter_nd_update(
-            values.flat_values, tf.where(tf.gather(named, rows_of(values))), names
+            values.flat_values, tf.where(tf.gather(named, rows_of(values))), own
         )
         values = values.with_flat_values(flat)
     sizes = values.row_lengths()

@@ -47,8 +47,9 @@ def class_name(target: Target, probabilities: tf.Tensor) -> tf.Tensor:
         number, of_any = tf.cast(probabilities > 0.5, tf.int64), probabilities
     else:
         number, of_any = tf.argmax(probabilities, axis=-1), tf.reduce_sum(probabilities, axis=-1)
-    names = tf.constant(["", *(target.classes or ())])
-    return tf.gather(names, tf.where(tf.math.is_nan(of_any), 0, number + 1))
+    names = tf.constant([*(target.classes or ()), ""])
+    none = tf.fill(tf.shape(number), tf.size(names, tf.int64) - 1)
+    return tf.gather(names, tf.where(tf.math.is_nan(of_any), none, number))
 
 
 def _dtype(target: Target) -> tf.DType:
