@@ -15,7 +15,8 @@ class Field:
         num_values: How many values a record must hold; None when any number will do.
         required: Whether a record without it is quarantined.
         is_label: Whether it is predicted; otherwise it is a feature.
-        classes: How many values, from 0 on, an int may take; None where there is no such bound.
+        num_codes: How many values, from 0 on, an int may take; None where there is no such bound.
+        classes: The names, one of which each value is; None where there are no such names.
         is_picture: Whether it holds what is in a file of a picture.
     """
 
@@ -25,5 +26,6 @@ class Field:
     num_values: int | None
     required: bool
     is_label: bool
-    classes: int | None = None
+    num_codes: int | None = None
+    classes: tuple[str, ...] | None = None
     is_picture: bool = False

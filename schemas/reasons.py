@@ -25,6 +25,7 @@ REASONS = {
     "picture_missing": "a path leads to no picture beside the records",
     "record_too_large": "a record has more bytes or keys than the stated limits",
     "reserved_key": "a key is branchline's own",
+    "unknown_class": "a label is none of the names of its target's classes",
     "unreadable_block": "a block of an Avro file is damaged or too large",
     "unreadable_rest": "a file is damaged from here on",
     "wrong_shape": "a field has more or fewer values than declared",

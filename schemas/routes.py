@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from branchline.schemas.check_conditions import EarlierRoutes, why_never
+from branchline.schemas.class_names import read_class_names
 from branchline.schemas.conditions import Condition, DType, Greater, IsIn, Less, check_nesting
 from branchline.schemas.errors import RecipeError, check_key, check_name, reject
 from branchline.schemas.features import Feature, Ids, Image
@@ -23,8 +24,9 @@ class Route:
     """A rule and the path it selects.
 
     What is to be predicted is either one required label of one value, `label=`, `task=` and
-    perhaps `num_classes=`, or any number of `targets=`. A record that lacks a label which is not
-    optional, or all of its route's labels, is quarantined: there is nothing to learn from it.
+    perhaps `num_classes=` or `classes=`, or any number of `targets=`. A record that lacks a label
+    which is not optional, or all of its route's labels, is quarantined: there is nothing to learn
+    from it.
 
     Args:
         name: Names the route's branch, head, files and model signature.
@@ -32,7 +34,8 @@ class Route:
         features: Key of a record's field → the kind of feature it is.
         label: Key of the field to be predicted.
         task: "binary" (label 0 or 1), "multiclass" (label in [0, num_classes)) or "regression".
-        num_classes: For "multiclass" only.
+        num_classes: For "multiclass" only; with `classes`, their number.
+        classes: The names of the classes where records hold names, see `Target`.
         targets: Key of each field to be predicted → its `Target`. The model's outputs are named
             `<route>/<key>`, the metrics `<key>/<metric>`.
 
@@ -46,6 +49,7 @@ class Route:
     label: str | None = field(default=None, kw_only=True)
     task: str | None = field(default=None, kw_only=True)
     num_classes: int | None = field(default=None, kw_only=True)
+    classes: tuple[str, ...] | None = field(default=None, kw_only=True)
     targets: Mapping[str, Target] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -77,10 +81,13 @@ class Route:
         check_key(f"{where}.label", self.label)
         if self.label in self.features:
             reject(f"{where}.label", self.label, "a key that is not one of the route's features")
-        check_task(where, self.task, self.num_classes)
+        given = read_class_names(where, self.task, self.num_classes, self.classes)
+        check_task(where, self.task, given[0])
+        object.__setattr__(self, "num_classes", given[0])
+        object.__setattr__(self, "classes", given[1])
 
     def _check_targets(self, where: str) -> None:
-        for name in ("label", "task", "num_classes"):
+        for name in ("label", "task", "num_classes", "classes"):
             if getattr(self, name) is not None:
                 reject(f"{where}.{name}", getattr(self, name), "either label=, task= or targets=")
         for key, target in self.targets.items():
@@ -89,6 +96,12 @@ class Route:
                 reject(f"{where}.targets", key, "keys that are not the route's features")
             if not isinstance(target, Target):
                 reject(f"{where}.targets[{key!r}]", target, 'a target such as Target("binary")')
+        names = {self.name_output(key): key for key, of in self.targets.items() if of.classes}
+        for key in self.targets:
+            if self.output(key) in names:
+                named = names[self.output(key)]
+                expected = f"a key other than {key!r}: the model's output for the name of {named!r}"
+                reject(f"{where}.targets", key, f"{expected} would have the same name")
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -99,11 +112,15 @@ class Route:
         if self.targets:
             return dict(self.targets)
         assert self.label is not None and self.task is not None
-        return {self.label: Target(self.task, num_classes=self.num_classes)}
+        return {self.label: Target(self.task, num_classes=self.num_classes, classes=self.classes)}
 
     def output(self, key: str) -> str:
         """The name of the model's output for the label `key`: the route's, or `<route>/<key>`."""
         return f"{self.name}/{key}" if self.targets else self.name
+
+    def name_output(self, key: str) -> str:
+        """The name of the model's output for the predicted class's name, if `key` has `classes`."""
+        return f"{self.output(key)}/class"
 
     def metric(self, key: str, metric: str) -> str:
         """The name of a metric of the label `key`: as it is, or `<key>/<metric>`."""
@@ -309,7 +326,7 @@ class RoutingTable:
         >>> from branchline.schemas import Numeric, when
         >>> r = Route("r", when.present("x"), features={"x": Numeric(3)}, label="y", task="binary")
         >>> field = RoutingTable(r).fields("r")["y"]
-        >>> field.column, field.dtype, field.num_values, field.is_label, field.classes
+        >>> field.column, field.dtype, field.num_values, field.is_label, field.num_codes
         ('y', 'int', 1, True, 2)
         """
         found = {}
@@ -318,13 +335,12 @@ class RoutingTable:
             name = self.column(route, key)
             picture = isinstance(kind, Image) and kind.is_file
             found[key] = Field(
-                key, name, kind.dtype, kind.num_values, kind.required, False, ids, picture
+                key, name, kind.dtype, kind.num_values, kind.required, False, ids, None, picture
             )
         for key, target in self[route].labels.items():
             name, required = self.column(route, key), not target.optional
-            found[key] = Field(
-                key, name, target.dtype, target.num_values, required, True, target.classes
-            )
+            bounds = target.num_codes, target.classes
+            found[key] = Field(key, name, target.dtype, target.num_values, required, True, *bounds)
         return found
 
 

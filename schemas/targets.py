@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from branchline.schemas.class_names import read_class_names
 from branchline.schemas.errors import check_int, check_number, reject
 
 # By task; the first is the task's own.
@@ -31,7 +32,10 @@ class Target:
 
     Args:
         task: "binary" (entries 0 or 1), "multiclass" (in [0, num_classes)) or "regression".
-        num_classes: For "multiclass" only.
+        num_classes: For "multiclass" only; with `classes`, their number.
+        classes: The names of the classes, which records then hold instead of numbers; of a
+            "binary" target two, and the second is what is predicted. None where records hold
+            numbers.
         shape: Of a record's label: () for one value, (5,) for five bits, (16, 16) for a mask, row
             by row; nested lists are flattened in that order.
         loss: One of LOSSES of the task, None for the first: "binary_crossentropy" or, with a shape,
@@ -52,6 +56,7 @@ class Target:
 
     task: str
     num_classes: int | None = field(default=None, kw_only=True)
+    classes: tuple[str, ...] | None = field(default=None, kw_only=True)
     shape: tuple[int, ...] = field(default=(), kw_only=True)
     loss: str | None = field(default=None, kw_only=True)
     loss_weight: float = field(default=1.0, kw_only=True)
@@ -59,7 +64,10 @@ class Target:
     whole: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_task("Target", self.task, self.num_classes)
+        given = read_class_names("Target", self.task, self.num_classes, self.classes)
+        check_task("Target", self.task, given[0])
+        object.__setattr__(self, "num_classes", given[0])
+        object.__setattr__(self, "classes", given[1])
         shape = (self.shape,) if isinstance(self.shape, int) else self.shape
         if not isinstance(shape, tuple | list):
             reject("Target.shape", self.shape, "a tuple of ints, such as () or (5,)")
@@ -79,7 +87,11 @@ class Target:
 
     @property
     def dtype(self) -> str:
-        """The type the label is stored as: "float" for regression unless `whole`, else "int"."""
+        """The type the label is stored as: "string" for names, "float" for regression unless
+        `whole`, else "int".
+        """  # noqa: D205
+        if self.classes:
+            return "string"
         return "float" if self.task == "regression" and not self.whole else "int"
 
     @property
@@ -88,9 +100,9 @@ class Target:
         return math.prod(self.shape)
 
     @property
-    def classes(self) -> int | None:
-        """How many values, from 0 on, an entry may take; None for a number."""
-        return None if self.task == "regression" else self.num_classes or 2
+    def num_codes(self) -> int | None:
+        """How many whole numbers, from 0 on, may stand for an entry; None for names and numbers."""
+        return None if self.task == "regression" or self.classes else self.num_classes or 2
 
     @property
     def missing(self) -> float | None:

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from branchline.components.branch_evaluator.labels import Label
+from branchline.components.routing.class_names import class_index
 from branchline.components.routing.has_label import has_label
 from branchline.schemas import BranchlineError
 
@@ -50,8 +52,11 @@ def rows_of_routes(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
 def read_label(batch: pa.RecordBatch, label: Label, rows: np.ndarray) -> tuple[Any, Any]:
     """Returns the labels of the rows that have one, [kept, num_values], and which have, [rows].
 
+    Names become the numbers of their classes.
+
     Raises:
-        BranchlineError: A row lacks a required label, or has too many or too few values.
+        BranchlineError: A row lacks a required label, has too many or too few values, or one that
+            is no name of a class.
     """
     target = label.target
     values, starts, lengths = _column(batch, label.column)
@@ -64,9 +69,22 @@ def read_label(batch: pa.RecordBatch, label: Label, rows: np.ndarray) -> tuple[A
         )
     there = lengths == target.num_values
     labels = np.asarray(values)[starts[there][:, None] + np.arange(target.num_values)]
+    if target.classes:
+        labels = _numbers_of(labels, label)
     kept = has_label(labels, target)
     there[there] = kept
     return labels[kept], there
+
+
+def _numbers_of(names: np.ndarray, label: Label) -> np.ndarray:
+    classes = label.target.classes or ()
+    numbers = class_index(tf.constant(names.reshape(-1), tf.string), classes).numpy()
+    if (numbers < 0).any():
+        raise BranchlineError(
+            f"route {label.route.name!r} could not be evaluated: a row has "
+            f"{names.reshape(-1)[numbers < 0][0]!r} in {label.column!r}, expected {words_of(label)}"
+        )
+    return numbers.reshape(names.shape)
 
 
 def read_features(
@@ -95,7 +113,8 @@ def words_of(label: Label) -> str:
     "5 ints or none in 'y'"
     """
     target = label.target
-    number = f"{target.num_values} {target.dtype}s" if target.shape else f"one {target.dtype}"
+    what = "class name" if target.classes else target.dtype
+    number = f"{target.num_values} {what}s" if target.shape else f"one {what}"
     return number + " or none" * target.optional + f" in {label.column!r}"
 
 

@@ -102,5 +102,10 @@ def _tighten(feature: schema_pb2.Feature, field: Field) -> None:
         feature.presence.min_count = max(feature.presence.min_count, 1)
     if field.num_values and not feature.HasField("shape"):
         feature.value_count.min = feature.value_count.max = field.num_values
-    if field.classes and feature.HasField("int_domain"):
-        feature.int_domain.max = min(feature.int_domain.max, field.classes - 1)
+    if field.num_codes and feature.HasField("int_domain"):
+        feature.int_domain.max = min(feature.int_domain.max, field.num_codes - 1)
+    if field.classes and feature.WhichOneof("domain_info") in (None, "string_domain"):
+        allowed = set(feature.string_domain.value or field.classes)
+        del feature.string_domain.value[:]
+        feature.string_domain.name = feature.name
+        feature.string_domain.value.extend(name for name in field.classes if name in allowed)

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from branchline.components.files.wire import framed, varint
+from branchline.components.routing.class_names import class_names
 from branchline.components.routing.number_fields import Numbered
 from branchline.components.routing.parse_batch import (
     ABSENT,
@@ -51,6 +52,8 @@ class Read(NamedTuple):
         cell_row: int64 [m].
         cell_field: int64 [m].
         cell_entry: int64 [m].
+        names: int64, the names of all cells end to end.
+        name_splits: int64 [m + 1], where those of each cell begin and end; [1] if there are none.
         floats: float32, the values of all entries end to end.
         float_splits: int64 [n + 1], where those of each entry begin and end.
         ints: int64.
@@ -68,6 +71,8 @@ class Read(NamedTuple):
     cell_row: np.ndarray
     cell_field: np.ndarray
     cell_entry: np.ndarray
+    names: np.ndarray
+    name_splits: np.ndarray
     floats: np.ndarray
     float_splits: np.ndarray
     ints: np.ndarray
@@ -76,6 +81,10 @@ class Read(NamedTuple):
 
 def tensors_of(entries: Entries, index: tf.Tensor, cells: Cells) -> list[tf.Tensor]:
     """The tensors of a batch that `Read` holds as arrays, in its order."""
+    none = tf.zeros([1], tf.int64)
+    names = (
+        (none, none) if cells.names is None else (cells.names.flat_values, cells.names.row_splits)
+    )
     return [
         index,
         cells.problem,
@@ -88,6 +97,7 @@ def tensors_of(entries: Entries, index: tf.Tensor, cells: Cells) -> list[tf.Tens
         cells.row,
         cells.field,
         cells.entry,
+        *names,
         entries.floats.flat_values,
         entries.floats.row_splits,
         entries.ints.flat_values,
@@ -116,6 +126,7 @@ class Rewriter:
         self._keys = np.array([_key(field.column) for field in numbered.fields], object)
         self._key_sizes = _sizes(self._keys)
         self._field_dtype = numbered.dtype
+        self._class_names = [name.encode() for name in class_names(numbered.fields).names]
         self._tags = [
             framed(_FIRST, _key(ROUTE) + framed(_VALUE, _texts([name.encode()])))
             for name in table.names
@@ -160,6 +171,10 @@ class Rewriter:
         """The entries of the cells, their features in their declared types, in parts [m, 4]."""
         features, came = read.feature[read.cell_entry], read.kind[read.cell_entry]
         wanted = self._field_dtype[read.cell_field]
+        named = np.flatnonzero(np.diff(read.name_splits))
+        if len(named):
+            features[named] = self._named(read, named)
+            came[named] = STRING
         for want, have in {*zip(wanted.tolist(), came.tolist(), strict=True)}:
             if want != have:
                 mine = np.flatnonzero((wanted == want) & (came == have))
@@ -172,6 +187,16 @@ class Rewriter:
         value = _heads(_VALUE, size)
         body = self._key_sizes[read.cell_field] + _sizes(value) + size
         return np.stack([_heads(_FIRST, body), key, value, features], axis=1)
+
+    def _named(self, read: Read, cells: np.ndarray) -> np.ndarray:
+        """Features of the names that cells stand for, as the recipe writes them."""
+        if (np.diff(read.name_splits)[cells] == 1).all():  # each of a few names is written once
+            texts = np.array([_texts([name]) for name in self._class_names], object)
+            return texts[read.names[read.name_splits[cells]]]
+        names = [self._class_names[name] for name in read.names.tolist()]
+        start, stop = read.name_splits[cells].tolist(), read.name_splits[cells + 1].tolist()
+        made = [_texts(names[i:j]) for i, j in zip(start, stop, strict=True)]
+        return np.array(made, object)
 
 
 def _as_floats(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> list[bytes]:

@@ -14,6 +14,7 @@ from branchline.schemas.fields import Field
 
 # What can be wrong with a field, in the order in which it is told.
 TEXT, VALUE, MISSING, SHAPE, RANGE, PICTURE = CHECKS = range(6)
+_NAMES_TOLD = 20
 
 
 class Problem(NamedTuple):
@@ -36,7 +37,7 @@ class Numbered(NamedTuple):
         num_values: int64 [f], -1 for any number.
         required: bool [f].
         is_label: bool [f].
-        classes: int64 [f], -1 for no bound.
+        num_codes: int64 [f], -1 for no bound.
         is_picture: bool [f].
         first: int64 [k], a route's first field.
         size: int64 [k], how many it has.
@@ -52,7 +53,7 @@ class Numbered(NamedTuple):
     num_values: np.ndarray
     required: np.ndarray
     is_label: np.ndarray
-    classes: np.ndarray
+    num_codes: np.ndarray
     is_picture: np.ndarray
     first: np.ndarray
     size: np.ndarray
@@ -70,7 +71,7 @@ def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
     size = np.array([len(some) for some in of_route], np.int64)
     first = np.cumsum(size) - size
     route = np.repeat(np.arange(len(size)), size)
-    bounds = [(_or_none(field.num_values), _or_none(field.classes)) for field in fields]
+    bounds = [(_or_none(field.num_values), _or_none(field.num_codes)) for field in fields]
     optional = [all(not field.required for field in some if field.is_label) for some in of_route]
     return Numbered(
         fields=fields,
@@ -82,7 +83,7 @@ def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
         num_values=np.array([num for num, _ in bounds], np.int64),
         required=np.array([field.required for field in fields]),
         is_label=np.array([field.is_label for field in fields]),
-        classes=np.array([classes for _, classes in bounds], np.int64),
+        num_codes=np.array([codes for _, codes in bounds], np.int64),
         is_picture=np.array([field.is_picture for field in fields]),
         first=first,
         size=size,
@@ -121,7 +122,7 @@ def _problems(field: Field, route: Route) -> list[Problem]:
             value,
             Problem("feature_missing", f"{key}: is missing, expected {kind}"),
             Problem("wrong_shape", size),
-            Problem("out_of_range", f"{key}: expected ids in [0, {field.classes})"),
+            Problem("out_of_range", f"{key}: expected ids in [0, {field.num_codes})"),
             Problem("bad_picture", f"{key}: got no PNG, JPEG, GIF or BMP that can be decoded"),
         ]
     num, shape = field.num_values, route.labels[key].shape
@@ -131,6 +132,18 @@ def _problems(field: Field, route: Route) -> list[Problem]:
         value,
         Problem("label_missing", f"{key}: the label is missing"),
         Problem("wrong_shape", f"{key}: expected {size}"),
-        Problem("label_out_of_range", f"{key}: expected a label in [0, {field.classes})"),
+        Problem("unknown_class", f"{key}: expected {_listed(field.classes)}")
+        if field.classes
+        else Problem("label_out_of_range", f"{key}: expected a label in [0, {field.num_codes})"),
         Problem("bad_picture", f"{key}: a label is no picture"),
     ]
+
+
+def _listed(classes: tuple[str, ...]) -> str:
+    """Names classes, not hundreds of them.
+
+    >>> _listed(("ham", "spam"))
+    "one of 'ham', 'spam'"
+    """
+    more = f" … ({len(classes)} in all)" if len(classes) > _NAMES_TOLD else ""
+    return f"one of {', '.join(map(repr, classes[:_NAMES_TOLD]))}{more}"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from branchline.components.routing.class_names import class_names, find_names
 from branchline.components.routing.find import find_code
 from branchline.components.routing.number_fields import (
     CHECKS,
@@ -40,6 +41,8 @@ class Cells(NamedTuple):
         row: int64 [m], the row of a field with a value, in a row without a problem; in order.
         field: int64 [m], its number, see `number_fields`.
         entry: int64 [m], the place of its values in the entries.
+        names: int64 [m, None], of a field whose classes have names the name that each value stands
+            for, its place in `class_names(fields).names`; of others nothing. None if no field has.
         declared: bool [n], whether an entry is a field of its row's route.
     """
 
@@ -48,6 +51,7 @@ class Cells(NamedTuple):
     row: tf.Tensor
     field: tf.Tensor
     entry: tf.Tensor
+    names: tf.RaggedTensor | None
     declared: tf.Tensor
 
 
@@ -71,14 +75,16 @@ def read_cells(
     first = tf.gather(tf.constant([0, *numbered.first], tf.int64), index + 1)
     field = tf.gather(first, row) + cells[:, 1]
     size = tf.gather(tf.pad(entries.size, [[0, 1]]), entry)
-    problem = _problem(numbered, entries, field, entry, size)
+    names = _names(numbered, entries, field, entry, size)
+    problem = _problem(numbered, entries, field, entry, size, names)
     problem = tf.math.unsorted_segment_min(problem, row, entries.num_rows)
     problem = tf.minimum(problem, _without_label(numbered, index, row, field, size))
     problem = tf.where(tf.equal(problem, _NONE), _FINE, problem)
     good = (size > 0) & (tf.gather(problem, row) < 0)
     mine = tf.squeeze(tf.where(good), 1)
     row, field, entry = (tf.gather(each, mine) for each in (row, field, entry))
-    return Cells(problem, problems_of(table, numbered), row, field, entry, declared)
+    names = None if names is None else tf.gather(names, mine)
+    return Cells(problem, problems_of(table, numbered), row, field, entry, names, declared)
 
 
 def _places(
@@ -109,8 +115,29 @@ def _places(
     return tf.where(place < 0, tf.size(entries.row, tf.int64), place), declared
 
 
-def _problem(
+def _names(
     numbered: Numbered, entries: Entries, field: tf.Tensor, entry: tf.Tensor, size: tf.Tensor
+) -> tf.RaggedTensor | None:
+    """Finds the names of classes: int64 [m, None], as in `Cells`, -1 for a text that is none."""
+    known = class_names(numbered.fields)
+    if not known.names:
+        return None
+    named = tf.gather(tf.constant(known.has_names), field) & (size > 0)
+    mine = tf.squeeze(tf.where(named), 1)
+    texts = values_of(entries, tf.gather(entry, mine), STRING)
+    of = tf.gather(tf.gather(field, mine), rows_of(texts))
+    found = find_names(known, of, texts.flat_values)
+    ragged: Any = tf.RaggedTensor
+    return ragged.from_row_lengths(found, tf.where(named, size, 0), validate=False)
+
+
+def _problem(
+    numbered: Numbered,
+    entries: Entries,
+    field: tf.Tensor,
+    entry: tf.Tensor,
+    size: tf.Tensor,
+    names: Any,
 ) -> tf.Tensor:
     """Finds the first problem of each cell: int64 [m], _NONE where all is well."""
     num = tf.size(entries.row, tf.int64) + 1  # the last stands for a field that is not there
@@ -127,10 +154,13 @@ def _problem(
     high = tf.gather(tf.math.unsorted_segment_max(ints, of_int, num), entry)
     not_finite, fraction = (tf.gather(each, entry) for each in odd)
     kind = tf.gather(tf.pad(entries.kind, [[0, 1]]), entry)
-    want, num_values, classes = (
+    want, num_values, num_codes = (
         tf.gather(tf.constant(each, tf.int64), field)
-        for each in (numbered.dtype, numbered.num_values, numbered.classes)
+        for each in (numbered.dtype, numbered.num_values, numbered.num_codes)
     )
+    out_of_range = (num_codes >= 0) & ((low < 0) | (high >= num_codes))
+    if names is not None:
+        out_of_range |= tf.reduce_any(names < 0, axis=1)
     required = tf.gather(tf.constant(numbered.required), field)
     there = size > 0
     is_text = tf.equal(kind, STRING) & tf.not_equal(want, STRING)
@@ -140,7 +170,7 @@ def _problem(
         VALUE: bad_value & there,
         MISSING: required & tf.logical_not(there),
         SHAPE: there & (num_values >= 0) & tf.not_equal(size, num_values),
-        RANGE: there & (classes >= 0) & ((low < 0) | (high >= classes)),
+        RANGE: there & out_of_range,
         PICTURE: there & _bad_pictures(numbered, entries, field, entry),
     }
     problem = tf.fill(tf.shape(field), _NONE)

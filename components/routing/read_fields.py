@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from branchline.components.routing.class_names import class_names
 from branchline.components.routing.number_fields import Numbered, Problem, number_fields
 from branchline.components.routing.parse_batch import FLOAT, INT, STRING, Entries
 from branchline.components.routing.read_cells import Cells, read_cells, rows_of, values_of
@@ -64,6 +65,14 @@ def _columns(
     order = order[: tf.math.count_nonzero(column >= 0, dtype=tf.int32)]
     row, column = tf.gather(cells.row, order), tf.gather(column, order)
     values = values_of(entries, tf.gather(cells.entry, order), dtype)
+    if dtype == STRING and cells.names is not None:
+        known = class_names(numbered.fields)
+        named = tf.gather(known.has_names, tf.gather(cells.field, order))
+        own = tf.gather(known.names, tf.gather(cells.names, order).flat_values)
+        flat = tf.tensor_scatter_nd_update(
+            values.flat_values, tf.where(tf.gather(named, rows_of(values))), own
+        )
+        values = values.with_flat_values(flat)
     sizes = values.row_lengths()
     per_column = tf.math.unsorted_segment_sum(sizes, column, len(names))
     width = tf.maximum(tf.math.unsorted_segment_max(sizes, column, len(names)), 1)

@@ -11,6 +11,7 @@ from branchline.components.run_report.read_evaluation import read_evaluation
 from branchline.schemas.splits import EVAL, TEST, TRAIN
 
 Counts = Mapping[str, Any]
+_NAMES_SHOWN = 20  # of classes, in the table of routes
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,24 @@ def _labels(declared: Counts) -> dict[str, str]:
     {'y': 'binary'}
     >>> _labels({"targets": [["m", {"task": "binary", "shape": [4, 4], "optional": True}]]})
     {'m': 'binary 4 × 4, optional'}
+    >>> _labels({"label": "y", "task": "binary", "classes": ["no", "yes"]})
+    {'y': 'binary: no, yes'}
     """
-    labels = {declared["label"]: declared["task"]} if declared.get("label") else {}
+    labels = {}
+    if declared.get("label"):
+        labels[declared["label"]] = declared["task"] + _class_names(declared)
     for key, target in declared.get("targets", ()):
         shape = " " + " × ".join(map(str, target["shape"])) if target["shape"] else ""
-        labels[key] = target["task"] + shape + ", optional" * target["optional"]
+        labels[key] = (
+            target["task"] + shape + ", optional" * target["optional"] + _class_names(target)
+        )
     return labels
+
+
+def _class_names(target: Mapping[str, Any]) -> str:
+    names = target.get("classes") or []
+    more = f" … ({len(names)} in all)" if len(names) > _NAMES_SHOWN else ""
+    return f": {', '.join(names[:_NAMES_SHOWN])}{more}" if names else ""
 
 
 def _records(examples: Counts | None, router: Counts | None) -> dict[str, Any]:

@@ -52,7 +52,11 @@ def _describe(column: str, users: dict[str, Field], everywhere: bool) -> schema_
         feature.value_count.max = max(size or 0 for size in sizes)
     if all(field.is_picture for field in fields):
         feature.image_domain.SetInParent()  # TFDV then does not count its values
-    classes = [field.classes for field in fields]
-    if None not in classes:
-        feature.int_domain.min, feature.int_domain.max = 0, max(n or 0 for n in classes) - 1
+    codes = [field.num_codes for field in fields]
+    if None not in codes:
+        feature.int_domain.min, feature.int_domain.max = 0, max(n or 0 for n in codes) - 1
+    if all(field.classes for field in fields):
+        names = dict.fromkeys(name for field in fields for name in field.classes or ())
+        feature.string_domain.name = column
+        feature.string_domain.value.extend(names)
     return feature

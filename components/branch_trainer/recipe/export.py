@@ -5,7 +5,9 @@ Transform's graph; so what is served is what was trained on. All signatures shar
 to the features, and branches that compute alike one from there on.
 """
 
-from collections.abc import Callable, Mapping
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,14 +16,16 @@ import tensorflow_transform as tft
 from branchline.components.branch_trainer.loop.dispatch import call_with
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.model.share_traces import Alike, share_traces
-from branchline.components.branch_trainer.recipe.predictions import no_predictions
+from branchline.components.branch_trainer.recipe.predictions import class_name, no_predictions
 from branchline.components.branch_trainer.recipe.prepare import BY_TABLE, Preparation
 from branchline.components.branch_trainer.recipe.served_paths import ServedPaths
 from branchline.components.branch_trainer.step.losses import like_rows
 from branchline.components.branch_trainer.streams.inputs import Input
 from branchline.components.branch_trainer.streams.labels import Scale
-from branchline.schemas import RoutingTable
+from branchline.components.files.storage import write_bytes
+from branchline.schemas import Route, RoutingTable
 
+CLASSES_FILE = os.path.join("assets.extra", "classes.json")  # TensorFlow Serving leaves it alone
 _EXAMPLES = [tf.TensorSpec([None], tf.string, name="examples")]
 
 
@@ -49,7 +53,11 @@ class ServedModel:
         self._paths = ServedPaths(table, model, inputs, scales)
 
     def save(self, directory: str) -> None:
-        """Writes a SavedModel with `serving_default` and a signature for every route."""
+        """Writes a SavedModel with `serving_default` and a signature for every route.
+
+        Where targets have `classes`, `assets.extra/classes.json` beside it says of each output that
+        predicts one which names stand for which numbers, in order.
+        """
         signatures = {"serving_default": self._serve_any()}
         served = share_traces(
             list(map(self._served_alike, range(len(self._table.routes)))), self._trace_served
@@ -63,6 +71,15 @@ class ServedModel:
         saved.weights = self._paths.weights
         saved.transform_resources = self._prepare.resources
         tf.saved_model.save(saved, directory, signatures=signatures)
+        classes = {
+            route.output(key): target.classes
+            for route in self._table.routes
+            for key, target in route.labels.items()
+            if target.classes
+        }
+        if classes:
+            text = json.dumps(classes, ensure_ascii=False, indent=2) + "\n"
+            write_bytes(os.path.join(directory, CLASSES_FILE), text.encode())
 
     def _serve_any(self) -> tf.types.experimental.ConcreteFunction:
         """Serves every row as the route that the table says."""
@@ -79,7 +96,7 @@ class ServedModel:
                 predicted = self._paths.predict(
                     number, self._paths.own(route), rows, small, features
                 )
-                outputs |= zip(map(route.output, route.labels), predicted, strict=True)
+                outputs |= _named(route, predicted)
             return {name: rows[:-1] for name, rows in outputs.items()}
 
         return _as_it_is(serve)
@@ -92,8 +109,7 @@ class ServedModel:
 
         def serve(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             given = [examples, tf.constant(number), *self._paths.own(route), *captured]
-            names = map(route.output, route.labels)
-            return dict(zip(names, call_with(graph, given), strict=True))
+            return _named(route, call_with(graph, given))
 
         served = tf.function(serve, input_signature=_EXAMPLES, autograph=False)
         return served.get_concrete_function()
@@ -125,6 +141,21 @@ class ServedModel:
         signature = [*_EXAMPLES, *specs]
         traced = tf.function(serve, input_signature=signature, autograph=False)
         return traced.get_concrete_function()
+
+
+def _named(route: Route, predicted: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Names a route's outputs: the predictions of its labels, and the classes of those with names.
+
+    Args:
+        route: The route.
+        predicted: Of each label, [batch, …].
+    """
+    outputs = {}
+    for (key, target), values in zip(route.labels.items(), predicted, strict=True):
+        outputs[route.output(key)] = values
+        if target.classes:
+            outputs[route.name_output(key)] = class_name(target, values)
+    return outputs
 
 
 def _and_one(examples: tf.Tensor) -> tf.Tensor:

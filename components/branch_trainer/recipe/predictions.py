@@ -36,5 +36,21 @@ def no_predictions(route: Route, batch_size: tf.Tensor) -> list[tf.Tensor]:
     ]
 
 
+def class_name(target: Target, probabilities: tf.Tensor) -> tf.Tensor:
+    """Names the most probable class: string [batch, *shape], "" where there is no prediction.
+
+    Args:
+        target: With `classes`. Of a binary one the second is named where it has more than 0.5.
+        probabilities: float32 [batch, *target.prediction_shape].
+    """
+    if target.task == "binary":
+        number, of_any = tf.cast(probabilities > 0.5, tf.int64), probabilities
+    else:
+        number, of_any = tf.argmax(probabilities, axis=-1), tf.reduce_sum(probabilities, axis=-1)
+    names = tf.constant([*(target.classes or ()), ""])
+    none = tf.fill(tf.shape(number), tf.size(names, tf.int64) - 1)
+    return tf.gather(names, tf.where(tf.math.is_nan(of_any), none, number))
+
+
 def _dtype(target: Target) -> tf.DType:
     return tf.float64 if target.whole else tf.float32

@@ -1,10 +1,11 @@
-"""Labels of routed examples: their shape, and the scale of regressions."""
+"""Labels of routed examples: names as numbers, their shape, and the scale of regressions."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from branchline.components.routing.class_names import class_index
 from branchline.components.routing.has_label import has_label
 from branchline.schemas import BranchlineError, Route, Target
 
@@ -22,8 +23,14 @@ class Scale(NamedTuple):
 def dense_label(values: tf.Tensor | tf.SparseTensor, target: Target) -> tf.Tensor:
     """Gives a label its shape [batch, *shape], filled with the target's `missing`.
 
-    Whole numbers of a regression become float64, which holds times in milliseconds exactly.
+    Names become the numbers of their classes, int64. Whole numbers of a regression become float64,
+    which holds times in milliseconds exactly.
+
+    Raises:
+        tf.errors.InvalidArgumentError: A text is no name of a class.
     """
+    if target.classes:
+        values = _numbers_of(values, target.classes)
     if target.whole:
         values = tf.cast(values, tf.float64)
     if not isinstance(values, tf.SparseTensor):
@@ -32,6 +39,17 @@ def dense_label(values: tf.Tensor | tf.SparseTensor, target: Target) -> tf.Tenso
     missing = tf.cast(target.missing or 0, values.dtype)
     filled = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape), missing)
     return tf.reshape(filled, [-1, *target.shape])
+
+
+def _numbers_of(names: tf.Tensor | tf.SparseTensor, classes: tuple[str, ...]) -> Any:
+    texts = names.values if isinstance(names, tf.SparseTensor) else names
+    numbers = class_index(tf.reshape(texts, [-1]), classes)
+    expected = f"got a label that is none of the classes {', '.join(classes)}"
+    with tf.control_dependencies([tf.debugging.assert_non_negative(numbers, expected)]):
+        numbers = tf.reshape(numbers, tf.shape(texts))
+    if isinstance(names, tf.SparseTensor):
+        return tf.SparseTensor(names.indices, numbers, names.dense_shape)
+    return numbers
 
 
 def scales_of(rows: "Rows", route: Route) -> dict[str, Scale]:

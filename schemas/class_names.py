@@ -1,0 +1,67 @@
+"""The names of a target's classes: which may be given, and the texts that stand for each."""
+
+from typing import Any
+
+from branchline.schemas.errors import reject
+
+_BOOLEANS = {"false": ("0", "false", "False", "FALSE"), "true": ("1", "true", "True", "TRUE")}
+
+
+def read_class_names(
+    where: str, task: Any, num_classes: Any, classes: Any
+) -> tuple[int | None, tuple[str, ...] | None]:
+    """Checks the names that are given of a target's classes, None for no names.
+
+    Returns:
+        The number of classes, for "multiclass" as many as there are names, and the names.
+
+    Raises:
+        RecipeError: They are no list of at least two different names, or do not fit task or number.
+
+    >>> read_class_names("Target", "multiclass", None, ["ham", "spam", "other"])
+    (3, ('ham', 'spam', 'other'))
+    """
+    if classes is None:
+        return num_classes, None
+    where += ".classes"
+    if task == "regression":
+        reject(where, classes, 'None for task="regression"')
+    if not isinstance(classes, tuple | list):
+        reject(where, classes, 'a tuple of names such as ("no", "yes")')
+    for name in classes:
+        if not isinstance(name, str) or not name or name != name.strip():
+            reject(where, name, "names that are texts, not empty, without spaces around them")
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            reject(where, name, "names that are Unicode")
+    if len(set(classes)) < max(2, len(classes)):
+        reject(where, classes, "at least two names, all different")
+    if task == "binary" and len(classes) != 2:
+        reject(where, classes, "two names, the second of what is 1, for task='binary'")
+    if task == "multiclass" and num_classes is None:
+        num_classes = len(classes)
+    if task == "multiclass" and num_classes != len(classes):
+        reject(
+            where, classes, f"as many names as num_classes={num_classes!r} says, or no num_classes"
+        )
+    return num_classes, tuple(classes)
+
+
+def spellings(classes: tuple[str, ...]) -> dict[str, int]:
+    """Text in a record → the index of the class it names.
+
+    Each name stands for itself. Where the two names are false and true, in any case, all that
+    formats make of booleans does too: records hold JSON's true as 1, and CSV has True and TRUE.
+
+    >>> spellings(("ham", "spam"))
+    {'ham': 0, 'spam': 1}
+    >>> spellings(("FALSE", "TRUE"))["1"]
+    1
+    """
+    found = {name: index for index, name in enumerate(classes)}
+    if {name.lower() for name in classes} == set(_BOOLEANS):
+        found |= {
+            text: index
+            for index, name in enumerate(classes)
+            for text in (*_BOOLEANS[name.lower()], name)
+        }
+    return found

@@ -1,0 +1,157 @@
+"""Classes by name through the whole pipeline, from JSONL and CSV, in a real subprocess."""
+
+import csv
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import builders as build
+import numpy as np
+import pytest
+import tensorflow as tf
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+from branchline.schemas import Numeric, Recipe, Route, RoutingTable, Target, Training, when
+
+recipe = Recipe(
+    name="names",
+    routing=RoutingTable(
+        Route("mail", when.present("words"), features={"words": Numeric((2,))},
+              label="kind", task="multiclass", classes=("ham", "spam", "other")),
+        Route("answer", when.present("x"), features={"x": Numeric()},
+              label="said", task="binary", classes=("no", "yes")),
+        Route("sensor", when.present("v"), features={"v": Numeric()}, targets={
+            "on": Target("binary", classes=("false", "true")),
+            "stars": Target("multiclass", classes=("1", "2", "3"), optional=True),
+            "corners": Target("binary", classes=("low", "high"), shape=(2,)),
+        }),
+    ),
+    training=Training(steps=300, batch_size=32, learning_rate=0.02),
+    thresholds={
+        "mail": {"accuracy": 0.9},
+        "answer": {"accuracy": 0.9, "auc": 0.9},
+        "sensor": {"on/accuracy": 0.9, "stars/accuracy": 0.5, "corners/exact_match": 0.9},
+    },
+)
+"""
+KINDS = ("ham", "spam", "other")
+
+
+def write_records(folder):
+    """120 learnable records of each kind, and three whose label is no class."""
+    rng = random.Random(5)
+    mixed, rows = [], []
+    for number in range(120):
+        kind = number % 3
+        words = [float(kind == 1) + rng.gauss(0, 0.05), float(kind == 2) + rng.gauss(0, 0.05)]
+        mixed.append({"words": words, "kind": KINDS[kind]})
+        x = rng.choice([-1, 1]) * (1 + rng.random())
+        rows.append({"x": x, "said": rng.choice(["no", " no"]) if x < 0 else "yes"})
+        v = rng.choice([-1, 1]) * (1 + rng.random())
+        corners = ["low", "high"] if v < 0 else ["high", "low"]
+        sensor = {"v": v, "on": v > 0, "corners": corners}
+        mixed.append(sensor | ({"stars": 1 if v < 0 else 3} if number % 2 else {}))
+    mixed += [{"words": [0, 0], "kind": "SPAM"}, {"v": 1, "on": "maybe", "corners": ["low", "low"]}]
+    rows += [{"x": 1.5, "said": "perhaps"}]
+    (folder / "mixed.jsonl").write_text("\n".join(map(json.dumps, mixed)))
+    with (folder / "answers.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["x", "said"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("names")
+    (folder / "names.py").write_text(RECIPE)
+    (folder / "in").mkdir()
+    write_records(folder / "in")
+    command = [sys.executable, str(ROOT / "run_local.py"), "--recipe", "names.py"]
+    ran = subprocess.run(
+        [*command, "--data=in", "--output=out", "--require-blessing"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return folder
+
+
+def test_unknown_names_are_set_aside_with_the_names_that_were_expected(project):
+    metrics = json.loads((project / "out" / "metrics.json").read_text())
+    assert metrics["records"]["in"] == 363
+    assert metrics["records"]["quarantined"] == {"unknown_class": 3}
+    assert metrics["records"]["train"] + metrics["records"]["eval"] == 360
+    lines = []
+    for folder in project.glob("out/pipeline/Router/quarantine/*"):
+        lines += build.read_quarantine(folder)[0]
+    found = {(Path(line["source"]).name, line["offset"]): line["detail"] for line in lines}
+    assert found == {
+        ("answers.csv", 122): "said: expected one of 'no', 'yes'",
+        ("mixed.jsonl", 241): "kind: expected one of 'ham', 'spam', 'other'",
+        ("mixed.jsonl", 242): "on: expected one of 'false', 'true'",
+    }
+
+
+def test_every_named_target_has_its_metrics(project):
+    metrics = json.loads((project / "out" / "metrics.json").read_text())
+    assert metrics["blessed"]
+    routes = {name: set(route) - {"examples"} for name, route in metrics["routes"].items()}
+    assert routes == {
+        "mail": {"accuracy"},
+        "answer": {"accuracy", "auc"},
+        "sensor": {"on/accuracy", "on/auc", "stars/accuracy", "corners/accuracy"}
+        | {"corners/auc", "corners/exact_match"},
+    }
+    assert "ham, spam, other" in (project / "out" / "report.html").read_text()
+
+
+def test_the_schema_and_the_statistics_speak_in_names(project):
+    (anomalies,) = project.glob("out/pipeline/RouteValidator/anomalies/*")
+    assert "ham" in (anomalies / "inferred_schema.pbtxt").read_text()
+    splits = json.loads((anomalies / "anomalies.json").read_text())["splits"]
+    found = [route["anomalies"] for by_route in splits.values() for route in by_route.values()]
+    assert found == [{}] * 6
+
+
+def test_the_pushed_model_names_the_classes(project):
+    (version,) = (project / "out" / "serving" / "names").iterdir()
+    model = tf.saved_model.load(str(version))
+    records = [
+        {"words": [1.0, 0.0]},
+        {"words": [0.0, 1.0]},
+        {"x": 1.5},
+        {"x": -1.5},
+        {"v": 1.5},
+        {"nothing": 1},
+        {"words": [1.0]},  # its route cannot use it
+    ]
+    rows = tf.constant([build.example(record) for record in records])
+    outputs = model.signatures["serving_default"](examples=rows)
+    names = {name: each.numpy() for name, each in outputs.items() if name.endswith("/class")}
+    assert names["mail/class"].tolist() == [b"spam", b"other", *[b""] * 5]
+    assert names["answer/class"].tolist() == [b"", b"", b"yes", b"no", b"", b"", b""]
+    assert names["sensor/on/class"].tolist() == [*[b""] * 4, b"true", b"", b""]
+    assert names["sensor/stars/class"].tolist() == [*[b""] * 4, b"3", b"", b""]
+    assert names["sensor/corners/class"].tolist() == [
+        *[[b"", b""]] * 4,
+        [b"high", b"low"],
+        *[[b"", b""]] * 2,
+    ]
+    alone = model.signatures["mail"](examples=rows[:1])
+    assert set(alone) == {"mail", "mail/class"}
+    assert alone["mail/class"].numpy().tolist() == [b"spam"]
+    assert np.isclose(alone["mail"].numpy().sum(), 1)
+    classes = json.loads((version / "assets.extra" / "classes.json").read_text())
+    assert classes == {
+        "mail": ["ham", "spam", "other"],
+        "answer": ["no", "yes"],
+        "sensor/on": ["false", "true"],
+        "sensor/stars": ["1", "2", "3"],
+        "sensor/corners": ["low", "high"],
+    }
