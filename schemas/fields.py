@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from branchline.schemas.features import Written
+
 
 @dataclass(frozen=True)
 class Field:
@@ -16,6 +18,8 @@ class Field:
         required: Whether a record without it is quarantined.
         is_label: Whether it is predicted; otherwise it is a feature.
         classes: How many values, from 0 on, an int may take; None where there is no such bound.
+        written: As what its text is read, of which not every one can be; None for any text, and for
+            numbers.
     """
 
     key: str
@@ -25,3 +29,4 @@ class Field:
     required: bool
     is_label: bool
     classes: int | None = None
+    written: Written | None = None

@@ -10,7 +10,7 @@ from typing import Any
 from branchline.schemas.check_conditions import EarlierRoutes, why_never
 from branchline.schemas.conditions import Condition, DType, Greater, IsIn, Less, check_nesting
 from branchline.schemas.errors import RecipeError, check_key, check_name, reject
-from branchline.schemas.features import Feature, Ids
+from branchline.schemas.features import Feature, Ids, Written
 from branchline.schemas.fields import Field
 from branchline.schemas.targets import Target, check_task
 
@@ -222,6 +222,17 @@ class RoutingTable:
         return self._keys_of({"string"}, str)
 
     @property
+    def written_keys(self) -> tuple[str, ...]:
+        """Those of the `text_keys` that every route which stores them declares as `Written`."""
+        others = {
+            key
+            for route in self.routes
+            for key, kind in {**route.features, **route.labels}.items()
+            if not isinstance(kind, Written)
+        }
+        return tuple(key for key in self.text_keys if key in self._dtypes and key not in others)
+
+    @property
     def number_keys(self) -> tuple[str, ...]:
         """Keys that are numbers to all who read them, sorted."""
         return self._keys_of({"int", "float"}, int | float)
@@ -296,7 +307,10 @@ class RoutingTable:
         for key, kind in self[route].features.items():
             ids = kind.num_ids if isinstance(kind, Ids) else None
             name = self.column(route, key)
-            found[key] = Field(key, name, kind.dtype, kind.num_values, kind.required, False, ids)
+            written = kind if isinstance(kind, Written) else None
+            found[key] = Field(
+                key, name, kind.dtype, kind.num_values, kind.required, False, ids, written
+            )
         for key, target in self[route].labels.items():
             name, required = self.column(route, key), not target.optional
             found[key] = Field(

@@ -19,11 +19,13 @@ from branchline.components.routing.number_fields import (
     SHAPE,
     TEXT,
     VALUE,
+    WRITTEN,
     Numbered,
     Problem,
     problems_of,
 )
 from branchline.components.routing.parse_batch import FLOAT, INT, STRING, Entries, names
+from branchline.components.routing.written.read_written import read_written
 from branchline.schemas import RoutingTable
 
 _FINE, _NONE = np.int64(-1), np.int64(2**63 - 1)  # _NONE is above every problem
@@ -139,11 +141,26 @@ def _problem(
         MISSING: required & tf.logical_not(there),
         SHAPE: there & (num_values >= 0) & tf.not_equal(size, num_values),
         RANGE: there & (classes >= 0) & ((low < 0) | (high >= classes)),
+        WRITTEN: _unreadable(numbered, entries, field, entry, size),
     }
     problem = tf.fill(tf.shape(field), _NONE)
     for check in reversed(CHECKS):
         problem = tf.where(bad[check], field * len(CHECKS) + check, problem)
     return problem
+
+
+def _unreadable(
+    numbered: Numbered, entries: Entries, field: tf.Tensor, entry: tf.Tensor, size: tf.Tensor
+) -> tf.Tensor:
+    """Finds the cells whose text is not of their kind: bool [m]; kind by kind, not by route."""
+    written = tf.gather(tf.constant(numbered.written, tf.int64), field)
+    unreadable = tf.zeros_like(written, tf.bool)
+    for number, kind in enumerate(numbered.kinds):
+        mine = tf.where(tf.equal(written, number) & tf.equal(size, 1))
+        texts = values_of(entries, tf.gather(entry, mine[:, 0]), STRING).flat_values
+        readable = read_written(kind, texts).readable
+        unreadable = tf.tensor_scatter_nd_update(unreadable, mine, tf.logical_not(readable))
+    return unreadable
 
 
 def _without_label(
