@@ -2,7 +2,17 @@
 
 from branchline.schemas import conditions as when
 from branchline.schemas.errors import BranchlineError, RecipeError
-from branchline.schemas.features import Categorical, Feature, Ids, Image, Numeric, Text
+from branchline.schemas.features import (
+    Bool,
+    Categorical,
+    Duration,
+    Feature,
+    Ids,
+    Image,
+    Numeric,
+    Text,
+    Timestamp,
+)
 from branchline.schemas.json_codec import from_json, to_json
 from branchline.schemas.metrics import Bound
 from branchline.schemas.recipe import Recipe
@@ -24,9 +34,11 @@ __all__ = [
     "Proportional",
     "Sequential",
     "Weighted",
+    "Bool",
     "Bound",
     "BranchlineError",
     "Categorical",
+    "Duration",
     "EarlyStopping",
     "Feature",
     "Ids",
@@ -42,6 +54,7 @@ __all__ = [
     "SplitByTime",
     "Target",
     "Text",
+    "Timestamp",
     "Training",
     "Validation",
     "from_json",

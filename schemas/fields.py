@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from branchline.schemas.features import Image, Written
+
 
 @dataclass(frozen=True)
 class Field:
@@ -17,7 +19,8 @@ class Field:
         is_label: Whether it is predicted; otherwise it is a feature.
         num_codes: How many values, from 0 on, an int may take; None where there is no such bound.
         classes: The names, one of which each value is; None where there are no such names.
-        is_picture: Whether it holds what is in a file of a picture.
+        written: As what its text is read, of which not every one can be; None for any text, and for
+            numbers.
     """
 
     key: str
@@ -28,4 +31,4 @@ class Field:
     is_label: bool
     num_codes: int | None = None
     classes: tuple[str, ...] | None = None
-    is_picture: bool = False
+    written: Written | Image | None = None

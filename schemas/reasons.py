@@ -6,8 +6,10 @@ from typing import Any
 from branchline.schemas.errors import check_share, reject
 
 REASONS = {
+    "bad_duration": "a text is no length of time",
     "bad_picture": "a picture cannot be decoded",
     "bad_split": "a time or a field tells no split",
+    "bad_time": "a text is no time, or one out of the range",
     "csv_row_length": "a CSV row has more or fewer cells than the header",
     "duplicate_key": "an object has a key twice, also as a nested one",
     "feature_missing": "a feature that the route needs is absent",

@@ -11,7 +11,7 @@ from branchline.schemas.check_conditions import EarlierRoutes, why_never
 from branchline.schemas.class_names import read_class_names
 from branchline.schemas.conditions import Condition, DType, Greater, IsIn, Less, check_nesting
 from branchline.schemas.errors import RecipeError, check_key, check_name, reject
-from branchline.schemas.features import Feature, Ids, Image
+from branchline.schemas.features import Feature, Ids, Image, Written
 from branchline.schemas.fields import Field
 from branchline.schemas.targets import Target, check_task
 
@@ -251,6 +251,17 @@ class RoutingTable:
         return self._keys_of({"string"}, str)
 
     @property
+    def written_keys(self) -> tuple[str, ...]:
+        """Those of the `text_keys` that every route which stores them declares as `Written`."""
+        others = {
+            key
+            for route in self.routes
+            for key, kind in {**route.features, **route.labels}.items()
+            if not isinstance(kind, Written)
+        }
+        return tuple(key for key in self.text_keys if key in self._dtypes and key not in others)
+
+    @property
     def number_keys(self) -> tuple[str, ...]:
         """Keys that are numbers to all who read them, sorted."""
         return self._keys_of({"int", "float"}, int | float)
@@ -333,9 +344,10 @@ class RoutingTable:
         for key, kind in self[route].features.items():
             ids = kind.num_ids if isinstance(kind, Ids) else None
             name = self.column(route, key)
-            picture = isinstance(kind, Image) and kind.is_file
+            written = kind if isinstance(kind, Written | Image) else None
+            written = None if isinstance(kind, Image) and not kind.is_file else written
             found[key] = Field(
-                key, name, kind.dtype, kind.num_values, kind.required, False, ids, None, picture
+                key, name, kind.dtype, kind.num_values, kind.required, False, ids, None, written
             )
         for key, target in self[route].labels.items():
             name, required = self.column(route, key), not target.optional

@@ -17,6 +17,8 @@ class Declared(NamedTuple):
         numbers: Those that are numbers.
         wholes: Those under which a float without a fraction is read as an int.
         paths: Those under which the path of a picture is, in place of which the picture is read.
+        written: Those of the texts that are to be read as a time or the like; there a float is kept
+            as its decimal text, with all its digits.
         missing_cells: What stands in a cell of those where there is none.
     """
 
@@ -25,6 +27,7 @@ class Declared(NamedTuple):
     numbers: frozenset[str] = frozenset()
     wholes: frozenset[str] = frozenset()
     paths: frozenset[str] = frozenset()
+    written: frozenset[str] = frozenset()
     missing_cells: frozenset[str] = frozenset(MISSING_CELLS)
 
     def reads(self, key: str) -> bool:
@@ -42,7 +45,7 @@ def declared_by(
         return "{}"
     keys = sorted({*table.keys, *([split_key] if split_key else [])})
     found = {"keys": keys, "texts": table.text_keys, "numbers": table.number_keys}
-    found |= {"wholes": table.whole_keys, "paths": table.path_keys}
+    found |= {"wholes": table.whole_keys, "paths": table.path_keys, "written": table.written_keys}
     return json.dumps(found | {"missing_cells": sorted(missing_cells)})
 
 

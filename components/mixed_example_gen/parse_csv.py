@@ -48,7 +48,8 @@ def parse_csv(
     A cell is an int or a float if it is written as Python writes one (so 007 is a text), else a
     text; an empty cell is an absent value. Of a column that is a text to all who read it every
     cell is a text. In one that is a number to all, spaces around it, a sign + and zeros in front
-    are allowed, true and false are 1 and 0, and `declared.missing_cells` are absent values.
+    are allowed, true and false are 1 and 0, and `declared.missing_cells` are absent values; these
+    also in one that all read as a time or the like.
 
     A row over several lines that is none, as after a quote that nobody closes, is set aside by its
     first line alone; what follows is read again from the next line. A column without a name, as
@@ -193,6 +194,8 @@ def _read_row(row: list[str], readers: list[tuple[str, _CellReader]], declared: 
 
 def cell_reader(key: str, declared: Declared) -> _CellReader:
     """Gives what reads the cells of a column as whoever reads it needs them."""
+    if key in declared.written:
+        return functools.partial(_read_written, missing=declared.missing_cells)
     if key in declared.texts:
         return str
     if key in declared.numbers:
@@ -206,6 +209,12 @@ def _read_any(cell: str) -> Value:
     if _INT.fullmatch(cell) and len(cell) <= INT_CHARACTERS:
         return int(cell)
     return float(cell) if _FLOAT.fullmatch(cell) else cell
+
+
+def _read_written(cell: str, missing: Container[str]) -> Value | None:
+    """Reads a cell of a column of times or the like."""
+    stripped = cell.strip()
+    return None if not stripped or stripped in missing else cell
 
 
 def _read_number(cell: str, missing: Container[str]) -> Value | None:

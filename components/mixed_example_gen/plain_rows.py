@@ -69,7 +69,7 @@ def _is_plain(key: str, cells: list[Any], declared: Declared) -> bool:
         return -(2**63) <= min(there) and max(there) < 2**63
     if kinds == {float}:
         too_large = any(abs(cell) > FLOAT32_MAX for cell in cells if cell is not None)
-        return not too_large and key not in declared.wholes
+        return not too_large and key not in declared.wholes and key not in declared.written
     return True
 
 

@@ -82,14 +82,15 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
         value: The object.
         declared: What is read. A whole number of more than 64 bits is its decimal text where it is
             read as a text; a Decimal is a number where it is read as one, else its text. A float
-            without a fraction is an int where some route needs one and nobody asks which it is.
+            without a fraction is an int where some route needs one and nobody asks which it is. A
+            float that is read as a time or the like is its shortest decimal text.
 
     Raises:
         NotARecord: A key that is read is there twice, also as a nested one, or is branchline's own;
             a list mixes types, a number is too large, or a text is not Unicode (half a surrogate
             pair). Or it has more keys than `MOST_KEYS`.
     """
-    plain = _read_plain(value, declared.wholes)
+    plain = _read_plain(value, declared.wholes, declared.written)
     if plain is not None:
         return plain
     record: Record = {}
@@ -113,7 +114,9 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
     return record
 
 
-def _read_plain(value: Mapping[str, Any], wholes: Container[str]) -> Record | None:
+def _read_plain(
+    value: Mapping[str, Any], wholes: Container[str], written: Container[str]
+) -> Record | None:
     """Reads an object in which nothing is nested, wrong or to be changed; None for another."""
     if len(value) > MOST_KEYS or SOURCE in value or OFFSET in value:
         return None
@@ -126,11 +129,14 @@ def _read_plain(value: Mapping[str, Any], wholes: Container[str]) -> Record | No
         elif kind is int:
             good = -(2**63) <= each < 2**63
         elif kind is float:
-            good = not abs(each) > FLOAT32_MAX and key not in wholes  # NaN is a value too
+            good = not abs(each) > FLOAT32_MAX  # NaN is a value too
+            good = good and key not in wholes and key not in written
         elif kind is bool:
             each, good = int(each), True
         elif kind is list:
-            good = not each or (_is_plain(each) and not (type(each[0]) is float and key in wholes))
+            as_it_is = not each or type(each[0]) is not float
+            as_it_is = as_it_is or not (key in wholes or key in written)
+            good = not each or (as_it_is and _is_plain(each))
         else:
             good = each is None or kind is bytes
         if not good or not (key.isascii() or not not_unicode(key)):
@@ -207,6 +213,8 @@ def _flatten(key: str, value: Any, declared: Declared, levels: int) -> Iterator[
             got = digits if len(digits) < 100 else f"a number of {len(digits)} digits"
             raise NotARecord("number_too_large", f"{key}: got {got}, expected 64 bits at most")
         yield digits
+    elif isinstance(value, float) and key in declared.written:
+        yield repr(value)
     elif isinstance(value, float) and abs(value) > FLOAT32_MAX:
         raise NotARecord("number_too_large", f"{key}: got {value}, expected a float of 32 bits")
     elif isinstance(value, str) and not_unicode(value):

@@ -10,10 +10,11 @@ import numpy as np
 
 from branchline.components.routing.parse_batch import DTYPE_CODES, names
 from branchline.schemas import Route, RoutingTable
+from branchline.schemas.features import Image, Written
 from branchline.schemas.fields import Field
 
 # What can be wrong with a field, in the order in which it is told.
-TEXT, VALUE, MISSING, SHAPE, RANGE, PICTURE = CHECKS = range(6)
+TEXT, VALUE, MISSING, SHAPE, RANGE, WRITTEN = CHECKS = range(6)
 _NAMES_TOLD = 20
 
 
@@ -38,7 +39,8 @@ class Numbered(NamedTuple):
         required: bool [f].
         is_label: bool [f].
         num_codes: int64 [f], -1 for no bound.
-        is_picture: bool [f].
+        written: int64 [f], as which of the `kinds` its text is read, -1 for none.
+        kinds: They, each once.
         first: int64 [k], a route's first field.
         size: int64 [k], how many it has.
         some_label: bool [k], whether a record may lack each label, but not all of them.
@@ -54,7 +56,8 @@ class Numbered(NamedTuple):
     required: np.ndarray
     is_label: np.ndarray
     num_codes: np.ndarray
-    is_picture: np.ndarray
+    written: np.ndarray
+    kinds: list[Written | Image]
     first: np.ndarray
     size: np.ndarray
     some_label: np.ndarray
@@ -73,6 +76,7 @@ def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
     route = np.repeat(np.arange(len(size)), size)
     bounds = [(_or_none(field.num_values), _or_none(field.num_codes)) for field in fields]
     optional = [all(not field.required for field in some if field.is_label) for some in of_route]
+    kinds = list(dict.fromkeys(field.written for field in fields if field.written))
     return Numbered(
         fields=fields,
         route=route,
@@ -84,7 +88,8 @@ def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
         required=np.array([field.required for field in fields]),
         is_label=np.array([field.is_label for field in fields]),
         num_codes=np.array([codes for _, codes in bounds], np.int64),
-        is_picture=np.array([field.is_picture for field in fields]),
+        written=np.array([kinds.index(f.written) if f.written else -1 for f in fields], np.int64),
+        kinds=kinds,
         first=first,
         size=size,
         some_label=np.array([label and each for each in optional]),
@@ -123,7 +128,7 @@ def _problems(field: Field, route: Route) -> list[Problem]:
             Problem("feature_missing", f"{key}: is missing, expected {kind}"),
             Problem("wrong_shape", size),
             Problem("out_of_range", f"{key}: expected ids in [0, {field.num_codes})"),
-            Problem("bad_picture", f"{key}: got no PNG, JPEG, GIF or BMP that can be decoded"),
+            _unreadable(field),
         ]
     num, shape = field.num_values, route.labels[key].shape
     size = f"{num} labels, got another number" if shape else "one label, got several"
@@ -135,7 +140,7 @@ def _problems(field: Field, route: Route) -> list[Problem]:
         Problem("unknown_class", f"{key}: expected {_listed(field.classes)}")
         if field.classes
         else Problem("label_out_of_range", f"{key}: expected a label in [0, {field.num_codes})"),
-        Problem("bad_picture", f"{key}: a label is no picture"),
+        _unreadable(field),
     ]
 
 
@@ -147,3 +152,11 @@ def _listed(classes: tuple[str, ...]) -> str:
     """
     more = f" … ({len(classes)} in all)" if len(classes) > _NAMES_TOLD else ""
     return f"one of {', '.join(map(repr, classes[:_NAMES_TOLD]))}{more}"
+
+
+def _unreadable(field: Field) -> Problem:
+    if field.written is None:
+        return Problem("wrong_type", f"{field.key}: cannot be read")  # never found
+    return Problem(
+        field.written.reason, f"{field.key}: got another text, expected {field.written.expected}"
+    )

@@ -16,17 +16,17 @@ from branchline.components.routing.find import find_code
 from branchline.components.routing.number_fields import (
     CHECKS,
     MISSING,
-    PICTURE,
     RANGE,
     SHAPE,
     TEXT,
     VALUE,
+    WRITTEN,
     Numbered,
     Problem,
     problems_of,
 )
 from branchline.components.routing.parse_batch import FLOAT, INT, STRING, Entries, names
-from branchline.components.routing.pictures import can_be_decoded
+from branchline.components.routing.written.read_written import read_written
 from branchline.schemas import RoutingTable
 
 _FINE, _NONE = np.int64(-1), np.int64(2**63 - 1)  # _NONE is above every problem
@@ -171,7 +171,7 @@ def _problem(
         MISSING: required & tf.logical_not(there),
         SHAPE: there & (num_values >= 0) & tf.not_equal(size, num_values),
         RANGE: there & out_of_range,
-        PICTURE: there & _bad_pictures(numbered, entries, field, entry),
+        WRITTEN: _unreadable(numbered, entries, field, entry, size),
     }
     problem = tf.fill(tf.shape(field), _NONE)
     for check in reversed(CHECKS):
@@ -179,18 +179,18 @@ def _problem(
     return problem
 
 
-def _bad_pictures(
-    numbered: Numbered, entries: Entries, field: tf.Tensor, entry: tf.Tensor
+def _unreadable(
+    numbered: Numbered, entries: Entries, field: tf.Tensor, entry: tf.Tensor, size: tf.Tensor
 ) -> tf.Tensor:
-    """Tells which cells are pictures that cannot be decoded: bool [m]."""
-    if not numbered.is_picture.any():
-        return tf.zeros_like(field, tf.bool)
-    picture = tf.gather(tf.constant(numbered.is_picture), field)
-    one = tf.pad(tf.equal(entries.strings.row_lengths(), 1), [[0, 1]])
-    mine = tf.where(picture & tf.gather(one, entry))
-    files = tf.gather(entries.strings, tf.gather_nd(entry, mine)).flat_values
-    # What is not one text, as a number, is no picture.
-    return tf.tensor_scatter_nd_update(picture, mine, tf.logical_not(can_be_decoded(files)))
+    """Finds the cells whose text is not of their kind: bool [m]; kind by kind, not by route."""
+    written = tf.gather(tf.constant(numbered.written, tf.int64), field)
+    unreadable = tf.zeros_like(written, tf.bool)
+    for number, kind in enumerate(numbered.kinds):
+        mine = tf.where(tf.equal(written, number) & tf.equal(size, 1))
+        texts = values_of(entries, tf.gather(entry, mine[:, 0]), STRING).flat_values
+        readable = read_written(kind, texts).readable
+        unreadable = tf.tensor_scatter_nd_update(unreadable, mine, tf.logical_not(readable))
+    return unreadable
 
 
 def _without_label(

@@ -6,7 +6,7 @@ routes use differently it knows neither's.
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from branchline.schemas import RoutingTable
+from branchline.schemas import Image, RoutingTable
 from branchline.schemas.fields import Field
 
 TYPES = {"string": schema_pb2.BYTES, "float": schema_pb2.FLOAT, "int": schema_pb2.INT}
@@ -50,7 +50,7 @@ def _describe(column: str, users: dict[str, Field], everywhere: bool) -> schema_
     feature.value_count.min = min(size or 0 for size in sizes)
     if None not in sizes:
         feature.value_count.max = max(size or 0 for size in sizes)
-    if all(field.is_picture for field in fields):
+    if all(isinstance(field.written, Image) for field in fields):
         feature.image_domain.SetInParent()  # TFDV then does not count its values
     codes = [field.num_codes for field in fields]
     if None not in codes:

@@ -15,15 +15,16 @@ import tensorflow_transform as tft
 from branchline.components.code_version import code_version
 from branchline.components.transform.decode import decode
 from branchline.components.transform.groups import groups_of
+from branchline.components.transform.numbers import SCALED, read, scale
 from branchline.components.transform.own_rows import OwnRows, route_places, take_rows
-from branchline.components.transform.scale import standardise, stretch
+from branchline.components.transform.scale import stretch
 from branchline.components.transform.vocabulary import Vocabularies
 from branchline.components.user_code import load_function
 from branchline.schemas import (
+    Bool,
     Categorical,
     Ids,
     Image,
-    Numeric,
     RoutingTable,
     Text,
     from_json,
@@ -93,13 +94,15 @@ def route_preprocessing(
 
 def _by_kind(inputs: Columns, table: RoutingTable) -> Columns:
     places = route_places(table, inputs["_route"])
-    found = [take_rows(group, inputs, places, len(table.routes)) for group in groups_of(table)]
+    routes = len(table.routes)
+    found = [read(take_rows(group, inputs, places, routes)) for group in groups_of(table)]
 
-    def of_kind(kind: type) -> list[OwnRows]:
-        return [rows for rows in found if isinstance(rows.group.kind, kind)]
+    def of_kind(*kinds: type) -> list[OwnRows]:
+        return [rows for rows in found if isinstance(rows.group.kind, kinds)]
 
     return {
-        **standardise(of_kind(Numeric)),
+        **scale(of_kind(*SCALED)),
+        **{r.group.name: r.spread(tf.cast(r.values, tf.float32)) for r in of_kind(Bool)},
         **stretch([rows for rows in of_kind(Image) if rows.values.dtype != tf.string]),
         **{
             rows.group.name: decode(rows)

@@ -17,32 +17,30 @@ from branchline.components.transform.own_rows import OwnRows
 _ROUNDING = 1e-12
 
 
-def standardise(numbers: Sequence[OwnRows]) -> dict[str, tf.SparseTensor]:
+def standardise(numbers: Sequence[OwnRows]) -> list[tf.Tensor]:
     """Scales every position of a route's feature to zero mean and unit variance.
 
     What does not vary has its mean taken off only.
 
     Args:
-        numbers: Values of the groups of kind `Numeric`, float32 or int64; computed with in float64,
-            as the mean of times in milliseconds leaves no digits of a float32 for what differs.
+        numbers: Values of groups, float64, as the mean of times in milliseconds leaves no digits of
+            a float32 for what differs.
 
     Returns:
-        Group's name → float32 [batch, width].
+        The scaled values of each group, float32.
     """
     if not numbers:
-        return {}
+        return []
     places, total = [], 0
     for rows in numbers:
         places.append(rows.members * rows.group.width + rows.positions + total)
         total += len(rows.group.members) * rows.group.width
-    exact = [tf.cast(rows.values, tf.float64) for rows in numbers]
-    means, deviations = _means_and_deviations(tf.concat(places, 0), tf.concat(exact, 0), total)
-    return {
-        rows.group.name: rows.spread(
-            tf.cast((values - tf.gather(means, place)) / tf.gather(deviations, place), tf.float32)
-        )
-        for rows, values, place in zip(numbers, exact, places, strict=True)
-    }
+    values = tf.concat([rows.values for rows in numbers], 0)
+    means, deviations = _means_and_deviations(tf.concat(places, 0), values, total)
+    return [
+        tf.cast((rows.values - tf.gather(means, place)) / tf.gather(deviations, place), tf.float32)
+        for rows, place in zip(numbers, places, strict=True)
+    ]
 
 
 def _means_and_deviations(

@@ -4,11 +4,26 @@ A kind says how a field's raw values are read (`dtype`), how many there have to 
 which preprocessing and which encoder it gets when the recipe brings none of its own.
 """
 
+from branchline.schemas.features.bool import Bool
 from branchline.schemas.features.categorical import Categorical
+from branchline.schemas.features.duration import Duration
 from branchline.schemas.features.feature import Feature
 from branchline.schemas.features.ids import Ids
 from branchline.schemas.features.image import Image
 from branchline.schemas.features.numeric import Numeric
 from branchline.schemas.features.text import Text
+from branchline.schemas.features.timestamp import Timestamp
+from branchline.schemas.features.written import Written
 
-__all__ = ["Feature", "Numeric", "Categorical", "Text", "Image", "Ids"]
+__all__ = [
+    "Feature",
+    "Numeric",
+    "Categorical",
+    "Text",
+    "Image",
+    "Ids",
+    "Written",
+    "Bool",
+    "Timestamp",
+    "Duration",
+]

@@ -18,10 +18,16 @@ class Feature:
         raise NotImplementedError
 
     @property
+    def output_width(self) -> int:
+        """How many values branchline's own preprocessing makes of a record's."""
+        return self.num_values or 0
+
+    @property
     def required(self) -> bool:
         """Whether a record without it is quarantined; otherwise a neutral value stands in.
 
-        A lone number becomes its route's mean, a category its own "missing" one, a text is empty.
+        A lone number becomes its route's mean, a category its own "missing" one, a text is empty,
+        and what is neither yes nor no stands between them.
         To require one of those too, put `when.present(key)` into the route's condition.
         """
         return self.num_values not in (None, 1)

@@ -57,6 +57,21 @@ class Image(Feature):
         return True
 
     @property
+    def reason(self) -> str:
+        """Why a record is quarantined whose picture cannot be decoded."""
+        return "bad_picture"
+
+    @property
+    def expected(self) -> str:
+        """What is in a file of a picture, in words."""
+        return "a PNG, JPEG, GIF or BMP that can be decoded, or one in base64"
+
+    @property
+    def output_width(self) -> int:
+        """Its pixels."""
+        return self.num_pixels
+
+    @property
     def num_pixels(self) -> int:
         """How many numbers the picture has."""
         return self.height * self.width * self.channels

@@ -33,3 +33,8 @@ class Text(Feature):
     def num_values(self) -> int:
         """A record holds one text."""
         return 1
+
+    @property
+    def output_width(self) -> int:
+        """The greatest number of words."""
+        return self.length
