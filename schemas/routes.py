@@ -10,7 +10,7 @@ from typing import Any
 from branchline.schemas.check_conditions import EarlierRoutes, why_never
 from branchline.schemas.conditions import Condition, DType, Greater, IsIn, Less, check_nesting
 from branchline.schemas.errors import RecipeError, check_key, check_name, reject
-from branchline.schemas.features import Feature, Ids
+from branchline.schemas.features import Feature
 from branchline.schemas.fields import Field
 from branchline.schemas.targets import Target, check_task
 
@@ -294,9 +294,8 @@ class RoutingTable:
         """
         found = {}
         for key, kind in self[route].features.items():
-            ids = kind.num_ids if isinstance(kind, Ids) else None
-            name = self.column(route, key)
-            found[key] = Field(key, name, kind.dtype, kind.num_values, kind.required, False, ids)
+            name, num = self.column(route, key), kind.num_values
+            found[key] = Field(key, name, kind.dtype, num, kind.required, False, kind.classes)
         for key, target in self[route].labels.items():
             name, required = self.column(route, key), not target.optional
             found[key] = Field(

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from branchline.schemas import Feature, RoutingTable, Text
+from branchline.schemas import Feature, RoutingTable
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Group:
     @property
     def width(self) -> int:
         """How many values of a row the output has room for."""
-        return self.kind.length if isinstance(self.kind, Text) else self.kind.num_values or 0
+        return self.kind.most_values
 
 
 @dataclass

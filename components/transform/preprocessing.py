@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_transform as tft
 
 from branchline.components.code_version import code_version
 from branchline.components.transform.groups import groups_of
 from branchline.components.transform.own_rows import OwnRows, route_places, take_rows
 from branchline.components.transform.scale import standardise, stretch
 from branchline.components.transform.vocabulary import Vocabularies
+from branchline.components.transform.words import words_of
 from branchline.components.user_code import load_function
 from branchline.schemas import (
     Categorical,
@@ -111,25 +111,12 @@ def _index(table: RoutingTable, categories: Sequence[OwnRows], texts: Sequence[O
     Returns:
         Group's name → int64 [batch, values], 0 for no value.
     """
-    words = [_words(rows) for rows in texts]
+    words = [words_of(rows) for rows in texts]
     if not categories and not words:
         return {}
     vocabularies = Vocabularies(table, [*categories, *words])
     known = [*categories, *(rows.at(_within(rows)) for rows in words)]
     return {rows.group.name: rows.spread(vocabularies.index(rows)) for rows in known}
-
-
-def _words(texts: OwnRows) -> OwnRows:
-    """Cuts texts into words, and runs of up to `ngrams` of them, in the order of the text."""
-    kind = texts.group.kind
-    assert isinstance(kind, Text)
-    lower = tf.strings.lower(texts.values, encoding="utf-8")
-    ragged = tf.strings.split(tf.strings.regex_replace(lower, r"[^\p{L}\p{N}]+", " "))
-    words = ragged.to_sparse()
-    if kind.ngrams > 1:
-        words = tft.ngrams(words, (1, kind.ngrams), separator=" ")
-    own = texts.at(words.indices[:, 0])
-    return own._replace(positions=words.indices[:, 1], values=words.values)
 
 
 def _within(words: OwnRows) -> tf.Tensor:

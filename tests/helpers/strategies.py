@@ -62,7 +62,13 @@ conditions = st.recursive(
 features = st.one_of(
     st.builds(Numeric, st.lists(small_ints, max_size=2).map(tuple)),
     st.builds(Categorical, small_ints),
-    st.builds(Text, small_ints, small_ints, st.integers(1, 2)),
+    st.builds(
+        Text,
+        small_ints,
+        small_ints,
+        st.integers(1, 2),
+        st.sampled_from(["words", "characters"]),
+    ),
     st.builds(Image, small_ints, small_ints, small_ints),
     st.builds(Ids, small_ints, small_ints),
 )

@@ -69,6 +69,7 @@ WRONG = {
     "numeric-text": (lambda: Numeric("3"), "Numeric.shape", "'3'", "a tuple of ints"),
     "categorical": (lambda: Categorical(0), "Categorical.max_values", "0", "at least 1"),
     "text": (lambda: Text(length=1.5), "Text.length", "1.5", "an int"),
+    "text-tokens": (lambda: Text(tokens="bytes"), "Text.tokens", "'bytes'", "words, characters"),
     "image": (lambda: Image(8, True), "Image.width", "True", "an int"),
     "ids": (lambda: Ids(-1), "Ids.num_ids", "-1", "at least 1"),
     "route-name": (lambda: route("a b"), "Route.name", "'a b'", "letters, digits"),
