@@ -2,7 +2,18 @@
 
 from branchline.schemas import conditions as when
 from branchline.schemas.errors import BranchlineError, RecipeError
-from branchline.schemas.features import Categorical, Feature, Ids, Image, Numeric, Text
+from branchline.schemas.features import (
+    Categorical,
+    Embedding,
+    Feature,
+    Hashed,
+    Ids,
+    Image,
+    Numeric,
+    Sequence,
+    Tags,
+    Text,
+)
 from branchline.schemas.json_codec import from_json, to_json
 from branchline.schemas.metrics import Bound
 from branchline.schemas.recipe import Recipe
@@ -28,7 +39,9 @@ __all__ = [
     "BranchlineError",
     "Categorical",
     "EarlyStopping",
+    "Embedding",
     "Feature",
+    "Hashed",
     "Ids",
     "Image",
     "Numeric",
@@ -38,8 +51,10 @@ __all__ = [
     "Resources",
     "Route",
     "RoutingTable",
+    "Sequence",
     "SplitByField",
     "SplitByTime",
+    "Tags",
     "Target",
     "Text",
     "Training",

@@ -13,6 +13,12 @@ import tensorflow as tf
 
 from branchline.components.code_version import code_version
 from branchline.components.transform.groups import groups_of
+from branchline.components.transform.many_values import (
+    buckets,
+    each_with_one,
+    to_length,
+    used_values,
+)
 from branchline.components.transform.own_rows import OwnRows, route_places, take_rows
 from branchline.components.transform.scale import standardise, stretch
 from branchline.components.transform.vocabulary import Vocabularies
@@ -20,10 +26,13 @@ from branchline.components.transform.words import words_of
 from branchline.components.user_code import load_function
 from branchline.schemas import (
     Categorical,
+    Embedding,
+    Hashed,
     Ids,
     Image,
     Numeric,
     RoutingTable,
+    Tags,
     Text,
     from_json,
     to_json,
@@ -92,17 +101,37 @@ def route_preprocessing(
 
 def _by_kind(inputs: Columns, table: RoutingTable) -> Columns:
     places = route_places(table, inputs["_route"])
-    found = [take_rows(group, inputs, places, len(table.routes)) for group in groups_of(table)]
+    taken = (take_rows(group, inputs, places, len(table.routes)) for group in groups_of(table))
+    found = [used_values(rows) for rows in taken]
 
     def of_kind(kind: type) -> list[OwnRows]:
-        return [rows for rows in found if isinstance(rows.group.kind, kind)]
+        return [rows for rows in found if isinstance(rows.group.value_kind, kind)]
 
     return {
-        **standardise(of_kind(Numeric)),
+        **_scale(of_kind(Numeric)),
         **stretch(of_kind(Image)),
-        **{rows.group.name: rows.spread(rows.values) for rows in of_kind(Ids)},
-        **_index(table, of_kind(Categorical), of_kind(Text)),
+        **{rows.group.name: rows.spread(to_length(rows)) for rows in of_kind(Embedding)},
+        **{rows.group.name: rows.spread(_number(rows)) for rows in of_kind(Ids)},
+        **{rows.group.name: rows.spread(_hash(rows)) for rows in of_kind(Hashed)},
+        **_index(table, [*of_kind(Categorical), *of_kind(Tags)], of_kind(Text)),
     }
+
+
+def _scale(numbers: Sequence[OwnRows]) -> Columns:
+    scaled = standardise(numbers)
+    several = (rows.group.name for rows in numbers if rows.group.is_sequence)
+    return {**scaled, **{name: each_with_one(scaled[name]) for name in several}}
+
+
+def _number(ids: OwnRows) -> tf.Tensor:
+    """Gives ids as they are; those of sequences from 1 on, as 0 fills up shorter ones."""
+    return ids.values + 1 if ids.group.is_sequence else ids.values
+
+
+def _hash(rows: OwnRows) -> tf.Tensor:
+    kind = rows.group.value_kind
+    assert isinstance(kind, Hashed)
+    return buckets(rows.values, kind.buckets)
 
 
 def _index(table: RoutingTable, categories: Sequence[OwnRows], texts: Sequence[OwnRows]) -> Columns:

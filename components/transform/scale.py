@@ -20,7 +20,8 @@ _ROUNDING = 1e-12
 def standardise(numbers: Sequence[OwnRows]) -> dict[str, tf.SparseTensor]:
     """Scales every position of a route's feature to zero mean and unit variance.
 
-    What does not vary has its mean taken off only.
+    The positions of a sequence are scaled as one. What does not vary has its mean
+    taken off only.
 
     Args:
         numbers: Values of the groups of kind `Numeric`, float32 or int64; computed with in float64,
@@ -33,8 +34,9 @@ def standardise(numbers: Sequence[OwnRows]) -> dict[str, tf.SparseTensor]:
         return {}
     places, total = [], 0
     for rows in numbers:
-        places.append(rows.members * rows.group.width + rows.positions + total)
-        total += len(rows.group.members) * rows.group.width
+        num = rows.group.num_places
+        places.append(rows.members * num + tf.math.floormod(rows.positions, num) + total)
+        total += len(rows.group.members) * num
     exact = [tf.cast(rows.values, tf.float64) for rows in numbers]
     means, deviations = _means_and_deviations(tf.concat(places, 0), tf.concat(exact, 0), total)
     return {

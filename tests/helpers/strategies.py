@@ -7,6 +7,8 @@ from branchline.schemas import (
     Bound,
     Categorical,
     EarlyStopping,
+    Embedding,
+    Hashed,
     Ids,
     Image,
     Numeric,
@@ -14,7 +16,9 @@ from branchline.schemas import (
     Recipe,
     Route,
     RoutingTable,
+    Sequence,
     Sequential,
+    Tags,
     Target,
     Text,
     Training,
@@ -71,6 +75,14 @@ features = st.one_of(
     ),
     st.builds(Image, small_ints, small_ints, small_ints),
     st.builds(Ids, small_ints, small_ints),
+    st.builds(Tags, small_ints, small_ints, st.sampled_from([None, ";"])),
+    st.builds(
+        Sequence,
+        st.sampled_from([Numeric(), Numeric(whole=True), Categorical(5), Hashed(7), Ids(3)]),
+        small_ints,
+    ),
+    st.builds(Hashed, small_ints),
+    st.builds(Embedding, small_ints),
 )
 
 
