@@ -11,7 +11,7 @@ from branchline.schemas.check_conditions import EarlierRoutes, why_never
 from branchline.schemas.class_names import read_class_names
 from branchline.schemas.conditions import Condition, DType, Greater, IsIn, Less, check_nesting
 from branchline.schemas.errors import RecipeError, check_key, check_name, reject
-from branchline.schemas.features import Feature, Ids, Image, Written
+from branchline.schemas.features import Feature, Image, Written
 from branchline.schemas.fields import Field
 from branchline.schemas.targets import Target, check_task
 
@@ -342,12 +342,12 @@ class RoutingTable:
         """
         found = {}
         for key, kind in self[route].features.items():
-            ids = kind.num_ids if isinstance(kind, Ids) else None
-            name = self.column(route, key)
+            name, num = self.column(route, key), kind.num_values
             written = kind if isinstance(kind, Written | Image) else None
             written = None if isinstance(kind, Image) and not kind.is_file else written
+            codes = kind.num_codes
             found[key] = Field(
-                key, name, kind.dtype, kind.num_values, kind.required, False, ids, None, written
+                key, name, kind.dtype, num, kind.required, False, codes, None, written
             )
         for key, target in self[route].labels.items():
             name, required = self.column(route, key), not target.optional

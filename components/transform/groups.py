@@ -10,7 +10,7 @@ import functools
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from branchline.schemas import Feature, RoutingTable
+from branchline.schemas import Feature, RoutingTable, Sequence
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,23 @@ class Group:
 
     @property
     def width(self) -> int:
-        """How many values of a row the output has room for."""
+        """How many values of a row there is room for."""
         return self.kind.output_width
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the values of a row are places of a sequence."""
+        return isinstance(self.kind, Sequence)
+
+    @property
+    def value_kind(self) -> Feature:
+        """The kind, or that of each value of a sequence."""
+        return self.kind.kind if isinstance(self.kind, Sequence) else self.kind
+
+    @property
+    def num_places(self) -> int:
+        """How many places of a row have statistics of their own: a sequence's share one."""
+        return 1 if self.is_sequence else self.width
 
 
 @dataclass

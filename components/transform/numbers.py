@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from branchline.components.routing.written.read_written import read_written
 from branchline.components.routing.written.times import SECOND
+from branchline.components.transform.many_values import each_with_one
 from branchline.components.transform.own_rows import OwnRows
 from branchline.components.transform.scale import standardise
 from branchline.components.transform.times import spread_times
@@ -38,13 +39,15 @@ def scale(numbers: Sequence[OwnRows]) -> dict[str, tf.SparseTensor]:
     """
     scaled = standardise([rows._replace(values=_to_scale(rows)) for rows in numbers])
     return {
-        rows.group.name: (
-            spread_times(rows, values)
-            if isinstance(rows.group.kind, Timestamp)
-            else rows.spread(values)
-        )
-        for rows, values in zip(numbers, scaled, strict=True)
+        rows.group.name: _spread(rows, values) for rows, values in zip(numbers, scaled, strict=True)
     }
+
+
+def _spread(rows: OwnRows, scaled: tf.Tensor) -> tf.SparseTensor:
+    if isinstance(rows.group.kind, Timestamp):
+        return spread_times(rows, scaled)
+    spread = rows.spread(scaled)
+    return each_with_one(spread) if rows.group.is_sequence else spread
 
 
 def _to_scale(rows: OwnRows) -> tf.Tensor:

@@ -39,6 +39,16 @@ class OwnRows(NamedTuple):
             members=tf.gather(self.members, chosen),
         )
 
+    def cut(self, pieces: tf.RaggedTensor) -> "OwnRows":
+        """Gives the pieces that the values were cut into: [values, None], pieces in their order."""
+        return self.at(pieces.value_rowids())._replace(values=pieces.flat_values).numbered()
+
+    def numbered(self) -> "OwnRows":
+        """Gives the values places anew, from 0 on in each row."""
+        number = tf.range(tf.size(self.rows, tf.int64))
+        first = tf.math.unsorted_segment_min(number, self.rows, self.batch)
+        return self._replace(positions=number - tf.gather(first, self.rows))
+
     def spread(self, values: tf.Tensor) -> tf.SparseTensor:
         """Puts values that were made of these, one of one, into their rows [batch, width]."""
         indices = tf.stack([self.rows, self.positions], axis=1)

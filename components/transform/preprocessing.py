@@ -10,22 +10,30 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_transform as tft
 
 from branchline.components.code_version import code_version
 from branchline.components.transform.decode import decode
 from branchline.components.transform.groups import groups_of
+from branchline.components.transform.many_values import (
+    buckets,
+    to_length,
+    used_values,
+)
 from branchline.components.transform.numbers import SCALED, read, scale
 from branchline.components.transform.own_rows import OwnRows, route_places, take_rows
 from branchline.components.transform.scale import stretch
 from branchline.components.transform.vocabulary import Vocabularies
+from branchline.components.transform.words import words_of
 from branchline.components.user_code import load_function
 from branchline.schemas import (
     Bool,
     Categorical,
+    Embedding,
+    Hashed,
     Ids,
     Image,
     RoutingTable,
+    Tags,
     Text,
     from_json,
     to_json,
@@ -95,23 +103,34 @@ def route_preprocessing(
 def _by_kind(inputs: Columns, table: RoutingTable) -> Columns:
     places = route_places(table, inputs["_route"])
     routes = len(table.routes)
-    found = [read(take_rows(group, inputs, places, routes)) for group in groups_of(table)]
+    taken = (read(take_rows(group, inputs, places, routes)) for group in groups_of(table))
+    found = [used_values(rows) for rows in taken]
 
     def of_kind(*kinds: type) -> list[OwnRows]:
-        return [rows for rows in found if isinstance(rows.group.kind, kinds)]
+        return [rows for rows in found if isinstance(rows.group.value_kind, kinds)]
 
+    files = [rows for rows in of_kind(Image) if rows.values.dtype == tf.string]
     return {
         **scale(of_kind(*SCALED)),
         **{r.group.name: r.spread(tf.cast(r.values, tf.float32)) for r in of_kind(Bool)},
         **stretch([rows for rows in of_kind(Image) if rows.values.dtype != tf.string]),
-        **{
-            rows.group.name: decode(rows)
-            for rows in of_kind(Image)
-            if rows.values.dtype == tf.string
-        },
-        **{rows.group.name: rows.spread(rows.values) for rows in of_kind(Ids)},
-        **_index(table, of_kind(Categorical), of_kind(Text)),
+        **{rows.group.name: decode(rows) for rows in files},
+        **{rows.group.name: rows.spread(to_length(rows)) for rows in of_kind(Embedding)},
+        **{rows.group.name: rows.spread(_number(rows)) for rows in of_kind(Ids)},
+        **{rows.group.name: rows.spread(_hash(rows)) for rows in of_kind(Hashed)},
+        **_index(table, [*of_kind(Categorical), *of_kind(Tags)], of_kind(Text)),
     }
+
+
+def _number(ids: OwnRows) -> tf.Tensor:
+    """Gives ids as they are; those of sequences from 1 on, as 0 fills up shorter ones."""
+    return ids.values + 1 if ids.group.is_sequence else ids.values
+
+
+def _hash(rows: OwnRows) -> tf.Tensor:
+    kind = rows.group.value_kind
+    assert isinstance(kind, Hashed)
+    return buckets(rows.values, kind.buckets)
 
 
 def _index(table: RoutingTable, categories: Sequence[OwnRows], texts: Sequence[OwnRows]) -> Columns:
@@ -120,25 +139,12 @@ def _index(table: RoutingTable, categories: Sequence[OwnRows], texts: Sequence[O
     Returns:
         Group's name → int64 [batch, values], 0 for no value.
     """
-    words = [_words(rows) for rows in texts]
+    words = [words_of(rows) for rows in texts]
     if not categories and not words:
         return {}
     vocabularies = Vocabularies(table, [*categories, *words])
     known = [*categories, *(rows.at(_within(rows)) for rows in words)]
     return {rows.group.name: rows.spread(vocabularies.index(rows)) for rows in known}
-
-
-def _words(texts: OwnRows) -> OwnRows:
-    """Cuts texts into words, and runs of up to `ngrams` of them, in the order of the text."""
-    kind = texts.group.kind
-    assert isinstance(kind, Text)
-    lower = tf.strings.lower(texts.values, encoding="utf-8")
-    ragged = tf.strings.split(tf.strings.regex_replace(lower, r"[^\p{L}\p{N}]+", " "))
-    words = ragged.to_sparse()
-    if kind.ngrams > 1:
-        words = tft.ngrams(words, (1, kind.ngrams), separator=" ")
-    own = texts.at(words.indices[:, 0])
-    return own._replace(positions=words.indices[:, 1], values=words.values)
 
 
 def _within(words: OwnRows) -> tf.Tensor:

@@ -20,7 +20,8 @@ _ROUNDING = 1e-12
 def standardise(numbers: Sequence[OwnRows]) -> list[tf.Tensor]:
     """Scales every position of a route's feature to zero mean and unit variance.
 
-    What does not vary has its mean taken off only.
+    The positions of a sequence are scaled as one. What does not vary has its mean
+    taken off only.
 
     Args:
         numbers: Values of groups, float64, as the mean of times in milliseconds leaves no digits of
@@ -33,8 +34,9 @@ def standardise(numbers: Sequence[OwnRows]) -> list[tf.Tensor]:
         return []
     places, total = [], 0
     for rows in numbers:
-        places.append(rows.members * rows.group.width + rows.positions + total)
-        total += len(rows.group.members) * rows.group.width
+        num = rows.group.num_places
+        places.append(rows.members * num + tf.math.floormod(rows.positions, num) + total)
+        total += len(rows.group.members) * num
     values = tf.concat([rows.values for rows in numbers], 0)
     means, deviations = _means_and_deviations(tf.concat(places, 0), values, total)
     return [

@@ -26,7 +26,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from branchline.components.transform.groups import Group, Member, groups_of
 from branchline.components.transform.own_rows import OwnRows
-from branchline.schemas import Categorical, RoutingTable, Text
+from branchline.schemas import RoutingTable
 
 FILE = "vocabularies"
 _FIRST_LINE = b"-\t0"  # TensorFlow reads no table from an empty file
@@ -43,7 +43,7 @@ def vocabulary_sizes(
         table: The routes.
 
     Returns:
-        (route, key) of every `Categorical` and `Text` → the number of values that have an index of
+        (route, key) of every feature with a vocabulary → the number of values that have an index of
         their own, 1 to that number; one more is the index of all others, and 0 stands for no value.
     """
     names = table.names
@@ -61,7 +61,7 @@ def vocabulary_sizes(
 
 def _numbered(table: RoutingTable) -> list[tuple[Group, Member]]:
     """Whose each vocabulary is, in the order of their numbers."""
-    groups = [g for g in groups_of(table) if isinstance(g.kind, Categorical | Text)]
+    groups = [g for g in groups_of(table) if g.kind.vocabulary]
     return [(group, member) for group in groups for member in group.members]
 
 
@@ -82,7 +82,7 @@ class Vocabularies:
         values, _, counts = tf.unique_with_counts(tf.concat(tagged, 0), tf.int64)
         (self._file,) = tft.experimental.ptransform_analyzer(
             [values, counts],
-            _MostFrequent([_limit(group) for group, _ in numbered]),
+            _MostFrequent([group.kind.vocabulary or 0 for group, _ in numbered]),
             [tf.string],
             [[]],
             output_asset_default_values=[_FIRST_LINE],
@@ -119,12 +119,6 @@ class Vocabularies:
                 lines = tf.lookup.TextFileInitializer(path, tf.string, 0, tf.int64, 1)
                 self._table = tf.lookup.StaticHashTable(lines, default_value=0)
         return self._table
-
-
-def _limit(group: Group) -> int:
-    kind = group.kind
-    assert isinstance(kind, Categorical | Text)
-    return kind.max_values if isinstance(kind, Categorical) else kind.max_words
 
 
 class _MostFrequent(tft_beam.experimental.PTransformAnalyzer):

@@ -28,3 +28,8 @@ class Categorical(Feature):
     def num_values(self) -> int:
         """A record holds one value."""
         return 1
+
+    @property
+    def vocabulary(self) -> int:
+        """The values that are known."""
+        return self.max_values

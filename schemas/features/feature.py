@@ -31,3 +31,13 @@ class Feature:
         To require one of those too, put `when.present(key)` into the route's condition.
         """
         return self.num_values not in (None, 1)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many values may have an index of their own; None where there is no vocabulary."""
+        return None
+
+    @property
+    def num_codes(self) -> int | None:
+        """How many whole numbers, from 0 on, its values may be; None for no such bound."""
+        return None

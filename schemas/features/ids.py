@@ -31,3 +31,8 @@ class Ids(Feature):
     def required(self) -> bool:
         """There is no neutral id."""
         return True
+
+    @property
+    def num_codes(self) -> int:
+        """The number of ids."""
+        return self.num_ids

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from branchline.schemas import Ids, when
+from branchline.schemas import when
 
 KINDS = {str: "string", float: "float", int: "int"}
 
@@ -84,7 +84,7 @@ def problem_of(route, record, label=True):
                 return "wrong_type"
         if kind.num_values is not None and len(values) != kind.num_values:
             return "wrong_shape"
-        if isinstance(kind, Ids) and not all(0 <= value < kind.num_ids for value in values):
+        if kind.classes and not all(0 <= value < kind.classes for value in values):
             return "out_of_range"
     if not label:
         return None

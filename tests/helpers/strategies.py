@@ -7,6 +7,8 @@ from branchline.schemas import (
     Bound,
     Categorical,
     EarlyStopping,
+    Embedding,
+    Hashed,
     Ids,
     Image,
     Numeric,
@@ -14,7 +16,9 @@ from branchline.schemas import (
     Recipe,
     Route,
     RoutingTable,
+    Sequence,
     Sequential,
+    Tags,
     Target,
     Text,
     Training,
@@ -62,9 +66,23 @@ conditions = st.recursive(
 features = st.one_of(
     st.builds(Numeric, st.lists(small_ints, max_size=2).map(tuple)),
     st.builds(Categorical, small_ints),
-    st.builds(Text, small_ints, small_ints, st.integers(1, 2)),
+    st.builds(
+        Text,
+        small_ints,
+        small_ints,
+        st.integers(1, 2),
+        st.sampled_from(["words", "characters"]),
+    ),
     st.builds(Image, small_ints, small_ints, small_ints),
     st.builds(Ids, small_ints, small_ints),
+    st.builds(Tags, small_ints, small_ints, st.sampled_from([None, ";"])),
+    st.builds(
+        Sequence,
+        st.sampled_from([Numeric(), Numeric(whole=True), Categorical(5), Hashed(7), Ids(3)]),
+        small_ints,
+    ),
+    st.builds(Hashed, small_ints),
+    st.builds(Embedding, small_ints),
 )
 
 

@@ -188,12 +188,13 @@ def _keys(features: Any) -> Iterator[str]:
 def _renamed(value: Any, names: dict[str, str]) -> Any:
     """Replaces names of layers where Keras's configurations have them, and nowhere else.
 
-    A dict becomes pairs in the order of its keys, in which Keras takes a dict apart.
+    A dict becomes pairs in the order of its keys, in which Keras takes a dict apart. A key with a
+    lone value is no name: a layer may be called "dropout", and a GRU has an argument of that name.
     """
     if isinstance(value, dict):
         return [
-            [names.get(key, key), names.get(value[key], value[key])]
-            if key == "name" and isinstance(value[key], str)
+            [key, names.get(value[key], value[key]) if key == "name" else value[key]]
+            if isinstance(value[key], _SCALARS)
             else [names.get(key, key), _renamed(value[key], names)]
             for key in sorted(value)
         ]

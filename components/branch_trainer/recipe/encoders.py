@@ -6,10 +6,23 @@ import keras
 
 from branchline.components.branch_trainer.model.embedding import Embedding
 from branchline.components.branch_trainer.streams.inputs import Input
-from branchline.schemas import BranchlineError, Categorical, Ids, Image, Route, Text
+from branchline.schemas import (
+    BranchlineError,
+    Categorical,
+    Feature,
+    Hashed,
+    Ids,
+    Image,
+    Route,
+    Sequence,
+    Tags,
+    Text,
+)
+from branchline.schemas import Embedding as Vector
 
 EMBEDDING = 32
-_HIDDEN = 64  # what a picture is brought to
+_HIDDEN = 64  # what a picture or a vector is brought to
+_STATE = 32  # of a sequence
 _SMALL = 32  # pixels; a picture of more than twice as many is halved by convolutions until it has
 
 
@@ -23,15 +36,25 @@ def encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> ke
         values: That.
     """
     kind = route.features.get(key)
-    if isinstance(kind, Text):
+    if isinstance(kind, Text | Tags):
         return _bag_of_words(spec, values)
-    if isinstance(kind, Categorical):
-        return keras.layers.Flatten()(keras.layers.Embedding(_rows(spec), 8)(values))
-    if isinstance(kind, Ids):
-        return keras.layers.Flatten()(keras.layers.Embedding(kind.num_ids, 16)(values))
+    if isinstance(kind, Categorical | Ids | Hashed):
+        return keras.layers.Flatten()(_embedding(kind, spec)(values))
+    if isinstance(kind, Sequence):
+        return _read_in_order(kind.kind, spec, values)
     if isinstance(kind, Image):
         return _small_cnn(values)
+    if isinstance(kind, Vector):
+        return keras.layers.Dense(_HIDDEN, "relu")(values)
     return keras.layers.Flatten()(values) if len(spec.shape) > 1 else values
+
+
+def _embedding(kind: Feature, spec: Input) -> keras.Layer:
+    if isinstance(kind, Categorical):
+        return keras.layers.Embedding(_rows(spec), 8)
+    if isinstance(kind, Hashed):  # may have many rows
+        return Embedding(spec.vocabulary_size, 16)
+    return keras.layers.Embedding(spec.vocabulary_size, 16)
 
 
 def _rows(spec: Input) -> int:
@@ -53,6 +76,27 @@ def _bag_of_words(spec: Input, words: keras.KerasTensor) -> keras.KerasTensor:
     there = keras.ops.cast(keras.ops.not_equal(words, 0), "float32")[..., None]
     total: Any = keras.ops.sum(embedded * there, axis=1)
     return total / keras.ops.maximum(keras.ops.sum(there, axis=1), 1.0)
+
+
+def _read_in_order(kind: Feature, spec: Input, values: keras.KerasTensor) -> keras.KerasTensor:
+    """Reads a sequence from its first value to its last by a GRU; 0 is no value.
+
+    Convolutions and a mean took a third of the time, for 32 values a row, but hardly tell early
+    values from late ones. Never cuDNN's: what is trained on a GPU is served without one too.
+    """
+    there: Any
+    one_before: Any = (1, 0)
+    no_cudnn: Any = False
+    if spec.vocabulary_size is None:  # numbers, each followed by a 1
+        steps: Any = keras.layers.Reshape((-1, 2))(values)
+        there = steps[..., 1]
+    else:
+        steps = _embedding(kind, spec)(values)
+        there = keras.ops.cast(keras.ops.not_equal(values, 0), "float32")
+    # A step before the first one, as a batch may hold nothing but empty sequences.
+    steps = keras.layers.ZeroPadding1D(one_before)(steps)
+    there = keras.ops.pad(there, [[0, 0], one_before], constant_values=1.0)
+    return keras.layers.GRU(_STATE, use_cudnn=no_cudnn)(steps, mask=keras.ops.greater(there, 0.0))
 
 
 def _small_cnn(pixels: keras.KerasTensor) -> keras.KerasTensor:

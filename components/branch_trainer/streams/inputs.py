@@ -7,7 +7,17 @@ import tensorflow_transform as tft
 
 from branchline.components.transform.groups import output_name
 from branchline.components.transform.vocabulary import vocabulary_sizes
-from branchline.schemas import BranchlineError, Categorical, Ids, Recipe, Route, RoutingTable, Text
+from branchline.schemas import (
+    BranchlineError,
+    Hashed,
+    Ids,
+    Recipe,
+    Route,
+    RoutingTable,
+    Sequence,
+    Tags,
+    Text,
+)
 
 
 class Input(NamedTuple):
@@ -16,7 +26,8 @@ class Input(NamedTuple):
     Attributes:
         shape: Of one row; None for a length that varies from batch to batch, padded with 0.
         dtype: "float32", "int64" or "string".
-        vocabulary_size: Greatest index + 1, where the feature is an index into a vocabulary.
+        vocabulary_size: Greatest index + 1, where the feature is indices: of a vocabulary, of ids
+            or of buckets.
         output: The name of the Transform's output that holds it.
     """
 
@@ -59,14 +70,19 @@ def _inputs_by_kind(
     inputs = {}
     for key, kind in route.features.items():
         output = output_name(table, route.name, key)
-        if isinstance(kind, Text | Categorical):
-            shape = (None,) if isinstance(kind, Text) else (1,)
-            words = sizes[route.name, key] + 2  # one for unknown ones, one for none
-            inputs[key] = Input(shape, "int64", words, output)
-        else:
-            shape = getattr(kind, "shape", (kind.output_width,)) or (1,)
-            dtype = "int64" if isinstance(kind, Ids) else "float32"
-            inputs[key] = Input(shape, dtype, output=output)
+        value = kind.kind if isinstance(kind, Sequence) else kind
+        num_indices = None
+        if kind.vocabulary:
+            num_indices = sizes[route.name, key] + 2  # one for unknown ones, one for none
+        elif isinstance(value, Hashed):
+            num_indices = value.buckets + 1
+        elif isinstance(value, Ids):
+            num_indices = value.num_ids + isinstance(kind, Sequence)
+        shape = getattr(kind, "shape", (kind.output_width,)) or (1,)
+        if isinstance(kind, Text | Tags | Sequence):
+            shape = (None,)
+        dtype = "float32" if num_indices is None else "int64"
+        inputs[key] = Input(shape, dtype, num_indices, output)
     return inputs
 
 

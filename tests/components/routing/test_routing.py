@@ -19,11 +19,15 @@ from branchline.components.routing.read_fields import read_table_fields
 from branchline.components.routing.routing_fn import route_index
 from branchline.schemas import (
     Categorical,
+    Embedding,
+    Hashed,
     Ids,
     Image,
     Numeric,
     Route,
     RoutingTable,
+    Sequence,
+    Tags,
     Target,
     Text,
     when,
@@ -227,10 +231,17 @@ TABLE = RoutingTable(
     Route(
         "m",
         when.present("pixels"),
-        features={"pixels": Image(1, 2, 1), "amount": Numeric(), "pair": Ids(3, length=2)},
+        features={"pixels": Image(1, 2, 1), "amount": Numeric(), "pair": Ids(3, length=2)}
+        | {"series": Sequence(Numeric()), "steps": Sequence(Ids(4))},
         label="class",
         task="multiclass",
         num_classes=3,
+    ),
+    Route(
+        "v",
+        when.any(when.present("vector"), when.present("user")),
+        features={"vector": Embedding(3), "user": Hashed(9)},
+        **LABEL_BINARY,
     ),
 )
 
@@ -287,6 +298,7 @@ def test_numbers_are_read_as_their_decimal_text_where_a_text_is_declared(router)
 
 
 GOOD_M = {"pixels": [0.0, 1.0], "amount": [1.0], "pair": [0, 2], "class": [2]}
+GOOD_V = {"vector": [1.0, 2.0, 3.0], "user": ["u"], "y": [1]}
 BAD = {
     "label-missing": ({"value": [1.0]}, "label_missing", "y: the label is missing"),
     "label-empty": ({"value": [1.0], "y": []}, "label_missing", "y: "),
@@ -312,7 +324,19 @@ BAD = {
     "ids-one": (GOOD_M | {"pair": [0]}, "wrong_shape", "pair: expected 2 value(s)"),
     "ids-half": (GOOD_M | {"pair": [0.5, 1.0]}, "wrong_type", "pair: got a fraction"),
     "ids-missing": (GOOD_M | {"pair": []}, "feature_missing", "pair: is missing, expected Ids"),
-    "no-route": ({"other": [1]}, "no_route", "no route takes it; the routes are f, i, s, m"),
+    "sequence-text": (GOOD_M | {"series": ["a"]}, "wrong_type", "series: got a text, expected a"),
+    "sequence-nan": (GOOD_M | {"series": [1.0, math.nan]}, "not_finite", "series: got NaN"),
+    "sequence-ids": (
+        GOOD_M | {"steps": [0, 1, 4]},
+        "out_of_range",
+        "steps: expected ids in [0, 4)",
+    ),
+    "sequence-half": (GOOD_M | {"steps": [0.0, 0.5]}, "wrong_type", "steps: got a fraction"),
+    "vector-missing": (GOOD_V | {"vector": []}, "feature_missing", "expected Embedding(dim=3)"),
+    "vector-short": (GOOD_V | {"vector": [1, 2]}, "wrong_shape", "vector: expected 3 value(s)"),
+    "vector-text": (GOOD_V | {"vector": ["1", "2", "3"]}, "wrong_type", "vector: got a text"),
+    "hashed-twice": (GOOD_V | {"user": ["a", "b"]}, "wrong_shape", "user: expected 1 value(s)"),
+    "no-route": ({"other": [1]}, "no_route", "no route takes it; the routes are f, i, s, m, v"),
     "nothing": ({}, "no_route", "no route takes it"),
 }
 
@@ -349,6 +373,7 @@ def test_a_bad_row_does_not_disturb_its_neighbours(router):
 
 # Every declared type with whatever may come, see the test below.
 KINDS = [Numeric(), Numeric((3,)), Ids(9), Ids(9, 3), Categorical(), Categorical(3), Text()]
+KINDS += [Tags(), Sequence(Numeric()), Sequence(Ids(9)), Sequence(Hashed(9)), Embedding(3)]
 TARGETS = [Target(task, shape=shape) for task in ("binary", "regression") for shape in ((), (3,))]
 CAME = [[value] * size for value in (1, 1.0, 1.5, "a") for size in (0, 1, 2, 3, 1000)]
 
@@ -454,7 +479,7 @@ def test_a_routed_example_can_be_routed_again(router):
 
 
 def test_a_routed_example_is_read_again_though_its_keys_were_renamed(router):
-    records = [{"value": [v], "y": [1], "amount": [2.0]} for v in (3.0, 3, "3")] + [GOOD_M]
+    records = [{"value": [v], "y": [1], "amount": [2.0]} for v in (3.0, 3, "3")] + [GOOD_M, GOOD_V]
     routed = router([build.example(record) for record in records])
     again = router([example for name in TABLE.names for example in routed.examples[name]])
     assert again.aside == []
