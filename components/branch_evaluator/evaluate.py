@@ -11,6 +11,7 @@ from tensorflow_model_analysis.metrics.metric_types import MetricKey
 from tensorflow_model_analysis.proto import config_pb2
 from tfx_bsl.public import tfxio
 
+from branchline.components.branch_evaluator.confusion import CONFUSION
 from branchline.components.branch_evaluator.further_metrics import (
     further_specs,
     slice_columns,
@@ -175,8 +176,11 @@ def _means(summed: tuple[Place, np.ndarray], models: Mapping[Place, tuple[str, .
     """Makes figures of the sums of `PredictRows`."""
     place, (count, *totals) = summed
     route, output = place
-    found = {}
-    for number, model in enumerate(models.get(place, (MODEL,))):
+    found: dict[MetricKey, Any] = {}
+    own = models.get(place, (MODEL,))
+    if len(totals) > 1 + len(own):
+        found[MetricKey(CONFUSION, MODEL, output)] = np.array(totals[1 + len(own) :])
+    for number, model in enumerate(own):
         found[MetricKey(COUNT, model, output)] = count
         if totals:
             found[MetricKey(MEAN_LABEL, model, output)] = totals[0] / count

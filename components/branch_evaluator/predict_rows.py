@@ -11,7 +11,8 @@ import tensorflow_model_analysis as tfma
 from apache_beam.pvalue import TaggedOutput
 from tensorflow_model_analysis.constants import SLICE_KEY_TYPES_KEY
 
-from branchline.components.branch_evaluator.labels import Label
+from branchline.components.branch_evaluator.confusion import confused
+from branchline.components.branch_evaluator.labels import MODEL, Label
 from branchline.components.branch_evaluator.model_outputs import MIXED
 from branchline.components.branch_evaluator.read_batch import (
     ROUTE,
@@ -29,8 +30,8 @@ class PredictRows(beam.DoFn):
     """Takes record batches; a batch is predicted once, however many routes and labels there are.
 
     The main output has sums, place of a label → [rows, label, prediction of each model], of the
-    rows' means; of a route with several targets (route, "") → [rows] too. An output by the name of
-    each kind of label has TFMA's extracts of one row and one label.
+    rows' means, and the counts of `confused`; of a route with several targets (route, "") → [rows]
+    too. An output by the name of each kind of label has TFMA's extracts of one row and one label.
 
     Args:
         labels: What is evaluated.
@@ -142,7 +143,8 @@ def _extracts(
     features: Sequence[dict[str, np.ndarray]],
 ) -> Iterator[Any]:
     sums = [_sum_of_means(labels), *(_sum_of_means(each) for each in predictions.values())]
-    yield label.place, np.array([len(labels), *sums], np.float64)
+    counts = confused(label.target, labels, predictions[MODEL])
+    yield label.place, np.concatenate([np.array([len(labels), *sums], np.float64), counts])
     slice_keys = np.empty(1, object)
     slice_keys[0] = tuple(zip((ROUTE, TARGET), label.place, strict=True))
     if label.target.task != "regression":

@@ -80,9 +80,10 @@ def _numbers_of(names: np.ndarray, label: Label) -> np.ndarray:
     classes = label.target.classes or ()
     numbers = class_index(tf.constant(names.reshape(-1), tf.string), classes).numpy()
     if (numbers < 0).any():
+        odd = names.reshape(-1)[numbers < 0][0].decode(errors="backslashreplace")
         raise BranchlineError(
-            f"route {label.route.name!r} could not be evaluated: a row has "
-            f"{names.reshape(-1)[numbers < 0][0]!r} in {label.column!r}, expected {words_of(label)}"
+            f"route {label.route.name!r} could not be evaluated: a row has {odd!r} in "
+            f"{label.column!r}, expected {words_of(label)} among {', '.join(classes)}"
         )
     return numbers.reshape(names.shape)
 

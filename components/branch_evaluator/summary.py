@@ -22,6 +22,9 @@ def summarize(
 ) -> dict[str, Any]:
     """Judges every route; figures that are not finite numbers become None.
 
+    `confusion` has, of each label whose classes have names, these and how often which of them (a
+    row of the counts) was predicted as which (a column).
+
     A route without examples has no checks; a model that was evaluated on none is not blessed.
     "test" is empty: see `figures_alone`.
 
@@ -72,6 +75,11 @@ def _route(
     baseline = _by_metric(route, evaluation.baseline) if evaluation.baseline else None
     checks = judge(model, thresholds, baseline, max_regression) if evaluation.examples else []
     notes = [evaluation.note] if evaluation.note else []
+    confusion = {
+        key: {"classes": list(route.labels[key].classes or ()), "counts": figures.confusion}
+        for key, figures in evaluation.model.items()
+        if figures.confusion
+    }
     for key, figures in evaluation.model.items():
         if figures.examples and not math.isfinite(figures.mean_prediction):
             # TFMA counts a NaN as "below every threshold", so AUC and accuracy look like numbers.
@@ -83,6 +91,7 @@ def _route(
         "metrics": _finite(model),
         "baseline": _finite(baseline) if baseline is not None else None,
         "checks": [dataclasses.asdict(check) for check in checks],
+        **({"confusion": confusion} if confusion else {}),
         "note": "; ".join(notes) or None,
     }
 

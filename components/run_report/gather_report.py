@@ -38,7 +38,8 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
         `train`, `eval`, any further splits, `quarantined`), `samples` of quarantined records,
         `problems` (a sentence each, such as counts that do not add up), `checks` (route, metric,
         bound, value, holds), `anomalies` (split → route → examples, anomalies), `history`,
-        `routes` (name → labels, features, train, eval, examples, metrics, baseline, note), `test`
+        `routes` (name → labels, features, train, eval, examples, metrics, baseline, confusion as
+        in `evaluation.json`, note), `test`
         (route → examples, metrics, note, of the last evaluation; empty where there was none), and
         `missing`: which of these the report was not given.
     """
@@ -117,6 +118,7 @@ def _route(
         "examples": found["examples"],
         "metrics": found.get("metrics") or {},
         "baseline": found.get("baseline") or {},
+        "confusion": found.get("confusion") or {},
         "note": found.get("note"),
     }
 

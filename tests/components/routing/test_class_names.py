@@ -103,12 +103,13 @@ def test_a_label_is_the_place_of_its_name_and_no_record_is_lost(some):
             row: reason for row, reason in wanted.items() if isinstance(reason, str)
         }
         kept = [row for row in mine if row not in aside]
+        labels_of: dict = wanted
         rows = routed.examples.get(route.name, [])
         assert len(rows) == len(kept)
         for key, target in route.labels.items():
             column = TABLE.column(route.name, key)
             for example, row in zip(rows, kept, strict=True):
-                numbers = wanted[row].get(key)
+                numbers = labels_of[row].get(key)
                 names = [target.classes[each].encode() for each in numbers or ()]
                 held = build.read_example(example).get(column, ("string", []))
                 assert held == ("string", names)
@@ -117,7 +118,7 @@ def test_a_label_is_the_place_of_its_name_and_no_record_is_lost(some):
             )
             labels = dense_label(parsed[column], target).numpy()
             missing = [-1] * target.num_values
-            want = [wanted[row].get(key, missing) for row in kept]
+            want = [labels_of[row].get(key, missing) for row in kept]
             assert labels.dtype == np.int64 and labels.shape == (len(kept), *target.shape)
             assert labels.reshape(-1, target.num_values).tolist() == want
 

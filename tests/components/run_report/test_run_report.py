@@ -242,6 +242,19 @@ def test_a_loss_that_is_not_finite_is_null_in_json(artifacts, recipe, tmp_path):
     assert "Too few losses for a curve" in (tmp_path / "report.html").read_text()
 
 
+def test_a_table_of_classes_is_shown_by_name(artifacts, recipe, tmp_path):
+    counts = {"kind": {"classes": ["ham", "sp<m"], "counts": [[300, 41], [7, 10]]}}
+    scan = EVALUATION["routes"]["scan"] | {"confusion": counts}
+    routes = EVALUATION["routes"] | {"scan": scan}
+    report = gathered(artifacts(evaluation=EVALUATION | {"routes": routes}), recipe)
+    write_report(report, str(tmp_path))
+    page = (tmp_path / "report.html").read_text()
+    assert "<h3>scan: kind</h3>" in page and "<h3>text" not in page
+    rows = page.partition("<h3>scan: kind</h3>")[2].partition("</table>")[0]
+    assert [text in rows for text in ("ham", "sp&lt;m", "300", "41", "7", "10")] == [True] * 6
+    assert "confusion" not in json.dumps(to_metrics(report))
+
+
 def test_balanced_counts_are_no_problem(artifacts, recipe):
     assert gathered(artifacts(), recipe)["problems"] == []
 
