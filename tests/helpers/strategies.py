@@ -4,8 +4,10 @@ from hypothesis import strategies as st
 
 from branchline.schemas import (
     Alternate,
+    Bool,
     Bound,
     Categorical,
+    Duration,
     EarlyStopping,
     Ids,
     Image,
@@ -17,6 +19,7 @@ from branchline.schemas import (
     Sequential,
     Target,
     Text,
+    Timestamp,
     Training,
     Weighted,
     when,
@@ -65,6 +68,9 @@ features = st.one_of(
     st.builds(Text, small_ints, small_ints, st.integers(1, 2)),
     st.builds(Image, small_ints, small_ints, small_ints),
     st.builds(Ids, small_ints, small_ints),
+    st.builds(Bool),
+    st.builds(Duration),
+    st.builds(Timestamp, st.sampled_from(["s", "ns"]), st.sampled_from(["UTC", "-03:30"])),
 )
 
 
