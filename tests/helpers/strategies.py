@@ -4,8 +4,10 @@ from hypothesis import strategies as st
 
 from branchline.schemas import (
     Alternate,
+    Bool,
     Bound,
     Categorical,
+    Duration,
     EarlyStopping,
     Embedding,
     Hashed,
@@ -21,6 +23,7 @@ from branchline.schemas import (
     Tags,
     Target,
     Text,
+    Timestamp,
     Training,
     Weighted,
     when,
@@ -83,6 +86,9 @@ features = st.one_of(
     ),
     st.builds(Hashed, small_ints),
     st.builds(Embedding, small_ints),
+    st.builds(Bool),
+    st.builds(Duration),
+    st.builds(Timestamp, st.sampled_from(["s", "ns"]), st.sampled_from(["UTC", "-03:30"])),
 )
 
 
