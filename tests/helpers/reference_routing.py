@@ -84,7 +84,7 @@ def problem_of(route, record, label=True):
                 return "wrong_type"
         if kind.num_values is not None and len(values) != kind.num_values:
             return "wrong_shape"
-        if kind.classes and not all(0 <= value < kind.classes for value in values):
+        if kind.num_codes and not all(0 <= value < kind.num_codes for value in values):
             return "out_of_range"
     if not label:
         return None
