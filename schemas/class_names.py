@@ -1,9 +1,11 @@
 """The names of a target's classes: which may be given, and the texts that stand for each."""
 
+import re
 from typing import Any
 
 from branchline.schemas.errors import reject
 
+_WHOLE = re.compile(r"-?[0-9]+")
 _BOOLEANS = {"false": ("0", "false", "False", "FALSE"), "true": ("1", "true", "True", "TRUE")}
 
 
@@ -49,15 +51,17 @@ def read_class_names(
 def spellings(classes: tuple[str, ...]) -> dict[str, int]:
     """Text in a record → the index of the class it names.
 
-    Each name stands for itself. Where the two names are false and true, in any case, all that
-    formats make of booleans does too: records hold JSON's true as 1, and CSV has True and TRUE.
+    Each name stands for itself, and for a whole number so does what pandas writes of it into a
+    column with gaps, 3.0. Where the two names are false and true, in any case, all that formats
+    make of booleans does too: records hold JSON's true as 1, and CSV has True and TRUE.
 
     >>> spellings(("ham", "spam"))
     {'ham': 0, 'spam': 1}
-    >>> spellings(("FALSE", "TRUE"))["1"]
-    1
+    >>> spellings(("FALSE", "TRUE"))["1"], spellings(("1", "2"))["2.0"]
+    (1, 1)
     """
     found = {name: index for index, name in enumerate(classes)}
+    found = {f"{name}.0": index for name, index in found.items() if _WHOLE.fullmatch(name)} | found
     if {name.lower() for name in classes} == set(_BOOLEANS):
         found |= {
             text: index

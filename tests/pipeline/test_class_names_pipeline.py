@@ -108,7 +108,15 @@ def test_every_named_target_has_its_metrics(project):
         "sensor": {"on/accuracy", "on/auc", "stars/accuracy", "corners/accuracy"}
         | {"corners/auc", "corners/exact_match"},
     }
-    assert "ham, spam, other" in (project / "out" / "report.html").read_text()
+    page = (project / "out" / "report.html").read_text()
+    assert "ham, spam, other" in page and "<h3>sensor: stars</h3>" in page
+    (evaluation,) = project.glob("out/pipeline/BranchEvaluator/evaluation/*/evaluation.json")
+    judged = json.loads(evaluation.read_text())["routes"]["mail"]
+    table = judged["confusion"]["kind"]
+    assert table["classes"] == list(KINDS)
+    assert np.sum(table["counts"]) == judged["examples"]
+    right = np.trace(table["counts"]) / judged["examples"]
+    assert right == pytest.approx(metrics["routes"]["mail"]["accuracy"])
 
 
 def test_the_schema_and_the_statistics_speak_in_names(project):
