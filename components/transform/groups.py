@@ -7,6 +7,7 @@ however many routes there are.
 """
 
 import functools
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -50,7 +51,7 @@ class Group:
     @property
     def width(self) -> int:
         """How many values of a row the output has room for."""
-        return self.kind.output_width
+        return math.prod(size or 0 for size in self.kind.output_shape)
 
 
 @dataclass

@@ -31,16 +31,26 @@ def standardise(numbers: Sequence[OwnRows]) -> list[tf.Tensor]:
     """
     if not numbers:
         return []
-    places, total = [], 0
-    for rows in numbers:
-        places.append(rows.members * rows.group.width + rows.positions + total)
-        total += len(rows.group.members) * rows.group.width
+    places, total = number_places(numbers)
     values = tf.concat([rows.values for rows in numbers], 0)
     means, deviations = _means_and_deviations(tf.concat(places, 0), values, total)
     return [
         tf.cast((rows.values - tf.gather(means, place)) / tf.gather(deviations, place), tf.float32)
         for rows, place in zip(numbers, places, strict=True)
     ]
+
+
+def number_places(numbers: Sequence[OwnRows]) -> tuple[list[tf.Tensor], int]:
+    """Gives every position of every route's feature a place in one vector.
+
+    Returns:
+        The place of each value of each group, int64 [values], and how many places there are.
+    """
+    places, total = [], 0
+    for rows in numbers:
+        places.append(rows.members * rows.group.width + rows.positions + total)
+        total += len(rows.group.members) * rows.group.width
+    return places, total
 
 
 def _means_and_deviations(

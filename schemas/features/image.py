@@ -29,6 +29,11 @@ class Image(Feature):
         return self.height * self.width * self.channels
 
     @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.shape
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
         return (self.height, self.width, self.channels)

@@ -64,9 +64,8 @@ def _inputs_by_kind(
             words = sizes[route.name, key] + 2  # one for unknown ones, one for none
             inputs[key] = Input(shape, "int64", words, output)
         else:
-            shape = getattr(kind, "shape", (kind.output_width,)) or (1,)
             dtype = "int64" if isinstance(kind, Ids) else "float32"
-            inputs[key] = Input(shape, dtype, output=output)
+            inputs[key] = Input(kind.output_shape, dtype, output=output)
     return inputs
 
 
