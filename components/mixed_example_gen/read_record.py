@@ -1,7 +1,7 @@
 """Reads a parsed object as a record: key → values, all of one type."""
 
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -90,7 +90,7 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
             a list mixes types, a number is too large, or a text is not Unicode (half a surrogate
             pair). Or it has more keys than `MOST_KEYS`.
     """
-    plain = _read_plain(value, declared.wholes, declared.written)
+    plain = _read_plain(value, declared)
     if plain is not None:
         return plain
     record: Record = {}
@@ -114,12 +114,11 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
     return record
 
 
-def _read_plain(
-    value: Mapping[str, Any], wholes: Container[str], written: Container[str]
-) -> Record | None:
+def _read_plain(value: Mapping[str, Any], declared: Declared) -> Record | None:
     """Reads an object in which nothing is nested, wrong or to be changed; None for another."""
     if len(value) > MOST_KEYS or SOURCE in value or OFFSET in value:
         return None
+    wholes, written = declared.wholes, declared.written
     record: Record = {}
     each: Any
     for key, each in value.items():

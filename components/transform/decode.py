@@ -20,7 +20,4 @@ def decode(pictures: OwnRows) -> tf.SparseTensor:
     kind = pictures.group.kind
     assert isinstance(kind, Image)
     pixels, _ = decode_pictures(pictures.values, *kind.shape)
-    number = tf.range(tf.size(pictures.rows))
-    each = pictures.at(tf.repeat(number, kind.num_pixels))
-    places = tf.tile(tf.range(kind.num_pixels, dtype=tf.int64), [tf.size(number)])
-    return each._replace(positions=places).spread(tf.reshape(pixels, [-1]))
+    return pictures.spread_vectors(tf.reshape(pixels, [-1, kind.num_pixels]))

@@ -7,6 +7,7 @@ however many routes there are.
 """
 
 import functools
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -49,8 +50,8 @@ class Group:
 
     @property
     def width(self) -> int:
-        """How many values of a row there is room for."""
-        return self.kind.output_width
+        """How many values of a row the output has room for."""
+        return math.prod(size or 0 for size in self.kind.output_shape)
 
     @property
     def is_sequence(self) -> bool:

@@ -54,6 +54,13 @@ class OwnRows(NamedTuple):
         indices = tf.stack([self.rows, self.positions], axis=1)
         return tf.SparseTensor(indices, values, tf.stack([self.batch, self.group.width]))
 
+    def spread_vectors(self, vectors: tf.Tensor) -> tf.SparseTensor:
+        """Puts a vector [values, width] that was made of each, the only one of its row, into it."""
+        width = self.group.width
+        every = self.at(tf.repeat(tf.range(tf.size(self.rows)), width))
+        positions = tf.math.floormod(tf.range(tf.size(every.rows, tf.int64)), width)
+        return every._replace(positions=positions).spread(tf.reshape(vectors, [-1]))
+
 
 def route_places(table: RoutingTable, route: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
     """Looks up the place in the table of each row's route.

@@ -32,17 +32,27 @@ def standardise(numbers: Sequence[OwnRows]) -> list[tf.Tensor]:
     """
     if not numbers:
         return []
-    places, total = [], 0
-    for rows in numbers:
-        num = rows.group.num_places
-        places.append(rows.members * num + tf.math.floormod(rows.positions, num) + total)
-        total += len(rows.group.members) * num
+    places, total = number_places(numbers)
     values = tf.concat([rows.values for rows in numbers], 0)
     means, deviations = _means_and_deviations(tf.concat(places, 0), values, total)
     return [
         tf.cast((rows.values - tf.gather(means, place)) / tf.gather(deviations, place), tf.float32)
         for rows, place in zip(numbers, places, strict=True)
     ]
+
+
+def number_places(numbers: Sequence[OwnRows]) -> tuple[list[tf.Tensor], int]:
+    """Gives every position of every route's feature a place in one vector.
+
+    Returns:
+        The place of each value of each group, int64 [values], and how many places there are.
+    """
+    places, total = [], 0
+    for rows in numbers:
+        num = rows.group.num_places
+        places.append(rows.members * num + tf.math.floormod(rows.positions, num) + total)
+        total += len(rows.group.members) * num
+    return places, total
 
 
 def _means_and_deviations(

@@ -24,12 +24,7 @@ def spread_times(times: OwnRows, trends: tf.Tensor) -> tf.SparseTensor:
     Returns:
         float32 [batch, 7].
     """
-    values = tf.stack([trends, *_cycles(times)], axis=1)
-    width = tf.constant(times.group.width, tf.int64)
-    every = tf.repeat(tf.range(tf.size(times.values)), times.group.width)
-    spread = times.at(every)
-    positions = tf.math.floormod(tf.range(tf.size(every, tf.int64)), width)
-    return spread._replace(positions=positions).spread(tf.reshape(values, [-1]))
+    return times.spread_vectors(tf.stack([trends, *_cycles(times)], axis=1))
 
 
 def _cycles(times: OwnRows) -> list[tf.Tensor]:

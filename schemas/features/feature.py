@@ -18,9 +18,9 @@ class Feature:
         raise NotImplementedError
 
     @property
-    def output_width(self) -> int:
-        """How many values branchline's own preprocessing makes of a record's."""
-        return self.num_values or 0
+    def output_shape(self) -> tuple[int | None, ...]:
+        """The shape of what branchline's own preprocessing makes of a record's values."""
+        return (self.num_values,)
 
     @property
     def required(self) -> bool:

@@ -67,14 +67,14 @@ class Image(Feature):
         return "a PNG, JPEG, GIF or BMP that can be decoded, or one in base64"
 
     @property
-    def output_width(self) -> int:
-        """Its pixels."""
-        return self.num_pixels
-
-    @property
     def num_pixels(self) -> int:
         """How many numbers the picture has."""
         return self.height * self.width * self.channels
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.shape
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -31,7 +31,8 @@ class Sequence(Feature):
 
     def __post_init__(self) -> None:
         single = isinstance(self.kind, Numeric | Categorical | Hashed | Ids)
-        if not single or self.kind.num_values != 1:
+        told = isinstance(self.kind, Numeric) and self.kind.missing == "indicator"
+        if not single or self.kind.num_values != 1 or told:
             expected = "a kind of one value: Numeric(), Categorical(), Hashed(n) or Ids(n)"
             reject("Sequence.kind", self.kind, expected)
         check_int("Sequence.max_length", self.max_length)
@@ -47,9 +48,9 @@ class Sequence(Feature):
         return None
 
     @property
-    def output_width(self) -> int:
+    def output_shape(self) -> tuple[int]:
         """The values that are used."""
-        return self.max_length
+        return (self.max_length,)
 
     @property
     def vocabulary(self) -> int | None:

@@ -42,9 +42,9 @@ class Tags(Feature):
         return None
 
     @property
-    def output_width(self) -> int:
+    def output_shape(self) -> tuple[int]:
         """The tags that are used."""
-        return self.length
+        return (self.length,)
 
     @property
     def vocabulary(self) -> int:

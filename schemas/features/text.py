@@ -47,9 +47,9 @@ class Text(Feature):
         return 1
 
     @property
-    def output_width(self) -> int:
-        """The greatest number of words."""
-        return self.length
+    def output_shape(self) -> tuple[int]:
+        """As many words as there may be."""
+        return (self.length,)
 
     @property
     def vocabulary(self) -> int:

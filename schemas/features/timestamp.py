@@ -61,9 +61,9 @@ class Timestamp(Written):
             reject("Timestamp.latest", self.latest, f"a time that is not before {self.earliest}")
 
     @property
-    def output_width(self) -> int:
+    def output_shape(self) -> tuple[int]:
         """The trend, and a pair for each of day, week and year."""
-        return 7
+        return (7,)
 
     @property
     def bounds(self) -> tuple[int, int]:

@@ -87,6 +87,8 @@ features = st.one_of(
     st.builds(Hashed, small_ints),
     st.builds(Embedding, small_ints),
     st.builds(Bool),
+    st.builds(Numeric, clip=st.just((None, 2.5)), scale=st.sampled_from(["log", "quantile"])),
+    st.builds(Numeric, missing=st.sampled_from(["mean", "indicator"])),
     st.builds(Duration),
     st.builds(Timestamp, st.sampled_from(["s", "ns"]), st.sampled_from(["UTC", "-03:30"])),
 )

@@ -5,6 +5,7 @@ import pytest
 from branchline.schemas import (
     Bool,
     Duration,
+    Numeric,
     RecipeError,
     Route,
     RoutingTable,
@@ -76,3 +77,33 @@ def test_kinds_survive_json():
 def test_their_reasons_are_known_and_a_record_may_lack_them():
     for kind in (Timestamp(), Duration(), Bool()):
         assert kind.reason in REASONS and not kind.required
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"clip": 3}, "Numeric.clip: got 3, expected the least and the greatest number, such as"),
+        ({"clip": (1, 0)}, "Numeric.clip: got (1, 0)"),
+        ({"clip": (None, None)}, "Numeric.clip: got (None, None)"),
+        ({"clip": (0, 1, 2)}, "Numeric.clip: got (0, 1, 2)"),
+        ({"clip": (0, "1")}, "Numeric.clip: got '1', expected a finite number"),
+        ({"clip": (float("nan"), 1)}, "Numeric.clip: got nan"),
+        ({"scale": "minmax"}, "Numeric.scale: got 'minmax', expected one of zscore, log, quantile"),
+        ({"missing": "zero"}, "Numeric.missing: got 'zero', expected one of mean, indicator"),
+        ({"shape": (3,), "missing": "indicator"}, "Numeric.missing: got 'indicator'"),
+    ],
+    ids=str,
+)
+def test_numbers_are_not_scaled_in_ways_that_there_are_not(arguments, told):
+    with pytest.raises(RecipeError) as error:
+        Numeric(**arguments)
+    assert str(error.value).startswith(told)
+
+
+def test_how_numbers_are_scaled_survives_json():
+    kinds = {
+        "x": Numeric(clip=(0, None), scale="log"),
+        "z": Numeric(scale="quantile", missing="indicator"),
+    }
+    table = RoutingTable(Route("r", when.present("x"), features=kinds, label="y", task="binary"))
+    assert from_json(to_json(table)) == table

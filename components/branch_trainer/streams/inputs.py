@@ -78,9 +78,8 @@ def _inputs_by_kind(
             num_indices = value.buckets + 1
         elif isinstance(value, Ids):
             num_indices = value.num_ids + isinstance(kind, Sequence)
-        shape = getattr(kind, "shape", (kind.output_width,)) or (1,)
-        if isinstance(kind, Text | Tags | Sequence):
-            shape = (None,)
+        is_padded = isinstance(kind, Text | Tags | Sequence)
+        shape = (None,) if is_padded else kind.output_shape
         dtype = "float32" if num_indices is None else "int64"
         inputs[key] = Input(shape, dtype, num_indices, output)
     return inputs

@@ -36,6 +36,7 @@ DECLARED = [
     Declared(),
     Declared(frozenset("ab"), frozenset("a"), frozenset("b")),
     Declared(numbers=frozenset("a"), wholes=frozenset("ab")),
+    Declared(texts=frozenset("ab"), written=frozenset("ab")),
 ]
 KEYS = st.sampled_from(["a", "b", "a.b", "", "é", '":', "c d", "\ud83d", OFFSET, "k" * 130])
 INTS = st.sampled_from([0, -1, 127, 128, 2**14, 2**21 - 1, 2**21, 2**63 - 1, -(2**63)])
@@ -61,7 +62,7 @@ def outcome(function, *arguments):
 
 def carefully(monkeypatch):
     monkeypatch.setattr(parse_json, "_parse_plain", lambda line: None)
-    monkeypatch.setattr(read_record, "_read_plain", lambda value, wholes: None)
+    monkeypatch.setattr(read_record, "_read_plain", lambda value, declared: None)
 
 
 @given(OBJECTS, st.sampled_from(DECLARED))
@@ -223,7 +224,7 @@ def test_rows_are_plain_only_if_nothing_is_wrong_with_any(columns, declared):
     if are_plain(columns, declared):
         for row in zip(*columns.values(), strict=True):
             value = dict(zip(columns, row, strict=True))
-            assert read_record._read_plain(value, declared.wholes) is not None
+            assert read_record._read_plain(value, declared) is not None
 
 
 @pytest.mark.parametrize("split", [None, "other", SplitByField("split")], ids=["", "key", "field"])
