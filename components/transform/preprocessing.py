@@ -139,7 +139,7 @@ def _index(table: RoutingTable, categories: Sequence[OwnRows], texts: Sequence[O
     Returns:
         Group's name → int64 [batch, values], 0 for no value.
     """
-    words = [words_of(rows) for rows in texts]
+    words = words_of(texts)
     if not categories and not words:
         return {}
     vocabularies = Vocabularies(table, [*categories, *words])

@@ -1,9 +1,12 @@
 """Cuts texts of any script into words, or into the characters of words."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from branchline.components.transform.own_rows import OwnRows
+from branchline.components.transform.unicode_form import nfc
 from branchline.schemas import Text
 
 # All that is no letter, no mark on one and no digit. The last two tell letters beside them to
@@ -11,19 +14,29 @@ from branchline.schemas import Text
 _BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}\x{200C}\x{200D}]+"
 
 
-def words_of(texts: OwnRows) -> OwnRows:
+def words_of(texts: Sequence[OwnRows]) -> list[OwnRows]:
     """Cuts texts into words or characters, and runs of up to `ngrams` of them, in their order.
 
     Args:
-        texts: Of a group of kind `Text`, string, one a row.
+        texts: Of each group of kind `Text`, string, one a row.
 
     Returns:
-        string, any number a row; of a character and the runs that begin with it the shorter first.
+        Of each group, string, any number a row, in lower case and Unicode's form NFC; of what
+        begins with one word or character the shorter first.
     """
+    if not texts:
+        return []
+    sizes = [tf.size(rows.values) for rows in texts]
+    lower = tf.strings.lower(tf.concat([rows.values for rows in texts], 0), encoding="utf-8")
+    parts = tf.split(nfc(lower), tf.stack(sizes), num=len(texts))
+    return [_cut(rows._replace(values=part)) for rows, part in zip(texts, parts, strict=True)]
+
+
+def _cut(texts: OwnRows) -> OwnRows:
     kind = texts.group.kind
     assert isinstance(kind, Text)
-    lower = tf.strings.lower(texts.values, encoding="utf-8")
-    words = texts.cut(tf.strings.split(tf.strings.regex_replace(lower, _BETWEEN_WORDS, " ")))
+    spaced = tf.strings.regex_replace(texts.values, _BETWEEN_WORDS, " ")
+    words = texts.cut(tf.strings.split(spaced))
     if kind.tokens == "words":
         return _runs(words, words.rows, kind.ngrams, " ")
     characters = tf.strings.unicode_split(words.values, "UTF-8")

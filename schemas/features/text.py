@@ -12,7 +12,8 @@ TOKENS = ("words", "characters")
 class Text(Feature):
     """Free text: its words as int64 [batch, length], indices into a learnt vocabulary, 0 for none.
 
-    Words are runs of letters with their marks and digits, in lower case and of any script.
+    Words are runs of letters with their marks and digits, in lower case and of any script. Texts
+    that differ in their Unicode form alone (NFC, NFD) have the same words.
 
     Args:
         max_words: How many of the most frequent ones in the route's training rows are known; all
