@@ -107,7 +107,7 @@ recipe = Recipe(
             when.present("precipitation"),
             features={
                 "date": Timestamp(),
-                "precipitation": Numeric(),
+                "precipitation": Numeric(scale="log"),
                 "temp_max": Numeric(),
                 "temp_min": Numeric(),
                 "wind": Numeric(),
