@@ -144,12 +144,13 @@ class BranchEvaluator(base_beam_component.BaseBeamComponent):
 
     Args:
         examples: Examples that hold their route's name in `_route` and its labels in the columns
-            that the table gives them; one artifact or several.
+            that the table gives them, names where a target has `classes`; one artifact or several.
         model: A SavedModel whose signature `serving_default` takes serialized tf.train.Examples of
             any mix of routes and has an output `<route>` for each: a probability [batch], class
             probabilities [batch, num_classes] or a value [batch]. Of a route with `targets=`:
             `<route>/<key>` for each, rows [*shape] or [*shape, num_classes]. Instead of such an
-            output a signature `<route>` will do, which is given that route's rows alone. Routes
+            output a signature `<route>` will do, which is given that route's rows alone. Further
+            outputs, such as the names of classes, are passed over. Routes
             that its custom property `untrained` lists are not judged, and have a note.
         routing: The routing table.
         thresholds: Route → metric → a number, the worst that passes, or a `Bound`; the metric of a
