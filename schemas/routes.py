@@ -9,6 +9,7 @@ from typing import Any
 
 from branchline.schemas.check_conditions import EarlierRoutes, why_never
 from branchline.schemas.class_names import read_class_names
+from branchline.schemas.class_weights import read_class_weights
 from branchline.schemas.conditions import Condition, DType, Greater, IsIn, Less, check_nesting
 from branchline.schemas.errors import RecipeError, check_key, check_name, reject
 from branchline.schemas.features import Feature, Image, Written
@@ -36,6 +37,7 @@ class Route:
         task: "binary" (label 0 or 1), "multiclass" (label in [0, num_classes)) or "regression".
         num_classes: For "multiclass" only; with `classes`, their number.
         classes: The names of the classes where records hold names, see `Target`.
+        class_weight: The weights of the classes in the loss, see `Target`.
         targets: Key of each field to be predicted → its `Target`. The model's outputs are named
             `<route>/<key>`, the metrics `<key>/<metric>`.
 
@@ -50,6 +52,7 @@ class Route:
     task: str | None = field(default=None, kw_only=True)
     num_classes: int | None = field(default=None, kw_only=True)
     classes: tuple[str, ...] | None = field(default=None, kw_only=True)
+    class_weight: Any = field(default=None, kw_only=True)
     targets: Mapping[str, Target] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -85,9 +88,12 @@ class Route:
         check_task(where, self.task, given[0])
         object.__setattr__(self, "num_classes", given[0])
         object.__setattr__(self, "classes", given[1])
+        num = given[0] or (None if self.task == "regression" else 2)
+        weights = read_class_weights(where, num, given[1], self.class_weight)
+        object.__setattr__(self, "class_weight", weights)
 
     def _check_targets(self, where: str) -> None:
-        for name in ("label", "task", "num_classes", "classes"):
+        for name in ("label", "task", "num_classes", "classes", "class_weight"):
             if getattr(self, name) is not None:
                 reject(f"{where}.{name}", getattr(self, name), "either label=, task= or targets=")
         for key, target in self.targets.items():
@@ -112,7 +118,8 @@ class Route:
         if self.targets:
             return dict(self.targets)
         assert self.label is not None and self.task is not None
-        return {self.label: Target(self.task, num_classes=self.num_classes, classes=self.classes)}
+        given = {name: getattr(self, name) for name in ("num_classes", "classes", "class_weight")}
+        return {self.label: Target(self.task, **given)}
 
     def output(self, key: str) -> str:
         """The name of the model's output for the label `key`: the route's, or `<route>/<key>`."""

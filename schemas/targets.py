@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from branchline.schemas.class_names import read_class_names
+from branchline.schemas.class_weights import read_class_weights
 from branchline.schemas.errors import check_int, check_number, reject
 
 # By task; the first is the task's own.
@@ -36,6 +37,10 @@ class Target:
         classes: The names of the classes, which records then hold instead of numbers; of a
             "binary" target two, and the second is what is predicted. None where records hold
             numbers.
+        class_weight: Multiplies the losses of the examples of each class, as in Keras:
+            "balanced" for weights by which all classes of the training rows count alike; class →
+            weight, 1 for those left out; or all weights in order. For one value; metrics are not
+            weighted.
         shape: Of a record's label: () for one value, (5,) for five bits, (16, 16) for a mask, row
             by row; nested lists are flattened in that order.
         loss: One of LOSSES of the task, None for the first: "binary_crossentropy" or, with a shape,
@@ -57,6 +62,7 @@ class Target:
     task: str
     num_classes: int | None = field(default=None, kw_only=True)
     classes: tuple[str, ...] | None = field(default=None, kw_only=True)
+    class_weight: Any = field(default=None, kw_only=True)
     shape: tuple[int, ...] = field(default=(), kw_only=True)
     loss: str | None = field(default=None, kw_only=True)
     loss_weight: float = field(default=1.0, kw_only=True)
@@ -74,6 +80,10 @@ class Target:
         for size in shape:
             check_int("Target.shape", size)
         object.__setattr__(self, "shape", tuple(shape))
+        weights = read_class_weights("Target", self._num_classes, self.classes, self.class_weight)
+        object.__setattr__(self, "class_weight", weights)
+        if weights is not None and shape:
+            reject("Target.class_weight", self.class_weight, "None where the target has a shape")
         if self.loss is not None and self.loss not in LOSSES[self.task]:
             known = ", ".join(LOSSES[self.task])
             reject("Target.loss", self.loss, f"one of {known}, for the task {self.task}")
@@ -102,7 +112,11 @@ class Target:
     @property
     def num_codes(self) -> int | None:
         """How many whole numbers, from 0 on, may stand for an entry; None for names and numbers."""
-        return None if self.task == "regression" or self.classes else self.num_classes or 2
+        return None if self.classes else self._num_classes
+
+    @property
+    def _num_classes(self) -> int | None:
+        return None if self.task == "regression" else self.num_classes or 2
 
     @property
     def missing(self) -> float | None:

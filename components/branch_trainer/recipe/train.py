@@ -15,6 +15,7 @@ from branchline.components.branch_trainer.model.branched_model import BranchedMo
 from branchline.components.branch_trainer.model.one_name import one_name
 from branchline.components.branch_trainer.recipe.check_heads import check_heads
 from branchline.components.branch_trainer.recipe.path_settings import path_settings
+from branchline.components.branch_trainer.recipe.weigh_classes import weigh_classes
 from branchline.components.branch_trainer.streams.inputs import Input, input_specs
 from branchline.components.branch_trainer.streams.labels import Scale
 from branchline.components.branch_trainer.streams.read_rows import Rows
@@ -91,6 +92,7 @@ def train(
         if route.name in streams:
             specs = streams[route.name].element_spec
         check_heads(model, route, specs[0])
+    weigh_classes(model, recipe.routing, rows)
     start_from(model)
     options: dict[str, Any] = {
         "streams": streams,
