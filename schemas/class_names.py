@@ -26,8 +26,8 @@ def read_class_names(
     if classes is None:
         return num_classes, None
     where += ".classes"
-    if task == "regression":
-        reject(where, classes, 'None for task="regression"')
+    if task not in ("binary", "multiclass"):
+        reject(where, classes, 'None unless task="binary" or task="multiclass"')
     if not isinstance(classes, tuple | list):
         reject(where, classes, 'a tuple of names such as ("no", "yes")')
     for name in classes:

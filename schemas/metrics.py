@@ -10,6 +10,7 @@ DEFAULT_METRICS = {
     "binary": ("auc", "accuracy"),
     "multiclass": ("accuracy",),
     "regression": ("mean_absolute_error", "root_mean_squared_error"),
+    "count": ("mean_absolute_error", "root_mean_squared_error"),
 }
 _LOWER_IS_BETTER = (
     "error",

@@ -34,7 +34,8 @@ class Route:
         condition: What a record must be like, from `when`.
         features: Key of a record's field → the kind of feature it is.
         label: Key of the field to be predicted.
-        task: "binary" (label 0 or 1), "multiclass" (label in [0, num_classes)) or "regression".
+        task: "binary" (label 0 or 1), "multiclass" (label in [0, num_classes)), "regression" or
+            "count".
         num_classes: For "multiclass" only; with `classes`, their number.
         classes: The names of the classes where records hold names, see `Target`.
         class_weight: The weights of the classes in the loss, see `Target`.
@@ -88,7 +89,7 @@ class Route:
         check_task(where, self.task, given[0])
         object.__setattr__(self, "num_classes", given[0])
         object.__setattr__(self, "classes", given[1])
-        num = given[0] or (None if self.task == "regression" else 2)
+        num = given[0] or (2 if self.task == "binary" else None)
         weights = read_class_weights(where, num, given[1], self.class_weight)
         object.__setattr__(self, "class_weight", weights)
 

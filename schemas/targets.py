@@ -13,8 +13,10 @@ LOSSES = {
     "binary": ("binary_crossentropy", "dice"),
     "multiclass": ("sparse_categorical_crossentropy",),
     "regression": ("mean_squared_error", "mean_absolute_error"),
+    "count": ("poisson",),
 }
 TASKS = tuple(LOSSES)
+_MOST_COUNTED = 2**53  # up to here every whole number is a float of 64 bits
 
 
 def check_task(where: str, task: Any, num_classes: Any) -> None:
@@ -32,7 +34,8 @@ class Target:
     """One of the labels that a route's records carry, and how it is learnt.
 
     Args:
-        task: "binary" (entries 0 or 1), "multiclass" (in [0, num_classes)) or "regression".
+        task: "binary" (entries 0 or 1), "multiclass" (in [0, num_classes)), "regression", or
+            "count" (whole numbers from 0 on, of which the mean is predicted by Poisson regression).
         num_classes: For "multiclass" only; with `classes`, their number.
         classes: The names of the classes, which records then hold instead of numbers; of a
             "binary" target two, and the second is what is predicted. None where records hold
@@ -45,8 +48,8 @@ class Target:
             by row; nested lists are flattened in that order.
         loss: One of LOSSES of the task, None for the first: "binary_crossentropy" or, with a shape,
             "dice"; "sparse_categorical_crossentropy"; "mean_squared_error" or
-            "mean_absolute_error". A loss of several entries is their mean. A model of the recipe's
-            own brings its losses itself.
+            "mean_absolute_error"; "poisson". A loss of several entries is their mean. A model of
+            the recipe's own brings its losses itself.
         loss_weight: Multiplies this target's loss in the sum over the route's targets.
         optional: Whether a record may lack the label as a whole; it then contributes nothing to
             this target's loss and metrics. A record that lacks one that is not optional is
@@ -112,11 +115,18 @@ class Target:
     @property
     def num_codes(self) -> int | None:
         """How many whole numbers, from 0 on, may stand for an entry; None for names and numbers."""
+        if self.task == "count":
+            return _MOST_COUNTED
         return None if self.classes else self._num_classes
 
     @property
     def _num_classes(self) -> int | None:
-        return None if self.task == "regression" else self.num_classes or 2
+        return None if self.is_number else self.num_classes or 2
+
+    @property
+    def is_number(self) -> bool:
+        """Whether a number is predicted, and no class."""
+        return self.task in ("regression", "count")
 
     @property
     def missing(self) -> float | None:
@@ -126,7 +136,7 @@ class Target:
         """
         if not self.optional:
             return None
-        return math.nan if self.task == "regression" else -1
+        return math.nan if self.is_number else -1
 
     @property
     def prediction_shape(self) -> tuple[int, ...]:

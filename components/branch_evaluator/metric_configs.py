@@ -65,7 +65,7 @@ def default_metrics(target: Target) -> tuple[str, ...]:
     ('auc', 'accuracy', 'exact_match')
     """
     names = DEFAULT_METRICS[target.task]
-    names += ("exact_match",) if target.shape and target.task != "regression" else ()
+    names += ("exact_match",) if target.shape and not target.is_number else ()
     return (*names, "dice") if target.loss == "dice" else names
 
 
@@ -102,7 +102,7 @@ def metric_config(name: str, route: Route, key: str) -> config_pb2.MetricConfig:
     multiclass = target.task == "multiclass"
     if "Categorical" in cls and not multiclass:
         _refuse(name, where, f"it needs a multiclass {_kind(route)}")
-    if ("Binary" in cls or cls == "AUC") and target.task == "regression":
+    if ("Binary" in cls or cls == "AUC") and target.is_number:
         _refuse(name, where, f"it needs a binary or multiclass {_kind(route)}")
     in_tfma = cls in metric_types.registered_metrics() and not cls.endswith("Error")
     if multiclass and not in_tfma and not cls.startswith("Sparse"):
@@ -129,7 +129,7 @@ def _row_mean(name: str, of: str, root: bool = False) -> config_pb2.MetricConfig
 def _check_own(name: str, target: Target, where: str) -> None:
     if not target.shape:
         _refuse(name, where, "it needs a target with a shape")
-    if name == "dice" and target.task != "binary" or target.task == "regression":
+    if name == "dice" and target.task != "binary" or target.is_number:
         _refuse(name, where, "it needs a binary target" + " or classes" * (name != "dice"))
 
 

@@ -147,7 +147,7 @@ def _extracts(
     yield label.place, np.concatenate([np.array([len(labels), *sums], np.float64), counts])
     slice_keys = np.empty(1, object)
     slice_keys[0] = tuple(zip((ROUTE, TARGET), label.place, strict=True))
-    if label.target.task != "regression":
+    if not label.target.is_number:
         # TFMA's AUC fails on a NaN; elsewhere one is below every threshold, as this is everywhere.
         predictions = {name: _no_nan(found) for name, found in predictions.items()}
     alone = next(iter(predictions.values())) if len(predictions) == 1 else None

@@ -17,5 +17,5 @@ def has_label(labels: np.ndarray, target: Target) -> np.ndarray:
     """
     if not target.optional:
         return np.ones(len(labels), bool)
-    missing = np.isnan(labels) if target.task == "regression" else labels == target.missing
+    missing = np.isnan(labels) if target.is_number else labels == target.missing
     return ~missing.any(axis=1)

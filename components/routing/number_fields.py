@@ -139,9 +139,14 @@ def _problems(field: Field, route: Route) -> list[Problem]:
         Problem("wrong_shape", f"{key}: expected {size}"),
         Problem("unknown_class", f"{key}: expected {_listed(field.classes)}")
         if field.classes
-        else Problem("label_out_of_range", f"{key}: expected a label in [0, {field.num_codes})"),
+        else Problem("label_out_of_range", f"{key}: expected {_in_range(route, field)}"),
         _unreadable(field),
     ]
+
+
+def _in_range(route: Route, field: Field) -> str:
+    is_count = route.labels[field.key].task == "count"
+    return "a number from 0 on" if is_count else f"a label in [0, {field.num_codes})"
 
 
 def _listed(classes: tuple[str, ...]) -> str:

@@ -107,6 +107,8 @@ def label_problem(target, values):
     if len(values) != math.prod(target.shape):
         return "wrong_shape"
     classes = {"binary": 2, "multiclass": target.num_classes}.get(target.task)
+    if target.task == "count":
+        classes = 2**53
     if classes and not all(0 <= value < classes for value in values):
         return "label_out_of_range"
     return None

@@ -96,7 +96,7 @@ features = st.one_of(
 
 @st.composite
 def targets(draw):
-    task = draw(st.sampled_from(["binary", "multiclass", "regression"]))
+    task = draw(st.sampled_from(["binary", "multiclass", "regression", "count"]))
     shape = draw(st.sampled_from(SHAPES))
     losses = [None, *LOSSES[task]]
     return Target(
@@ -117,7 +117,7 @@ def routes(draw, name="r1", kinds=features):
     if draw(st.booleans()):
         several = st.dictionaries(st.sampled_from(LABELS), targets(), min_size=1)
         return Route(name, draw(conditions), **read, targets=draw(several))
-    task = draw(st.sampled_from(["binary", "multiclass", "regression"]))
+    task = draw(st.sampled_from(["binary", "multiclass", "regression", "count"]))
     return Route(
         name,
         draw(conditions),

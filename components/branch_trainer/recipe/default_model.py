@@ -14,6 +14,7 @@ from branchline.components.branch_trainer.model.branched_model import BranchedMo
 from branchline.components.branch_trainer.model.parts import Head, Path, Switch
 from branchline.components.branch_trainer.recipe.dice import dice_loss_of_logits
 from branchline.components.branch_trainer.recipe.encoders import encode
+from branchline.components.branch_trainer.recipe.poisson import poisson_loss_of_logs
 from branchline.components.branch_trainer.streams.inputs import Input
 from branchline.schemas import Recipe, Route, Target
 from branchline.schemas.targets import LOSSES
@@ -31,8 +32,9 @@ def build_model(recipe: Recipe, inputs: dict[str, dict[str, Input]]) -> Branched
 
     Returns:
         A model whose heads give logits [batch, 1] (binary), logits [batch, num_classes]
-        (multiclass), or a standardised value [batch, 1] (regression); of a target with a shape
-        [batch, *shape] or [batch, *shape, num_classes].
+        (multiclass), a standardised value [batch, 1] (regression), or the logarithm of a value's
+        ratio to the mean label [batch, 1] (count); of a target with a shape [batch, *shape] or
+        [batch, *shape, num_classes].
     """
     routes = recipe.routing.routes
     branches = {route.name: build_branch(route, inputs[route.name]) for route in routes}
@@ -105,6 +107,7 @@ _LOSSES = {
     "sparse_categorical_crossentropy": lambda: keras.losses.SparseCategoricalCrossentropy(
         from_logits=True
     ),
+    "poisson": lambda: poisson_loss_of_logs,
     "mean_squared_error": keras.losses.MeanSquaredError,
     "mean_absolute_error": keras.losses.MeanAbsoluteError,
 }

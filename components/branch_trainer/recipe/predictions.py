@@ -25,6 +25,7 @@ def prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tensor
         return tf.sigmoid(output)
     dtype = _dtype(target)
     scale = tf.cast(scale, dtype)
+    output = tf.exp(output) if target.task == "count" else output
     return tf.cast(output, dtype) * scale[1] + scale[0]
 
 

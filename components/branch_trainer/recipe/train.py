@@ -195,7 +195,7 @@ def _labels_fn(route: Route, scales: Mapping[str, Scale]) -> Callable[[dict[str,
 def _standardise_one(label: tf.Tensor, target: Target, scale: Scale) -> tf.Tensor:
     if target.task == "multiclass":
         return label
-    if target.task == "regression":
+    if target.is_number:
         label = (label - scale.mean) / scale.std
     label = tf.cast(label, tf.float32)
     return label if target.shape else label[:, None]

@@ -23,15 +23,15 @@ class Scale(NamedTuple):
 def dense_label(values: tf.Tensor | tf.SparseTensor, target: Target) -> tf.Tensor:
     """Gives a label its shape [batch, *shape], filled with the target's `missing`.
 
-    Names become the numbers of their classes, int64. Whole numbers of a regression become float64,
-    which holds times in milliseconds exactly.
+    Names become the numbers of their classes, int64. Counts and whole numbers of a regression
+    become float64, which holds times in milliseconds exactly.
 
     Raises:
         tf.errors.InvalidArgumentError: A text is no name of a class.
     """
     if target.classes:
         values = _numbers_of(values, target.classes)
-    if target.whole:
+    if target.is_number and target.dtype == "int":
         values = tf.cast(values, tf.float64)
     if not isinstance(values, tf.SparseTensor):
         return tf.reshape(values, [-1, *target.shape])
@@ -55,6 +55,8 @@ def _numbers_of(names: tf.Tensor | tf.SparseTensor, classes: tuple[str, ...]) ->
 def scales_of(rows: "Rows", route: Route) -> dict[str, Scale]:
     """Measures the labels of regressions over all entries there are; other labels keep theirs.
 
+    Counts are taken by their ratio to the mean one: the scale has a mean of 0, and that for `std`.
+
     Raises:
         BranchlineError: There is no row, or none that has one of the labels.
     """
@@ -73,4 +75,6 @@ def scales_of(rows: "Rows", route: Route) -> dict[str, Scale]:
         if target.task == "regression":
             values = values.astype(np.float64)
             scales[key] = Scale(float(values.mean()), float(values.std()) or 1.0)
+        if target.task == "count":
+            scales[key] = Scale(0.0, float(values.mean()) or 1.0)
     return scales
