@@ -27,7 +27,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import accuracy_score, root_mean_squared_error
+from sklearn.metrics import accuracy_score, roc_auc_score, root_mean_squared_error
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -35,11 +35,16 @@ from branchline.pipeline.load_recipe import load_recipe
 from branchline.pipeline.recipes import everyday
 from branchline.schemas import Categorical, Timestamp
 
+SCORES = {
+    "binary": ("auc", roc_auc_score),
+    "multiclass": ("accuracy", accuracy_score),
+    "regression": ("root_mean_squared_error", root_mean_squared_error),
+}
 ROOT = Path(__file__).parents[2]
 CARS = """
     Route(
         "cars",
-        when.present("Miles_per_Gallon"),
+        when.present("Cylinders"),
         features={
             "Cylinders": Numeric(),
             "Displacement": Numeric(),
@@ -53,10 +58,17 @@ CARS = """
         task="regression",
     ),
 """
-NUMBERS = (
-    "age", "wage_per_hour", "capital_gains", "capital_losses", "dividends_from_stocks",
-    "num_persons_worked_for_employer", "weeks_worked_in_year",
-)  # fmt: skip
+# Columns of the census, which has no header.
+NUMBERS = {
+    0: "age",
+    5: "wage per hour",
+    16: "capital gains",
+    17: "capital losses",
+    18: "dividends",
+    30: "persons at the employer's",
+    39: "weeks worked",
+}
+WEIGHT, LABEL = 24, 41
 RECIPE = """
 from branchline.pipeline.recipes import everyday
 from branchline.schemas import (
@@ -139,19 +151,19 @@ def write_cars(source, target):
 def write_census(source, target):
     """Writes every tenth person; gives the route."""
     with open(source, newline="") as file:
-        rows = list(csv.DictReader(file))[::10]
-    label = next(key for key in rows[0] if key.startswith("income"))
-    texts = [key for key in rows[0] if key not in (*NUMBERS, label, "instance_weight")]
+        rows = list(csv.reader(file, skipinitialspace=True))[::10]
+    texts = [n for n in range(LABEL) if n not in NUMBERS and n != WEIGHT]
     with open(target, "w") as file:
         for row in rows:
-            person = {key: float(row[key]) for key in NUMBERS}
-            person |= {key: row[key].strip() for key in texts}
-            person["rich"] = int("-" not in row[label])
+            person = {name: float(row[n]) for n, name in NUMBERS.items()}
+            person |= {f"column {n}": row[n] for n in texts}
+            person["rich"] = int("-" not in row[LABEL])
             file.write(json.dumps(person) + "\n")
-    kinds = {key: "Numeric()" for key in NUMBERS} | {key: "Categorical()" for key in texts}
+    kinds = dict.fromkeys(NUMBERS.values(), "Numeric()")
+    kinds |= {f"column {n}": "Categorical()" for n in texts}
     features = ", ".join(f"{key!r}: {kind}" for key, kind in kinds.items())
     return (
-        f'Route("census", when.present("wage_per_hour"), features={{{features}}}, '
+        f'Route("census", when.present("age"), features={{{features}}}, '
         'label="rich", task="binary"),'
     )
 
@@ -169,8 +181,7 @@ def beside(route, found, examples):
                 if "=" not in key and key not in values:
                     row[column] = math.nan
     is_number = route.task == "regression"
-    metric = "root_mean_squared_error" if is_number else "accuracy"
-    score = root_mean_squared_error if is_number else accuracy_score
+    metric, score = SCORES[route.task]
     trees = HistGradientBoostingRegressor if is_number else HistGradientBoostingClassifier
     linear = RidgeCV() if is_number else LogisticRegression(max_iter=3000)
     models = {
@@ -182,7 +193,9 @@ def beside(route, found, examples):
     ours = [values[metric] for values in found]
     figures = {"branchline": float(np.mean(ours))}
     for name, model in models.items():
-        figures[name] = float(score(labels, model.fit(x, train_labels).predict(z)))
+        model.fit(x, train_labels)
+        predicted = model.predict_proba(z)[:, 1] if metric == "auc" else model.predict(z)
+        figures[name] = float(score(labels, predicted))
     return {
         "metric": metric,
         "examples": {"train": len(train), "eval": len(held_back)},

@@ -13,6 +13,7 @@ from branchline.schemas import (
     Hashed,
     Ids,
     Image,
+    Numeric,
     Route,
     Sequence,
     Tags,
@@ -50,11 +51,12 @@ def encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> ke
 
 
 def _embedding(kind: Feature, spec: Input) -> keras.Layer:
-    if isinstance(kind, Categorical):
-        return keras.layers.Embedding(_rows(spec), 8)
+    size = spec.vocabulary_size  # unknown after a preprocessing of the recipe's own
     if isinstance(kind, Hashed):  # may have many rows
-        return Embedding(spec.vocabulary_size, 16)
-    return keras.layers.Embedding(spec.vocabulary_size, 16)
+        return Embedding(size or kind.buckets + 1, 16)
+    if isinstance(kind, Ids):
+        return keras.layers.Embedding(size or kind.num_ids, 16)
+    return keras.layers.Embedding(_rows(spec), 8)
 
 
 def _rows(spec: Input) -> int:
@@ -87,7 +89,7 @@ def _read_in_order(kind: Feature, spec: Input, values: keras.KerasTensor) -> ker
     there: Any
     one_before: Any = (1, 0)
     no_cudnn: Any = False
-    if spec.vocabulary_size is None:  # numbers, each followed by a 1
+    if isinstance(kind, Numeric):  # numbers, each followed by a 1
         steps: Any = keras.layers.Reshape((-1, 2))(values)
         there = steps[..., 1]
     else:
