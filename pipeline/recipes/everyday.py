@@ -7,6 +7,7 @@ and handwritten digits (JSON and a PNG each → the digit's name).
 
 import csv
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +34,21 @@ WEATHER = ("drizzle", "fog", "rain", "snow", "sun")
 def write_records(directory: Path) -> None:
     """Writes 3 602 records into `directory`, and a picture for each digit."""
     _write_json(directory / "penguins.jsonl", _penguins())
-    with (
-        open(DATA / "seattle_weather.csv", newline="") as file,
-        open(directory / "weather.csv", "w", newline="") as copy,
-    ):
-        header, *rows = csv.reader(file)
-        writer = csv.writer(copy)
+    header, *rows = csv.reader(_lines("seattle_weather.csv.xz"))
+    with open(directory / "weather.csv", "w", newline="") as file:
+        writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows([date.replace("/", "-"), *rest] for date, *rest in rows)
     _write_json(directory / "digits.jsonl", _digits(directory))
 
 
+def _lines(name: str) -> list[str]:
+    return lzma.decompress((DATA / name).read_bytes()).decode().splitlines()
+
+
 def _penguins() -> list[dict]:
-    with open(DATA / "penguins.csv", newline="") as file:
-        rows = [{k: "" if v == "NA" else v for k, v in row.items()} for row in csv.DictReader(file)]
+    found = csv.DictReader(_lines("penguins.csv.xz"))
+    rows = [{key: "" if cell == "NA" else cell for key, cell in row.items()} for row in found]
     measured = ("Culmen Length (mm)", "Culmen Depth (mm)", "Flipper Length (mm)", "Body Mass (g)")
     return [
         {
