@@ -31,7 +31,7 @@ WRONG = {
     "number-of-classes": ({"classes": ("a", "b"), "num_classes": 3}, "num_classes=3"),
     "binary-three": ({"task": "binary", "classes": ("a", "b", "c")}, "two names"),
     "binary-number": ({"task": "binary", "classes": ("a", "b"), "num_classes": 2}, "None unless"),
-    "regression": ({"task": "regression", "classes": ("a", "b")}, 'None for task="regression"'),
+    "regression": ({"task": "regression", "classes": ("a", "b")}, 'None unless task="binary"'),
 }
 
 
