@@ -1,4 +1,4 @@
-"""Classes by name through the whole pipeline, from JSONL and CSV, in a real subprocess."""
+"""Classes by name, and counts, through the whole pipeline, in a real subprocess."""
 
 import csv
 import json
@@ -21,20 +21,23 @@ recipe = Recipe(
     name="names",
     routing=RoutingTable(
         Route("mail", when.present("words"), features={"words": Numeric((2,))},
-              label="kind", task="multiclass", classes=("ham", "spam", "other")),
+              label="kind", task="multiclass", classes=("ham", "spam", "other"),
+              class_weight="balanced"),
         Route("answer", when.present("x"), features={"x": Numeric()},
               label="said", task="binary", classes=("no", "yes")),
         Route("sensor", when.present("v"), features={"v": Numeric()}, targets={
             "on": Target("binary", classes=("false", "true")),
             "stars": Target("multiclass", classes=("1", "2", "3"), optional=True),
             "corners": Target("binary", classes=("low", "high"), shape=(2,)),
+            "visits": Target("count", optional=True),
         }),
     ),
     training=Training(steps=300, batch_size=32, learning_rate=0.02),
     thresholds={
         "mail": {"accuracy": 0.9},
         "answer": {"accuracy": 0.9, "auc": 0.9},
-        "sensor": {"on/accuracy": 0.9, "stars/accuracy": 0.5, "corners/exact_match": 0.9},
+        "sensor": {"on/accuracy": 0.9, "stars/accuracy": 0.5, "corners/exact_match": 0.9,
+                   "visits/mean_absolute_error": 6},
     },
 )
 """
@@ -54,7 +57,9 @@ def write_records(folder):
         v = rng.choice([-1, 1]) * (1 + rng.random())
         corners = ["low", "high"] if v < 0 else ["high", "low"]
         sensor = {"v": v, "on": v > 0, "corners": corners}
+        sensor |= {"visits": rng.choice([3, 5]) if v < 0 else rng.choice([27, 33])}
         mixed.append(sensor | ({"stars": 1 if v < 0 else 3} if number % 2 else {}))
+    mixed += [{"v": 1, "on": True, "corners": ["low", "low"], "visits": -1}]
     mixed += [{"words": [0, 0], "kind": "SPAM"}, {"v": 1, "on": "maybe", "corners": ["low", "low"]}]
     rows += [{"x": 1.5, "said": "perhaps"}]
     (folder / "mixed.jsonl").write_text("\n".join(map(json.dumps, mixed)))
@@ -84,8 +89,9 @@ def project(tmp_path_factory) -> Path:
 
 def test_unknown_names_are_set_aside_with_the_names_that_were_expected(project):
     metrics = json.loads((project / "out" / "metrics.json").read_text())
-    assert metrics["records"]["in"] == 363
-    assert metrics["records"]["quarantined"] == {"unknown_class": 3}
+    assert metrics["records"]["in"] == 364
+    wanted = {"unknown_class": 3, "label_out_of_range": 1}
+    assert metrics["records"]["quarantined"] == wanted
     assert metrics["records"]["train"] + metrics["records"]["eval"] == 360
     lines = []
     for folder in project.glob("out/pipeline/Router/quarantine/*"):
@@ -93,8 +99,9 @@ def test_unknown_names_are_set_aside_with_the_names_that_were_expected(project):
     found = {(Path(line["source"]).name, line["offset"]): line["detail"] for line in lines}
     assert found == {
         ("answers.csv", 122): "said: expected one of 'no', 'yes'",
-        ("mixed.jsonl", 241): "kind: expected one of 'ham', 'spam', 'other'",
-        ("mixed.jsonl", 242): "on: expected one of 'false', 'true'",
+        ("mixed.jsonl", 241): "visits: expected a number from 0 on",
+        ("mixed.jsonl", 242): "kind: expected one of 'ham', 'spam', 'other'",
+        ("mixed.jsonl", 243): "on: expected one of 'false', 'true'",
     }
 
 
@@ -106,7 +113,8 @@ def test_every_named_target_has_its_metrics(project):
         "mail": {"accuracy"},
         "answer": {"accuracy", "auc"},
         "sensor": {"on/accuracy", "on/auc", "stars/accuracy", "corners/accuracy"}
-        | {"corners/auc", "corners/exact_match"},
+        | {"corners/auc", "corners/exact_match"}
+        | {"visits/mean_absolute_error", "visits/root_mean_squared_error"},
     }
     page = (project / "out" / "report.html").read_text()
     assert "ham, spam, other" in page and "<h3>sensor: stars</h3>" in page
@@ -151,6 +159,9 @@ def test_the_pushed_model_names_the_classes(project):
         [b"high", b"low"],
         *[[b"", b""]] * 2,
     ]
+    visits = outputs["sensor/visits"].numpy()
+    assert np.isnan(visits).tolist() == [*[True] * 4, False, True, True]
+    assert visits[4] == pytest.approx(30, abs=6)
     alone = model.signatures["mail"](examples=rows[:1])
     assert set(alone) == {"mail", "mail/class"}
     assert alone["mail/class"].numpy().tolist() == [b"spam"]
