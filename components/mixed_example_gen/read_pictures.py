@@ -58,13 +58,11 @@ def _read(key: str, value: Value, folder: str) -> bytes:
             raise _missing(
                 key, given, "is a link that leads out of the folder of the record's file"
             )
-        if os.path.isfile(real) and os.path.getsize(real) > LONGEST_RECORD:
-            told = f"{key}: the picture {given} has more than {LONGEST_RECORD} bytes, the most"
-            raise NotARecord("record_too_large", told)
-        if not os.path.isfile(real):
-            raise _missing(key, given, "is no file in the folder of the record's file")
-    elif not storage.exists(path):
+    if not storage.exists(path):
         raise _missing(key, given, "is no file in the folder of the record's file")
+    if "://" not in path and os.path.getsize(path) > LONGEST_RECORD:
+        told = f"{key}: the picture {given} has more than {LONGEST_RECORD} bytes, the most"
+        raise NotARecord("record_too_large", told)
     content = storage.read_bytes(path)
     if not content:
         raise _missing(key, given, "is an empty file")

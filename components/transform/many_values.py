@@ -13,7 +13,7 @@ def used_values(rows: OwnRows) -> OwnRows:
         rows: Of any group, as they are in the columns.
     """
     if isinstance(rows.group.kind, Tags):
-        return _first(_tags(rows, rows.group.kind.separator))
+        return first_values(_tags(rows, rows.group.kind.separator))
     return _last(rows) if isinstance(rows.group.kind, Sequence) else rows
 
 
@@ -24,7 +24,8 @@ def _tags(rows: OwnRows, separator: str | None) -> OwnRows:
     return rows.at(tf.where(tf.not_equal(rows.values, ""))[:, 0]).numbered()
 
 
-def _first(rows: OwnRows) -> OwnRows:
+def first_values(rows: OwnRows) -> OwnRows:
+    """Gives the values that a row has room for, from its first one on."""
     return rows.at(tf.where(rows.positions < rows.group.width)[:, 0])
 
 

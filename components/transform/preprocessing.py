@@ -16,6 +16,7 @@ from branchline.components.transform.decode import decode
 from branchline.components.transform.groups import groups_of
 from branchline.components.transform.many_values import (
     buckets,
+    first_values,
     to_length,
     used_values,
 )
@@ -109,12 +110,12 @@ def _by_kind(inputs: Columns, table: RoutingTable) -> Columns:
     def of_kind(*kinds: type) -> list[OwnRows]:
         return [rows for rows in found if isinstance(rows.group.value_kind, kinds)]
 
-    files = [rows for rows in of_kind(Image) if rows.values.dtype == tf.string]
+    images = of_kind(Image)
     return {
         **scale(of_kind(*SCALED)),
         **{r.group.name: r.spread(tf.cast(r.values, tf.float32)) for r in of_kind(Bool)},
-        **stretch([rows for rows in of_kind(Image) if rows.values.dtype != tf.string]),
-        **{rows.group.name: decode(rows) for rows in files},
+        **stretch([rows for rows in images if rows.values.dtype != tf.string]),
+        **{r.group.name: decode(r) for r in images if r.values.dtype == tf.string},
         **{rows.group.name: rows.spread(to_length(rows)) for rows in of_kind(Embedding)},
         **{rows.group.name: rows.spread(_number(rows)) for rows in of_kind(Ids)},
         **{rows.group.name: rows.spread(_hash(rows)) for rows in of_kind(Hashed)},
@@ -143,10 +144,5 @@ def _index(table: RoutingTable, categories: Sequence[OwnRows], texts: Sequence[O
     if not categories and not words:
         return {}
     vocabularies = Vocabularies(table, [*categories, *words])
-    known = [*categories, *(rows.at(_within(rows)) for rows in words)]
+    known = [*categories, *map(first_values, words)]
     return {rows.group.name: rows.spread(vocabularies.index(rows)) for rows in known}
-
-
-def _within(words: OwnRows) -> tf.Tensor:
-    """The numbers of the words that a text of the kind's length still has."""
-    return tf.where(words.positions < words.group.width)[:, 0]
