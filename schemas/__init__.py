@@ -21,7 +21,8 @@ from branchline.schemas.json_codec import from_json, to_json
 from branchline.schemas.metrics import Bound
 from branchline.schemas.recipe import Recipe
 from branchline.schemas.resources import Resources
-from branchline.schemas.routes import Route, RoutingTable
+from branchline.schemas.route import Route
+from branchline.schemas.routes import RoutingTable
 from branchline.schemas.schedules import (
     Alternate,
     Proportional,

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from branchline.components.branch_evaluator.model_outputs import Output
-from branchline.schemas.routes import Route, RoutingTable
+from branchline.schemas.route import Route
+from branchline.schemas.routes import RoutingTable
 from branchline.schemas.targets import Target
 
 MODEL, BASELINE = "model", "baseline"

@@ -15,7 +15,8 @@ from branchline.components.branch_evaluator.row_mean import OF_ROW, RowMean
 from branchline.components.branch_evaluator.try_metric import try_metric
 from branchline.schemas.errors import RecipeError
 from branchline.schemas.metrics import DEFAULT_METRICS
-from branchline.schemas.routes import Route, RoutingTable
+from branchline.schemas.route import Route
+from branchline.schemas.routes import RoutingTable
 from branchline.schemas.targets import Target
 
 _ACCURACY = {"binary": "BinaryAccuracy", "multiclass": "SparseCategoricalAccuracy"}
