@@ -157,6 +157,12 @@ class RoutingTable:
         return tuple(sorted(k for k, of in self._dtypes.items() if "int" in of and k not in asked))
 
     @property
+    def list_keys(self) -> tuple[str, ...]:
+        """Keys of labels of which an empty list is a value, sorted."""
+        sets = {key for route in self.routes for key, of in route.labels.items() if of.is_set}
+        return tuple(sorted(sets))
+
+    @property
     def path_keys(self) -> tuple[str, ...]:
         """Keys that hold where a picture's file is, sorted."""
         kinds = [item for route in self.routes for item in route.features.items()]
@@ -234,8 +240,9 @@ class RoutingTable:
             )
         for key, target in self[route].labels.items():
             name, required = self.column(route, key), not target.optional
-            bounds = target.num_codes, target.classes
-            found[key] = Field(key, name, target.dtype, target.num_values, required, True, *bounds)
+            of_names = None, target.is_set, target.learns, target.separator
+            kind = target.dtype, target.num_held, required, True, target.num_codes, target.names
+            found[key] = Field(key, name, *kind, *of_names)
         return found
 
 

@@ -1,17 +1,19 @@
 """What is to be predicted of a record: one label, its task, its shape and its loss."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from branchline.schemas.class_names import read_class_names
-from branchline.schemas.class_weights import read_class_weights
+from branchline.schemas.class_names import LEARN, read_class_names
+from branchline.schemas.class_weights import BALANCED, read_class_weights
 from branchline.schemas.errors import check_int, check_number, reject
 
 # By task; the first is the task's own.
 LOSSES = {
     "binary": ("binary_crossentropy", "dice"),
     "multiclass": ("sparse_categorical_crossentropy",),
+    "multilabel": ("binary_crossentropy",),
     "regression": ("mean_squared_error", "mean_absolute_error"),
     "count": ("poisson",),
 }
@@ -23,10 +25,11 @@ def check_task(where: str, task: Any, num_classes: Any) -> None:
     """Rejects a task that there is not, and a number of classes that does not go with it."""
     if task not in TASKS:
         reject(f"{where}.task", task, f"one of {', '.join(TASKS)}")
-    if task == "multiclass":
+    if task in ("multiclass", "multilabel"):
         check_int(f"{where}.num_classes", num_classes, least=2)
     elif num_classes is not None:
-        reject(f"{where}.num_classes", num_classes, 'None unless task="multiclass"')
+        expected = 'None unless task="multiclass" or task="multilabel"'
+        reject(f"{where}.num_classes", num_classes, expected)
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,21 @@ class Target:
     """One of the labels that a route's records carry, and how it is learnt.
 
     Args:
-        task: "binary" (entries 0 or 1), "multiclass" (in [0, num_classes)), "regression", or
-            "count" (whole numbers from 0 on, of which the mean is predicted by Poisson regression).
-        num_classes: For "multiclass" only; with `classes`, their number.
+        task: "binary" (entries 0 or 1), "multiclass" (in [0, num_classes)), "multilabel" (a list
+            of any number of classes, also of none; one that is there twice counts once),
+            "regression", or "count" (whole numbers from 0 on, of which the mean is predicted by
+            Poisson regression).
+        num_classes: For "multiclass" and "multilabel" only; with `classes`, their number, or the
+            most that are learnt. Of a "multilabel" target short for the names "0", "1" and so on.
         classes: The names of the classes, which records then hold instead of numbers; of a
-            "binary" target two, and the second is what is predicted. None where records hold
-            numbers.
+            "binary" target two, and the second is what is predicted. "learn" for those that the
+            training rows hold, sorted, 1000 at the most. None where records hold numbers.
+        separator: For "multilabel" only: what divides the names in one text, such as ";" in a cell
+            of CSV. None where each text is one name.
         class_weight: Multiplies the losses of the examples of each class, as in Keras:
             "balanced" for weights by which all classes of the training rows count alike; class →
-            weight, 1 for those left out; or all weights in order. For one value; metrics are not
-            weighted.
+            weight, 1 for those left out; or all weights in order. For one value, not for
+            "multilabel", and of classes that are learnt only "balanced"; metrics are not weighted.
         shape: Of a record's label: () for one value, (5,) for five bits, (16, 16) for a mask, row
             by row; nested lists are flattened in that order.
         loss: One of LOSSES of the task, None for the first: "binary_crossentropy" or, with a shape,
@@ -64,7 +72,8 @@ class Target:
 
     task: str
     num_classes: int | None = field(default=None, kw_only=True)
-    classes: tuple[str, ...] | None = field(default=None, kw_only=True)
+    classes: tuple[str, ...] | str | None = field(default=None, kw_only=True)
+    separator: str | None = field(default=None, kw_only=True)
     class_weight: Any = field(default=None, kw_only=True)
     shape: tuple[int, ...] = field(default=(), kw_only=True)
     loss: str | None = field(default=None, kw_only=True)
@@ -83,10 +92,18 @@ class Target:
         for size in shape:
             check_int("Target.shape", size)
         object.__setattr__(self, "shape", tuple(shape))
-        weights = read_class_weights("Target", self._num_classes, self.classes, self.class_weight)
+        if self.is_set and shape:
+            reject("Target.shape", self.shape, '() for task="multilabel": a label is a list')
+        self._check_separator()
+        if self.learns and self.class_weight not in (None, BALANCED):
+            expected = f"None or {BALANCED!r} where the classes are learnt"
+            reject("Target.class_weight", self.class_weight, expected)
+        weights = read_class_weights("Target", self._num_classes, self.names, self.class_weight)
         object.__setattr__(self, "class_weight", weights)
         if weights is not None and shape:
             reject("Target.class_weight", self.class_weight, "None where the target has a shape")
+        if weights is not None and self.is_set:
+            reject("Target.class_weight", self.class_weight, 'None for task="multilabel"')
         if self.loss is not None and self.loss not in LOSSES[self.task]:
             known = ", ".join(LOSSES[self.task])
             reject("Target.loss", self.loss, f"one of {known}, for the task {self.task}")
@@ -107,10 +124,52 @@ class Target:
             return "string"
         return "float" if self.task == "regression" and not self.whole else "int"
 
+    def _check_separator(self) -> None:
+        if self.separator is None:
+            return
+        if not self.is_set or not isinstance(self.separator, str) or not self.separator:
+            expected = 'a text such as ";" for task="multilabel", or None'
+            reject("Target.separator", self.separator, expected)
+        if any(self.separator in name for name in self.names or ()):
+            reject("Target.separator", self.separator, "a text that none of the names holds")
+
+    @property
+    def is_set(self) -> bool:
+        """Whether a label is any number of classes."""
+        return self.task == "multilabel"
+
+    @property
+    def learns(self) -> bool:
+        """Whether the names of the classes are those that the training rows hold."""
+        return self.classes == LEARN
+
+    def with_names(self, names: Iterable[str]) -> "Target":
+        """Gives the target the names that were learnt for it.
+
+        Raises:
+            RecipeError: They are none that may be given.
+        """
+        return replace(self, classes=tuple(names), num_classes=None)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of the classes; None where there are none, or are not known yet."""
+        return None if isinstance(self.classes, str) else self.classes
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Of a row's label in training: the shape, of a "multilabel" target (num_classes,)."""
+        return self.prediction_shape if self.is_set else self.shape
+
     @property
     def num_values(self) -> int:
-        """How many values a record's label has: the product of the shape."""
-        return math.prod(self.shape)
+        """How many values a row's label has in training: the product of `label_shape`."""
+        return math.prod(self.label_shape)
+
+    @property
+    def num_held(self) -> int | None:
+        """How many values a record has to hold; None where any number will do."""
+        return None if self.is_set else self.num_values
 
     @property
     def num_codes(self) -> int | None:
@@ -140,5 +199,5 @@ class Target:
 
     @property
     def prediction_shape(self) -> tuple[int, ...]:
-        """Of a row that a model predicts: the shape, and for "multiclass" (…, num_classes)."""
+        """Of a row that a model predicts: the shape, and for classes (…, num_classes)."""
         return (*self.shape, self.num_classes) if self.num_classes else self.shape

@@ -38,10 +38,10 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
         `train`, `eval`, any further splits, `quarantined`), `samples` of quarantined records,
         `problems` (a sentence each, such as counts that do not add up), `checks` (route, metric,
         bound, value, holds), `anomalies` (split → route → examples, anomalies), `history`,
-        `routes` (name → labels, features, train, eval, examples, metrics, baseline, confusion as
-        in `evaluation.json`, note), `test`
-        (route → examples, metrics, note, of the last evaluation; empty where there was none), and
-        `missing`: which of these the report was not given.
+        `routes` (name → labels, features, train, eval, examples, metrics, baseline, confusion and
+        by_class as in `evaluation.json`, note), `test`
+        (route → examples, metrics, by_class, note, of the last evaluation; empty where there was
+        none), and `missing`: which of these the report was not given.
     """
     evaluation = read_evaluation(sources.evaluation) if sources.evaluation else None
     examples = _read(sources.example_quarantine, "counts.json")
@@ -94,7 +94,27 @@ def to_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _figures(routes: Counts) -> dict[str, dict[str, Any]]:
-    return {name: {"examples": of["examples"]} | of["metrics"] for name, of in routes.items()}
+    return {
+        name: {"examples": of["examples"]} | of["metrics"] | _of_classes(of)
+        for name, of in routes.items()
+    }
+
+
+def _of_classes(route: Counts) -> dict[str, Any]:
+    """The metrics of single classes.
+
+    >>> table = {"topics": {"sports": {"positives": 3, "auc": 0.9}}}
+    >>> _of_classes({"metrics": {"auc": 0.8}, "by_class": table})
+    {'positives[sports]': 3, 'auc[sports]': 0.9}
+    >>> list(_of_classes({"metrics": {"topics/auc": 0.8}, "by_class": table}))
+    ['topics/positives[sports]', 'topics/auc[sports]']
+    """
+    return {
+        (f"{key}/" if f"{key}/auc" in route["metrics"] else "") + f"{figure}[{name}]": value
+        for key, table in route.get("by_class", {}).items()
+        for name, figures in table.items()
+        for figure, value in figures.items()
+    }
 
 
 def _read(uri: str | None, name: str) -> Any:
@@ -119,6 +139,7 @@ def _route(
         "metrics": found.get("metrics") or {},
         "baseline": found.get("baseline") or {},
         "confusion": found.get("confusion") or {},
+        "by_class": found.get("by_class") or {},
         "note": found.get("note"),
     }
 
@@ -150,6 +171,8 @@ def _labels(declared: Counts) -> dict[str, str]:
 
 def _class_names(target: Mapping[str, Any]) -> str:
     names = target.get("classes") or []
+    if isinstance(names, str):
+        return ", classes learnt"
     more = f" … ({len(names)} in all)" if len(names) > _NAMES_SHOWN else ""
     return f": {', '.join(names[:_NAMES_SHOWN])}{more}" if names else ""
 

@@ -32,9 +32,9 @@ def build_model(recipe: Recipe, inputs: dict[str, dict[str, Input]]) -> Branched
 
     Returns:
         A model whose heads give logits [batch, 1] (binary), logits [batch, num_classes]
-        (multiclass), a standardised value [batch, 1] (regression), or the logarithm of a value's
-        ratio to the mean label [batch, 1] (count); of a target with a shape [batch, *shape] or
-        [batch, *shape, num_classes].
+        (multiclass, multilabel), a standardised value [batch, 1] (regression), or the logarithm of
+        a value's ratio to the mean label [batch, 1] (count); of a target with a shape
+        [batch, *shape] or [batch, *shape, num_classes].
     """
     routes = recipe.routing.routes
     branches = {route.name: build_branch(route, inputs[route.name]) for route in routes}
