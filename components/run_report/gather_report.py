@@ -8,10 +8,10 @@ from typing import Any
 
 from branchline.components.files.storage import exists, read_json
 from branchline.components.run_report.read_evaluation import read_evaluation
+from branchline.components.run_report.word_labels import word_labels
 from branchline.schemas.splits import EVAL, TEST, TRAIN
 
 Counts = Mapping[str, Any]
-_NAMES_SHOWN = 20  # of classes, in the table of routes
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _route(
 ) -> dict[str, Any]:
     found = (evaluated or {}).get(name, {"examples": None if evaluated is None else 0})
     return {
-        "labels": _labels(declared),
+        "labels": word_labels(declared),
         "features": {key: kind["type"] for key, kind in declared.get("features", [])},
         **{split: _rows(rows, split, name) for split in (TRAIN, EVAL)},
         "examples": found["examples"],
@@ -146,35 +146,6 @@ def _route(
 
 def _rows(rows: Counts | None, split: str, route: str) -> int | None:
     return rows[split].get(route, 0) if rows and split in rows else None
-
-
-def _labels(declared: Counts) -> dict[str, str]:
-    """Key → what is predicted of it.
-
-    >>> _labels({"label": "y", "task": "binary"})
-    {'y': 'binary'}
-    >>> _labels({"targets": [["m", {"task": "binary", "shape": [4, 4], "optional": True}]]})
-    {'m': 'binary 4 × 4, optional'}
-    >>> _labels({"label": "y", "task": "binary", "classes": ["no", "yes"]})
-    {'y': 'binary: no, yes'}
-    """
-    labels = {}
-    if declared.get("label"):
-        labels[declared["label"]] = declared["task"] + _class_names(declared)
-    for key, target in declared.get("targets", ()):
-        shape = " " + " × ".join(map(str, target["shape"])) if target["shape"] else ""
-        labels[key] = (
-            target["task"] + shape + ", optional" * target["optional"] + _class_names(target)
-        )
-    return labels
-
-
-def _class_names(target: Mapping[str, Any]) -> str:
-    names = target.get("classes") or []
-    if isinstance(names, str):
-        return ", classes learnt"
-    more = f" … ({len(names)} in all)" if len(names) > _NAMES_SHOWN else ""
-    return f": {', '.join(names[:_NAMES_SHOWN])}{more}" if names else ""
 
 
 def _records(examples: Counts | None, router: Counts | None) -> dict[str, Any]:
