@@ -154,6 +154,8 @@ def _metrics_specs(
         config_pb2.MetricsSpec(metrics=configs.values()),
         *further_specs(further, (label.target for label in labels)),
     ]
+    for spec in specs if labels[0].kind.weighted else ():
+        spec.example_weights.weighted = True
     if len(labels[0].models) > 1:  # TFMA does not name the model of an evaluation of one
         for spec in specs:
             spec.model_names.extend(labels[0].models)

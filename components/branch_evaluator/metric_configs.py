@@ -159,7 +159,7 @@ def check_metrics(
                 if name in default_metrics(target):
                     continue  # known to work; the first Keras metric of a process takes a second
                 try:
-                    try_metric(config, target)
+                    try_metric(config, target, weighted=route.weight is not None)
                 except Exception as error:  # whatever a metric's own code raises
                     why = str(error).strip().splitlines()[0]
                     _refuse(name, _where(route, key), why, error)
