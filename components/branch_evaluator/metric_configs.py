@@ -33,6 +33,7 @@ _OF_ROW = {
     "MeanSquaredLogarithmicError": "squared_logarithmic_error",
     "RootMeanSquaredError": "squared_error",
 }
+_UNWEIGHTED = ("example_count", "mean_label", "mean_prediction")  # our own, see `evaluate.py`
 _ABSTRACT = ("Loss", "MeanMetricWrapper", "Metric", "Reduction")
 
 
@@ -96,6 +97,8 @@ def metric_config(name: str, route: Route, key: str) -> config_pb2.MetricConfig:
         RecipeError: No metric has that name, or it is not one for the label's task.
     """
     target, where = route.labels[key], _where(route, key)
+    if route.weight and name in _UNWEIGHTED:
+        _refuse(name, where, "it says nothing of weights, and the route has one")
     if name in ("exact_match", "dice"):
         _check_own(name, target, where)
         return _row_mean(name, name)

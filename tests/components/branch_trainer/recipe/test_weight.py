@@ -9,6 +9,7 @@ import tensorflow as tf
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.model.parts import Head, Path, Switch
 from branchline.components.branch_trainer.recipe.train import train
+from branchline.components.branch_trainer.settings import PathSettings
 from branchline.components.branch_trainer.streams.inputs import Input
 from branchline.components.branch_trainer.streams.labels import Scale, scales_of
 from branchline.components.branch_trainer.streams.weights import dense_weight
@@ -141,20 +142,15 @@ def test_accumulated_batches_are_weighted_too(tmp_path):
     assert_alike(model, by_hand(halved, rows, lambda step: ["r"]))
 
 
-def test_a_stream_of_mixed_batches_is_weighted_by_the_rows_of_each_route(tmp_path):
+def test_mixed_batches_are_weighted_by_the_rows_of_each_route(tmp_path):
     recipe = recipe_of(route("r"), route("s"))
     rows = {"r": records(0), "s": records(1)}
     x, y, w = (tf.concat(each, 0) for each in zip(*map(columns, rows.values()), strict=True))
     ids = tf.repeat(tf.constant([0, 1]), COUNT)
-    batch = (({"x": x}, ids), {"y": y}, w)
-
-    def mixed(recipe, model, options):
-        kept = {key: options[key] for key in ("steps", "seed")}
-        settings = options["settings"]["r"]
-        streams = {"both": tf.data.Dataset.from_tensors(batch).repeat()}
-        return kept | {"streams": streams, "settings": {"both": settings}}
-
-    model, _ = trained(tmp_path, recipe, rows, configure_trainer=mixed)
+    stream = tf.data.Dataset.from_tensors((({"x": x}, ids), {"y": y}, w)).repeat()
+    model = linear(recipe.routing)
+    settings = {"both": PathSettings(keras.optimizers.SGD(RATE))}
+    Trainer(model, streams={"both": stream}, settings=settings, steps=STEPS).run()
     assert_alike(model, by_hand(recipe, rows, lambda step: "rs"))
 
 
@@ -212,7 +208,7 @@ def test_rows_on_disk_stream_the_same_weights(tmp_path):
         {"r": held},
         INPUTS,
         SCALES,
-        cache_dir=str(tmp_path / "c"),
+        cache_dir=str(tmp_path),
     )
     assert_alike(model, by_hand(recipe, {"r": rows}, lambda step: ["r"]))
 
