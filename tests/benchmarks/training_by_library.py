@@ -103,7 +103,7 @@ def rows_of_files():
             skip=0,
             batch_size=BATCH,
             seed=0,
-            labels_fn=lambda labels: labels["y"],
+            labels_fn=lambda labels: (labels["y"],),
             cache_file="",
         )
     model = make_model(streams, **{path: {"features": "x"} for path in streams})
