@@ -18,11 +18,13 @@ class Kind:
     """What labels must have in common to share an evaluation; there are a dozen kinds at most.
 
     Metrics of a task take vectors of any length alike, but for those that take none: `single`.
+    Those of quantiles need to know them.
     """
 
     task: str
     single: bool
     models: tuple[str, ...]
+    quantiles: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
@@ -31,7 +33,8 @@ class Kind:
         >>> Kind("binary", False, ("model", "baseline")).name
         'binary_vectors_compared'
         """
-        return self.task + "_vectors" * (not self.single) + "_compared" * (len(self.models) > 1)
+        task = "_".join([self.task, *map(str, self.quantiles)])
+        return task + "_vectors" * (not self.single) + "_compared" * (len(self.models) > 1)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class Label:
     @property
     def kind(self) -> Kind:
         """See `Kind`."""
-        return Kind(self.target.task, self.target.num_values == 1, self.models)
+        target = self.target
+        return Kind(target.task, target.num_values == 1, self.models, target.quantiles or ())
 
 
 def list_labels(

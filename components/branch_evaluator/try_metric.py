@@ -81,13 +81,13 @@ def _entries(target: Target) -> Iterator[dict[str, Any]]:
     """Labels of both signs or of every class, predictions near them."""
     classes = target.num_classes or 2
     for i in range(max(classes, 4)):
-        if target.task == "multiclass":
+        if target.is_multiclass:
             label, prediction = i % classes, np.full(classes, 0.5 / classes)
             prediction[label] += 0.5
         elif target.task == "binary":
             label, prediction = i % 2, np.array([(0.9, 0.8, 0.3, 0.6)[i]])
         else:
-            label, prediction = i - 1.5, np.array([i - 1.25])
+            label, prediction = i - 1.5, i - 1.25 + np.arange(len(target.quantiles or (0.5,)))
         yield _row(np.array([label]), prediction)
 
 

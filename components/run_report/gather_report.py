@@ -136,6 +136,8 @@ def _labels(declared: Counts) -> dict[str, str]:
     {'m': 'binary 4 × 4, optional'}
     >>> _labels({"label": "y", "task": "binary", "classes": ["no", "yes"]})
     {'y': 'binary: no, yes'}
+    >>> _labels({"label": "y", "task": "quantile", "quantiles": [0.1, 0.9]})
+    {'y': 'quantile: 0.1, 0.9'}
     """
     labels = {}
     if declared.get("label"):
@@ -149,7 +151,7 @@ def _labels(declared: Counts) -> dict[str, str]:
 
 
 def _class_names(target: Mapping[str, Any]) -> str:
-    names = target.get("classes") or []
+    names = target.get("classes") or list(map(str, target.get("quantiles") or []))
     more = f" … ({len(names)} in all)" if len(names) > _NAMES_SHOWN else ""
     return f": {', '.join(names[:_NAMES_SHOWN])}{more}" if names else ""
 
