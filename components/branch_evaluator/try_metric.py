@@ -32,7 +32,14 @@ def try_metric(config: config_pb2.MetricConfig, target: Target) -> float:
 
 
 def can_compute(spec: config_pb2.MetricsSpec, target: Target) -> bool:
-    """Whether the metrics and plots of `spec` can be computed for such a label, in any form."""
+    """Whether the metrics and plots of `spec` can be computed for such a label, in any form.
+
+    Of TFMA's and Keras's, which have no module, quantiles have the number of examples alone: others
+    would compare the label with each of them, and give one figure of all.
+    """
+    theirs = {metric.class_name for metric in spec.metrics if not metric.module}
+    if target.quantiles and theirs - {"ExampleCount"}:
+        return False
     rows = list(_entries(target))
     try:
         return bool(_results(spec, [_shaped(rows, target) if target.shape else rows]))

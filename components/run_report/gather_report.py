@@ -141,16 +141,14 @@ def _labels(declared: Counts) -> dict[str, str]:
     """
     labels = {}
     if declared.get("label"):
-        labels[declared["label"]] = declared["task"] + _class_names(declared)
+        labels[declared["label"]] = declared["task"] + _named(declared)
     for key, target in declared.get("targets", ()):
         shape = " " + " × ".join(map(str, target["shape"])) if target["shape"] else ""
-        labels[key] = (
-            target["task"] + shape + ", optional" * target["optional"] + _class_names(target)
-        )
+        labels[key] = target["task"] + shape + ", optional" * target["optional"] + _named(target)
     return labels
 
 
-def _class_names(target: Mapping[str, Any]) -> str:
+def _named(target: Mapping[str, Any]) -> str:
     names = target.get("classes") or list(map(str, target.get("quantiles") or []))
     more = f" … ({len(names)} in all)" if len(names) > _NAMES_SHOWN else ""
     return f": {', '.join(names[:_NAMES_SHOWN])}{more}" if names else ""

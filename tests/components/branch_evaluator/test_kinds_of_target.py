@@ -4,9 +4,11 @@ import builders_evaluator as build
 import numpy as np
 import pytest
 from sklearn import metrics as sk
+from tensorflow_model_analysis.proto import config_pb2
 
 from branchline.components.branch_evaluator.metric_configs import check_metrics
-from branchline.schemas import Bound, Numeric, RecipeError, Route, RoutingTable, when
+from branchline.components.branch_evaluator.try_metric import can_compute
+from branchline.schemas import Bound, Numeric, RecipeError, Route, RoutingTable, Target, when
 
 QUANTILES = {"q": (0.1, 0.5, 0.9), "pair": (0.2, 0.6)}
 NAMES = ("low", "mid", "high")
@@ -116,3 +118,10 @@ def test_a_metric_of_another_kind_of_target_is_refused(route, metric, told):
     with pytest.raises(RecipeError, match=told):
         check_metrics(table(), metrics={route: [metric]})
     check_metrics(table(), metrics=MORE)
+
+
+@pytest.mark.parametrize(("metric", "suits"), [("ExampleCount", True), ("MeanSquaredError", False)])
+def test_a_metric_of_one_number_does_not_suit_quantiles(metric, suits):
+    spec = config_pb2.MetricsSpec(metrics=[config_pb2.MetricConfig(class_name=metric)])
+    assert can_compute(spec, table()["q"].labels["y"]) is suits
+    assert can_compute(spec, Target("regression"))
