@@ -24,6 +24,7 @@ class Kind:
     task: str
     single: bool
     models: tuple[str, ...]
+    weighted: bool = False
     quantiles: tuple[float, ...] = ()
 
     @property
@@ -33,8 +34,9 @@ class Kind:
         >>> Kind("binary", False, ("model", "baseline")).name
         'binary_vectors_compared'
         """
-        task = "_".join([self.task, *map(str, self.quantiles)])
-        return task + "_vectors" * (not self.single) + "_compared" * (len(self.models) > 1)
+        name = "_".join([self.task, *map(str, self.quantiles)])
+        name += "_vectors" * (not self.single) + "_compared" * (len(self.models) > 1)
+        return name + "_weighted" * self.weighted
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Label:
         column: The feature of the examples that holds it.
         metrics: The names of what is computed, in order.
         outputs: Model → what of it predicts the label.
+        weight: The feature that holds how much an example counts; None where all count 1.
     """
 
     route: Route
@@ -54,6 +57,7 @@ class Label:
     column: str
     metrics: tuple[str, ...]
     outputs: Mapping[str, Output]
+    weight: str | None = None
 
     @property
     def target(self) -> Target:
@@ -76,8 +80,9 @@ class Label:
     @property
     def kind(self) -> Kind:
         """See `Kind`."""
-        target = self.target
-        return Kind(target.task, target.num_values == 1, self.models, target.quantiles or ())
+        target, weighted = self.target, self.weight is not None
+        single = target.num_values == 1
+        return Kind(target.task, single, self.models, weighted, target.quantiles or ())
 
 
 def list_labels(
@@ -104,6 +109,7 @@ def list_labels(
                 for model, found in outputs.items()
                 if route.name in found
             },
+            weight=routing.column(route.name, route.weight) if route.weight else None,
         )
         for route in routing.routes
         for key in route.labels

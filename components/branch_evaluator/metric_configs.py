@@ -35,6 +35,7 @@ _OF_ROW = {
     "MeanSquaredLogarithmicError": "squared_logarithmic_error",
     "RootMeanSquaredError": "squared_error",
 }
+_UNWEIGHTED = ("example_count", "mean_label", "mean_prediction")  # our own, see `evaluate.py`
 _ABSTRACT = ("Loss", "MeanMetricWrapper", "Metric", "Reduction")
 
 
@@ -100,6 +101,8 @@ def metric_config(name: str, route: Route, key: str) -> config_pb2.MetricConfig:
         RecipeError: No metric has that name, or it is not one for the label's task.
     """
     target, where = route.labels[key], _where(route, key)
+    if route.weight and name in _UNWEIGHTED:
+        refuse(name, where, "it says nothing of weights, and the route has one")
     own = own_metric(name, target, where)
     if own is not None:
         return own
@@ -151,7 +154,7 @@ def check_metrics(
                 if name in default_metrics(target):
                     continue  # known to work; the first Keras metric of a process takes a second
                 try:
-                    try_metric(config, target)
+                    try_metric(config, target, weighted=route.weight is not None)
                 except Exception as error:  # whatever a metric's own code raises
                     why = str(error).strip().splitlines()[0]
                     refuse(name, _where(route, key), why, error)

@@ -14,7 +14,7 @@ class QuadraticKappa(metric_types.Metric):
 
     1 where all are right, about 0 for a constant guess or one by chance; NaN where all labels and
     all predictions are one class. As `cohen_kappa_score(weights="quadratic")` of scikit-learn. The
-    prediction is the most probable class.
+    prediction is the most probable class. Examples count by their weights, if they have any.
 
     Args:
         name: The metric's name in TFMA's results.
@@ -29,9 +29,15 @@ def _computations(
     eval_config: config_pb2.EvalConfig | None = None,
     model_names: list[str] | None = None,
     output_names: list[str] | None = None,
+    example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
     keys = [
-        metric_types.MetricKey(name=name, model_name=model, output_name=output)
+        metric_types.MetricKey(
+            name=name,
+            model_name=model,
+            output_name=output,
+            example_weighted=example_weighted,
+        )
         for model in model_names or [""]
         for output in output_names or [""]
     ]
@@ -44,7 +50,7 @@ def _computations(
 
 
 class _Kappa(beam.CombineFn):
-    """Sums of 1, label, guess, label², guess² and (label − guess)², of which kappa follows."""
+    """Sums of 1, label, guess, label², guess² and (label − guess)², by weight; kappa follows."""
 
     def __init__(self, key: metric_types.MetricKey, eval_config: Any) -> None:
         self._key, self._eval_config = key, eval_config
@@ -55,18 +61,19 @@ class _Kappa(beam.CombineFn):
     def add_input(
         self, mutable_accumulator: np.ndarray, element: metric_types.StandardMetricInputs
     ) -> np.ndarray:
-        for label, prediction, _ in metric_util.to_label_prediction_example_weight(
+        for label, prediction, weight in metric_util.to_label_prediction_example_weight(
             element,
             eval_config=self._eval_config,
             model_name=self._key.model_name,
             output_name=self._key.output_name,
+            example_weighted=bool(self._key.example_weighted),
             flatten=False,
             squeeze=False,
         ):
             y, guess = float(label.item()), float(prediction.argmax())
             guess = guess if np.isfinite(prediction).all() else np.nan
             row = np.array([1, y, guess, y * y, guess * guess, (y - guess) ** 2])
-            mutable_accumulator = mutable_accumulator + row
+            mutable_accumulator = mutable_accumulator + weight.reshape(-1)[0] * row
         return mutable_accumulator
 
     def merge_accumulators(self, accumulators: Iterable[np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""TFMA metrics that are a mean over examples of one number each, however large a label.
+"""TFMA metrics that are a mean over examples, by weight, of one number each, however large a label.
 
 Keras's own of these names cost seconds before the first row, while AutoGraph rewrites their code.
 """
@@ -15,7 +15,7 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from branchline.components.branch_evaluator.quantile_rows import OF_QUANTILES, middle
 
-Rows = tuple[float, int]
+Rows = tuple[float, float]  # the weighted sum, and the sum of weights
 RowFn = Callable[[np.ndarray, np.ndarray], float]  # of a label and its prediction
 
 
@@ -112,7 +112,7 @@ OF_ROW: dict[str, RowFn] = {
 
 
 class RowMean(metric_types.Metric):
-    """The mean over examples of one of the functions above.
+    """The mean over examples of one of the functions above, each times the example's weight.
 
     Args:
         of: The function's name.
@@ -136,9 +136,15 @@ def _computations(
     eval_config: config_pb2.EvalConfig | None = None,
     model_names: list[str] | None = None,
     output_names: list[str] | None = None,
+    example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
     keys = [
-        metric_types.MetricKey(name=name, model_name=model, output_name=output)
+        metric_types.MetricKey(
+            name=name,
+            model_name=model,
+            output_name=output,
+            example_weighted=example_weighted,
+        )
         for model in model_names or [""]
         for output in output_names or [""]
     ]
@@ -175,21 +181,24 @@ class _Mean(beam.CombineFn):
         self._of, self._root, self._key, self._eval_config = of, root, key, eval_config
 
     def create_accumulator(self) -> Rows:
-        return 0.0, 0
+        return 0.0, 0.0
 
     def add_input(
         self, mutable_accumulator: Rows, element: metric_types.StandardMetricInputs
     ) -> Rows:
         total, count = mutable_accumulator
-        for label, prediction, _ in metric_util.to_label_prediction_example_weight(
+        for label, prediction, weight in metric_util.to_label_prediction_example_weight(
             element,
             eval_config=self._eval_config,
             model_name=self._key.model_name,
             output_name=self._key.output_name,
+            example_weighted=bool(self._key.example_weighted),
             flatten=False,
             squeeze=False,
         ):
-            total, count = total + self._of(label, prediction), count + 1
+            counts = float(weight.reshape(-1)[0])
+            total += counts * self._of(label, prediction)
+            count += counts
         return total, count
 
     def merge_accumulators(self, accumulators: Iterable[Rows]) -> Rows:

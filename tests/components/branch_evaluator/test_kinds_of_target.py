@@ -6,8 +6,12 @@ import pytest
 from sklearn import metrics as sk
 from tensorflow_model_analysis.proto import config_pb2
 
-from branchline.components.branch_evaluator.metric_configs import check_metrics
-from branchline.components.branch_evaluator.try_metric import can_compute
+from branchline.components.branch_evaluator.metric_configs import (
+    check_metrics,
+    default_metrics,
+    metric_config,
+)
+from branchline.components.branch_evaluator.try_metric import can_compute, try_metric
 from branchline.schemas import Bound, Numeric, RecipeError, Route, RoutingTable, Target, when
 
 QUANTILES = {"q": (0.1, 0.5, 0.9), "pair": (0.2, 0.6)}
@@ -118,6 +122,13 @@ def test_a_metric_of_another_kind_of_target_is_refused(route, metric, told):
     with pytest.raises(RecipeError, match=told):
         check_metrics(table(), metrics={route: [metric]})
     check_metrics(table(), metrics=MORE)
+
+
+@pytest.mark.parametrize("name", ["q", "o"])
+def test_an_example_of_weight_two_counts_as_two(name):
+    target = table()[name].labels["y"]
+    for metric in default_metrics(target):
+        try_metric(metric_config(metric, table()[name], "y"), target, weighted=True)
 
 
 @pytest.mark.parametrize(("metric", "suits"), [("ExampleCount", True), ("MeanSquaredError", False)])
