@@ -142,20 +142,20 @@ def _labels(declared: Counts) -> dict[str, str]:
     {'m': 'binary 4 × 4, optional'}
     >>> _labels({"label": "y", "task": "binary", "classes": ["no", "yes"]})
     {'y': 'binary: no, yes'}
+    >>> _labels({"label": "y", "task": "quantile", "quantiles": [0.1, 0.9]})
+    {'y': 'quantile: 0.1, 0.9'}
     """
     labels = {}
     if declared.get("label"):
-        labels[declared["label"]] = declared["task"] + _class_names(declared)
+        labels[declared["label"]] = declared["task"] + _named(declared)
     for key, target in declared.get("targets", ()):
         shape = " " + " × ".join(map(str, target["shape"])) if target["shape"] else ""
-        labels[key] = (
-            target["task"] + shape + ", optional" * target["optional"] + _class_names(target)
-        )
+        labels[key] = target["task"] + shape + ", optional" * target["optional"] + _named(target)
     return labels
 
 
-def _class_names(target: Mapping[str, Any]) -> str:
-    names = target.get("classes") or []
+def _named(target: Mapping[str, Any]) -> str:
+    names = target.get("classes") or list(map(str, target.get("quantiles") or []))
     more = f" … ({len(names)} in all)" if len(names) > _NAMES_SHOWN else ""
     return f": {', '.join(names[:_NAMES_SHOWN])}{more}" if names else ""
 
