@@ -10,7 +10,7 @@ MOST_LEARNT = 1000
 # What a routed example holds of a list in which there is no name. No name is like it, and it is not
 # the empty text, which is no value.
 NONE_OF_THEM = " "
-NAMED = ("binary", "multiclass", "multilabel")  # tasks
+NAMED = ("binary", "multiclass", "multilabel", "ordinal")  # tasks
 _SPACES = " \t\n\v\f\r"  # those that TensorFlow strips
 _WHOLE = re.compile(r"-?[0-9]+")
 _BOOLEANS = {"false": ("0", "false", "False", "FALSE"), "true": ("1", "true", "True", "TRUE")}
@@ -41,6 +41,8 @@ def read_class_names(
     if task not in NAMED:
         reject(where, classes, f"None unless the task is one of {', '.join(NAMED)}")
     if classes == LEARN:
+        if task == "ordinal":
+            reject(where, classes, "the names in order, which no record tells")
         return MOST_LEARNT if task != "binary" and num_classes is None else num_classes, LEARN
     if not isinstance(classes, tuple | list):
         reject(where, classes, f'a tuple of names such as ("no", "yes"), or {LEARN!r}')

@@ -8,7 +8,7 @@ from branchline.schemas.features import Image, Written
 
 @dataclass(frozen=True)
 class Field:
-    """A feature or a label of a route, as records and routed examples hold it.
+    """A feature, a label or the weight of a route, as records and routed examples hold it.
 
     Attributes:
         key: Of the record's field.
@@ -17,7 +17,7 @@ class Field:
         dtype: The type it is stored as: "float", "int" or "string".
         num_values: How many values a record must hold; None when any number will do.
         required: Whether a record without it is quarantined.
-        is_label: Whether it is predicted; otherwise it is a feature.
+        is_label: Whether it is predicted.
         num_codes: How many values, from 0 on, an int may take; None where there is no such bound.
         classes: The names, one of which each value is; None where there are no such names, or they
             are not known yet.
@@ -26,6 +26,7 @@ class Field:
         separator: What divides the names in one text; None where each text is one name.
         written: As what its text is read, of which not every one can be; None for any text, and for
             numbers.
+        is_weight: Whether it says how much a record counts.
     """
 
     key: str
@@ -40,6 +41,12 @@ class Field:
     is_set: bool = False
     learns: bool = False
     separator: str | None = None
+    is_weight: bool = False
+
+    @property
+    def is_feature(self) -> bool:
+        """Whether it is neither label nor weight: what a served model is given."""
+        return not (self.is_label or self.is_weight)
 
     @property
     def stored(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from branchline.schemas.targets import Target
 
 _TAKEN_NAMES = ("route", "serving_default", "examples", "overall")
 # Fields of a Target that label= may have.
-_OF_TARGET = ("num_classes", "classes", "separator", "class_weight")
+_OF_TARGET = ("num_classes", "classes", "separator", "quantiles", "class_weight")
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,17 @@ class Route:
         features: Key of a record's field → the kind of feature it is.
         label: Key of the field to be predicted.
         task: "binary" (label 0 or 1), "multiclass" (label in [0, num_classes)), "multilabel" (any
-            number of classes), "regression" or "count".
-        num_classes: For "multiclass" and "multilabel", see `Target`.
+            number of classes), "regression", "count", "ordinal" or "quantile", see `Target`.
+        num_classes: For "multiclass", "multilabel" and "ordinal" only, see `Target`.
         classes: The names of the classes where records hold names, or "learn", see `Target`.
         separator: Of a list that is one text, see `Target`.
+        quantiles: Those that are predicted, for "quantile" only, see `Target`.
         class_weight: The weights of the classes in the loss, see `Target`.
         targets: Key of each field to be predicted → its `Target`. The model's outputs are named
             `<route>/<key>`, the metrics `<key>/<metric>`.
+        weight: Key of a field, neither feature nor label, that says how much a record counts in the
+            losses and metrics of the route: one number from 0 on. A record whose weight is
+            missing, negative or not finite is quarantined; a served model asks for none.
 
     Raises:
         RecipeError: A field is wrong; names it, its value and what is expected.
@@ -50,8 +54,10 @@ class Route:
     num_classes: int | None = field(default=None, kw_only=True)
     classes: tuple[str, ...] | str | None = field(default=None, kw_only=True)
     separator: str | None = field(default=None, kw_only=True)
+    quantiles: tuple[float, ...] | None = field(default=None, kw_only=True)
     class_weight: Any = field(default=None, kw_only=True)
     targets: Mapping[str, Target] = field(default_factory=dict, kw_only=True)
+    weight: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_name("Route.name", self.name)
@@ -75,6 +81,11 @@ class Route:
             self._check_targets(where)
         else:
             self._check_label(where)
+        if self.weight is not None:
+            check_key(f"{where}.weight", self.weight)
+            if self.weight in self.features or self.weight in self.labels:
+                expected = "a key that is no feature and no label of the route"
+                reject(f"{where}.weight", self.weight, expected)
 
     def _check_label(self, where: str) -> None:
         if self.label is None:
@@ -132,6 +143,7 @@ class Route:
 
     @cached_property
     def dtypes(self) -> dict[str, str]:
-        """Key → the type it is stored as, for every feature and label."""
+        """Key → the type it is stored as, for every feature and label, and the weight."""
         kinds = {**self.features, **self.labels}
-        return {key: kind.dtype for key, kind in kinds.items()}
+        weight = {} if self.weight is None else {self.weight: "float"}
+        return {key: kind.dtype for key, kind in kinds.items()} | weight

@@ -8,6 +8,7 @@ from typing import Any
 from branchline.schemas.class_names import LEARN, read_class_names
 from branchline.schemas.class_weights import BALANCED, read_class_weights
 from branchline.schemas.errors import check_int, check_number, reject
+from branchline.schemas.quantiles import read_quantiles
 
 # By task; the first is the task's own.
 LOSSES = {
@@ -16,8 +17,12 @@ LOSSES = {
     "multilabel": ("binary_crossentropy",),
     "regression": ("mean_squared_error", "mean_absolute_error"),
     "count": ("poisson",),
+    "ordinal": ("sparse_categorical_crossentropy",),
+    "quantile": ("pinball",),
 }
 TASKS = tuple(LOSSES)
+_OF_SEVERAL_CLASSES = ("multiclass", "ordinal")
+_OF_ONE_VALUE = ("ordinal", "quantile")
 _MOST_COUNTED = 2**53  # up to here every whole number is a float of 64 bits
 
 
@@ -25,10 +30,10 @@ def check_task(where: str, task: Any, num_classes: Any) -> None:
     """Rejects a task that there is not, and a number of classes that does not go with it."""
     if task not in TASKS:
         reject(f"{where}.task", task, f"one of {', '.join(TASKS)}")
-    if task in ("multiclass", "multilabel"):
-        check_int(f"{where}.num_classes", num_classes, least=2)
+    if task in _OF_SEVERAL_CLASSES or task == "multilabel":
+        check_int(f"{where}.num_classes", num_classes, least=3 if task == "ordinal" else 2)
     elif num_classes is not None:
-        expected = 'None unless task="multiclass" or task="multilabel"'
+        expected = 'None unless task="multiclass", "multilabel" or "ordinal"'
         reject(f"{where}.num_classes", num_classes, expected)
 
 
@@ -39,32 +44,37 @@ class Target:
     Args:
         task: "binary" (entries 0 or 1), "multiclass" (in [0, num_classes)), "multilabel" (a list
             of any number of classes, also of none; one that is there twice counts once),
-            "regression", or "count" (whole numbers from 0 on, of which the mean is predicted by
-            Poisson regression).
-        num_classes: For "multiclass" and "multilabel" only; with `classes`, their number, or the
-            most that are learnt. Of a "multilabel" target short for the names "0", "1" and so on.
+            "regression", "count" (whole numbers from 0 on, of which the mean is predicted by
+            Poisson regression), "ordinal" (as "multiclass", but the classes have an order), or
+            "quantile" (a regression that predicts quantiles).
+        num_classes: For "multiclass", "multilabel" and "ordinal" only; with `classes`, their
+            number, or the most that are learnt. Of a "multilabel" target short for the names "0",
+            "1" and so on.
         classes: The names of the classes, which records then hold instead of numbers; of a
             "binary" target two, and the second is what is predicted. "learn" for those that the
-            training rows hold, sorted, 1000 at the most. None where records hold numbers.
+            training rows hold, sorted, 1000 at the most. None where records hold numbers. Of an
+            "ordinal" target they stand in order, from the lowest on.
         separator: For "multilabel" only: what divides the names in one text, such as ";" in a cell
             of CSV. None where each text is one name.
+        quantiles: For "quantile" only, which ones are predicted, in (0, 1) and increasing; None for
+            (0.1, 0.5, 0.9).
         class_weight: Multiplies the losses of the examples of each class, as in Keras:
             "balanced" for weights by which all classes of the training rows count alike; class →
             weight, 1 for those left out; or all weights in order. For one value, not for
             "multilabel", and of classes that are learnt only "balanced"; metrics are not weighted.
         shape: Of a record's label: () for one value, (5,) for five bits, (16, 16) for a mask, row
-            by row; nested lists are flattened in that order.
+            by row; nested lists are flattened in that order. Of "ordinal" and "quantile" it is ().
         loss: One of LOSSES of the task, None for the first: "binary_crossentropy" or, with a shape,
             "dice"; "sparse_categorical_crossentropy"; "mean_squared_error" or
-            "mean_absolute_error"; "poisson". A loss of several entries is their mean. A model of
-            the recipe's own brings its losses itself.
+            "mean_absolute_error"; "poisson"; "pinball". A loss of several entries is their mean. A
+            model of the recipe's own brings its losses itself.
         loss_weight: Multiplies this target's loss in the sum over the route's targets.
         optional: Whether a record may lack the label as a whole; it then contributes nothing to
             this target's loss and metrics. A record that lacks one that is not optional is
             quarantined.
-        whole: For "regression" only, whether labels are whole numbers of 64 bits, such as times in
-            milliseconds, and predictions floats of 64 bits. Others have 32 bits, about seven
-            digits: near now, milliseconds since 1970 have steps of 131 s there.
+        whole: For "regression" and "quantile" only, whether labels are whole numbers of 64 bits,
+            such as times in milliseconds, and predictions floats of 64 bits. Others have 32 bits,
+            about seven digits: near now, milliseconds since 1970 have steps of 131 s there.
 
     Raises:
         RecipeError: A field is wrong; names it, its value and what is expected.
@@ -74,6 +84,7 @@ class Target:
     num_classes: int | None = field(default=None, kw_only=True)
     classes: tuple[str, ...] | str | None = field(default=None, kw_only=True)
     separator: str | None = field(default=None, kw_only=True)
+    quantiles: tuple[float, ...] | None = field(default=None, kw_only=True)
     class_weight: Any = field(default=None, kw_only=True)
     shape: tuple[int, ...] = field(default=(), kw_only=True)
     loss: str | None = field(default=None, kw_only=True)
@@ -92,9 +103,13 @@ class Target:
         for size in shape:
             check_int("Target.shape", size)
         object.__setattr__(self, "shape", tuple(shape))
+        if shape and self.task in _OF_ONE_VALUE:
+            reject("Target.shape", self.shape, f'(), one value, for task="{self.task}"')
         if self.is_set and shape:
             reject("Target.shape", self.shape, '() for task="multilabel": a label is a list')
         self._check_separator()
+        quantiles = read_quantiles("Target", self.task, self.quantiles)
+        object.__setattr__(self, "quantiles", quantiles)
         if self.learns and self.class_weight not in (None, BALANCED):
             expected = f"None or {BALANCED!r} where the classes are learnt"
             reject("Target.class_weight", self.class_weight, expected)
@@ -112,17 +127,18 @@ class Target:
         check_number("Target.loss_weight", self.loss_weight, above=0)
         if not isinstance(self.optional, bool):
             reject("Target.optional", self.optional, "True or False")
-        if not isinstance(self.whole, bool) or (self.whole and self.task != "regression"):
-            reject("Target.whole", self.whole, 'True or False, and False unless task="regression"')
+        if not isinstance(self.whole, bool) or (self.whole and not self.is_scaled):
+            expected = 'True or False, and False unless task="regression" or task="quantile"'
+            reject("Target.whole", self.whole, expected)
 
     @property
     def dtype(self) -> str:
-        """The type the label is stored as: "string" for names, "float" for regression unless
-        `whole`, else "int".
+        """The type the label is stored as: "string" for names, "float" for regression and quantiles
+        unless `whole`, else "int".
         """  # noqa: D205
         if self.classes:
             return "string"
-        return "float" if self.task == "regression" and not self.whole else "int"
+        return "float" if self.is_scaled and not self.whole else "int"
 
     def _check_separator(self) -> None:
         if self.separator is None:
@@ -159,7 +175,7 @@ class Target:
     @property
     def label_shape(self) -> tuple[int, ...]:
         """Of a row's label in training: the shape, of a "multilabel" target (num_classes,)."""
-        return self.prediction_shape if self.is_set else self.shape
+        return (self.num_classes or 0,) if self.is_set else self.shape
 
     @property
     def num_values(self) -> int:
@@ -185,7 +201,17 @@ class Target:
     @property
     def is_number(self) -> bool:
         """Whether a number is predicted, and no class."""
-        return self.task in ("regression", "count")
+        return self.task in ("regression", "count", "quantile")
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether any number is predicted, in units of the labels' deviation from their mean."""
+        return self.task in ("regression", "quantile")
+
+    @property
+    def is_multiclass(self) -> bool:
+        """Whether one of several classes is predicted, by a probability of each."""
+        return self.task in _OF_SEVERAL_CLASSES
 
     @property
     def missing(self) -> float | None:
@@ -198,6 +224,13 @@ class Target:
         return math.nan if self.is_number else -1
 
     @property
+    def entry_shape(self) -> tuple[int, ...]:
+        """Of what a model predicts of one entry: (num_classes,), (number of quantiles,) or ()."""
+        if self.quantiles:
+            return (len(self.quantiles),)
+        return (self.num_classes,) if self.num_classes and not self.is_set else ()
+
+    @property
     def prediction_shape(self) -> tuple[int, ...]:
-        """Of a row that a model predicts: the shape, and for classes (…, num_classes)."""
-        return (*self.shape, self.num_classes) if self.num_classes else self.shape
+        """Of a row that a model predicts: `label_shape`, and of an entry `entry_shape` behind."""
+        return (*self.label_shape, *self.entry_shape)

@@ -37,17 +37,19 @@ def of_class(metric: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
-def count(labels: np.ndarray, scores: np.ndarray) -> Counts:
+def count(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> Counts:
     """Counts entries by class and score; a NaN is below every score.
 
     Args:
         labels: [rows, num_classes], 0 or 1.
         scores: [rows, num_classes].
+        weights: [rows], how much each counts; None for 1.
     """
+    each = np.ones((len(labels), 1)) if weights is None else weights[:, None]
     bucket = 1 + np.floor(np.clip(np.nan_to_num(scores, nan=-1.0), -1e-6, 1) * float(_BUCKETS))
     cells = np.arange(labels.shape[1]) * _WIDTH + np.clip(bucket, 0, _WIDTH - 1)
-    parts = [cells, labels > 0, labels <= 0]
-    return _summed(np.stack([each.reshape(-1) for each in parts], axis=1))
+    parts = [cells, each * (labels > 0), each * (labels <= 0)]
+    return _summed(np.stack([part.reshape(-1) for part in parts], axis=1))
 
 
 def table(counts: Counts, num_classes: int) -> np.ndarray:
@@ -113,12 +115,20 @@ def _computations(
     eval_config: config_pb2.EvalConfig | None = None,
     model_names: list[str] | None = None,
     output_names: list[str] | None = None,
+    example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
     found: metric_types.MetricComputations = []
     for model in model_names or [""]:
         for output in output_names or [""]:
-            counts = metric_types.MetricKey("_counts_by_class", model, output)
-            key = metric_types.MetricKey(name, model, output)
+            counts, key = (
+                metric_types.MetricKey(
+                    name=each,
+                    model_name=model,
+                    output_name=output,
+                    example_weighted=example_weighted,
+                )
+                for each in ("_counts_by_class", name)
+            )
             found += [
                 metric_types.MetricComputation([counts], None, _Count(counts, eval_config)),
                 metric_types.DerivedMetricComputation([key], _Read(key, counts, figure)),
@@ -142,7 +152,7 @@ class _Read:
 
 
 class _Count(beam.CombineFn):
-    """Accumulates counts, and the labels and scores of the last rows."""
+    """Accumulates counts, and the labels, scores and weights of the last rows."""
 
     def __init__(
         self, key: metric_types.MetricKey, eval_config: config_pb2.EvalConfig | None
@@ -155,15 +165,17 @@ class _Count(beam.CombineFn):
     def add_input(
         self, mutable_accumulator: list[Any], element: metric_types.StandardMetricInputs
     ) -> list[Any]:
-        for label, prediction, _ in metric_util.to_label_prediction_example_weight(
+        for label, prediction, weight in metric_util.to_label_prediction_example_weight(
             element,
             eval_config=self._eval_config,
             model_name=self._key.model_name,
             output_name=self._key.output_name,
+            example_weighted=bool(self._key.example_weighted),
             flatten=False,
             squeeze=False,
         ):
-            mutable_accumulator.append((label.reshape(-1), prediction.reshape(-1)))
+            row = label.reshape(-1), prediction.reshape(-1), weight.reshape(-1)[0]
+            mutable_accumulator.append(row)
         full = len(mutable_accumulator) > _ROWS_KEPT
         return self.compact(mutable_accumulator) if full else mutable_accumulator
 
@@ -171,8 +183,9 @@ class _Count(beam.CombineFn):
         (counts, _), *rows = accumulator
         if not rows:
             return accumulator
-        labels, scores = (np.stack(parts) for parts in zip(*rows, strict=True))
-        return [(_summed(np.concatenate([counts, count(labels, scores)])), labels.shape[1])]
+        labels, scores, weights = (np.stack(parts) for parts in zip(*rows, strict=True))
+        counted = np.concatenate([counts, count(labels, scores, weights)])
+        return [(_summed(counted), labels.shape[1])]
 
     def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
         parts: Sequence[Any] = [self.compact(each)[0] for each in accumulators]

@@ -18,11 +18,14 @@ class Kind:
     """What labels must have in common to share an evaluation; there are a dozen kinds at most.
 
     Metrics of a task take vectors of any length alike, but for those that take none: `single`.
+    Those of quantiles need to know them.
     """
 
     task: str
     single: bool
     models: tuple[str, ...]
+    weighted: bool = False
+    quantiles: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
@@ -31,7 +34,9 @@ class Kind:
         >>> Kind("binary", False, ("model", "baseline")).name
         'binary_vectors_compared'
         """
-        return self.task + "_vectors" * (not self.single) + "_compared" * (len(self.models) > 1)
+        name = "_".join([self.task, *map(str, self.quantiles)])
+        name += "_vectors" * (not self.single) + "_compared" * (len(self.models) > 1)
+        return name + "_weighted" * self.weighted
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Label:
         metrics: The names of what is computed, in order.
         outputs: Model → what of it predicts the label.
         learnt: Whether the model has learnt the names of its classes: others may come.
+        weight: The feature that holds how much an example counts; None where all count 1.
     """
 
     route: Route
@@ -53,6 +59,7 @@ class Label:
     metrics: tuple[str, ...]
     outputs: Mapping[str, Output]
     learnt: bool = False
+    weight: str | None = None
 
     @property
     def target(self) -> Target:
@@ -75,7 +82,9 @@ class Label:
     @property
     def kind(self) -> Kind:
         """See `Kind`."""
-        return Kind(self.target.task, self.target.num_values == 1, self.models)
+        target, weighted = self.target, self.weight is not None
+        single = target.num_values == 1
+        return Kind(target.task, single, self.models, weighted, target.quantiles or ())
 
 
 def list_labels(
@@ -105,6 +114,7 @@ def list_labels(
                 if route.name in found
             },
             learnt=route.output(key) in learnt,
+            weight=routing.column(route.name, route.weight) if route.weight else None,
         )
         for route in routing.routes
         for key in route.labels

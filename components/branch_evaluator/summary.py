@@ -28,6 +28,8 @@ def summarize(
     row of the counts) was predicted as which (a column); `by_class` of each label that is any
     number of classes, class → how many examples have it, and its metrics.
 
+    `weight` has the key of what weighs a route's examples, if there is one.
+
     A route without examples has no checks; a model that was evaluated on none is not blessed.
     "test" is empty: see `figures_alone`.
 
@@ -106,6 +108,7 @@ def _route(
         "checks": [dataclasses.asdict(check) for check in checks],
         **({"confusion": confusion} if confusion else {}),
         **({"by_class": by_class} if by_class else {}),
+        **({"weight": route.weight} if route.weight else {}),
         "note": "; ".join(notes) or None,
     }
 
@@ -113,9 +116,8 @@ def _route(
 def _by_class(names: Sequence[str], rows: Sequence[Sequence[float]]) -> dict[str, Any]:
     found = {}
     for name, (positives, *figures) in zip(names, rows, strict=True):
-        found[name] = {"positives": int(positives)} | _finite(
-            dict(zip(FIGURES, figures, strict=True))
-        )
+        number = int(positives) if float(positives).is_integer() else positives  # of weights
+        found[name] = {"positives": number} | _finite(dict(zip(FIGURES, figures, strict=True)))
     return found
 
 

@@ -11,8 +11,13 @@ from tensorflow_model_analysis.proto import config_pb2
 from branchline.schemas.targets import Target
 
 
-def try_metric(config: config_pb2.MetricConfig, target: Target) -> float:
+def try_metric(config: config_pb2.MetricConfig, target: Target, *, weighted: bool = False) -> float:
     """Computes the metric as TFMA's evaluator does, less Beam; takes milliseconds.
+
+    Args:
+        config: The metric.
+        target: What the labels are.
+        weighted: Whether an example of weight 2 has to be as good as two.
 
     Raises:
         Exception: What TFMA or Keras raises when the metric lacks an argument or takes other
@@ -26,13 +31,28 @@ def try_metric(config: config_pb2.MetricConfig, target: Target) -> float:
     parts = _compute(config, [rows[:3], rows[3:]])
     if not np.isclose(whole, parts, equal_nan=True):
         raise ValueError("TFMA cannot add it up over batches")
+    if weighted:
+        twice = [rows[0] | {tfma.EXAMPLE_WEIGHTS_KEY: np.array([2.0])}, *rows[1:]]
+        if not np.isclose(
+            _compute(config, [twice], weighted=True),
+            _compute(config, [[rows[0], *rows]]),
+            equal_nan=True,
+        ):
+            raise ValueError("it does not weigh examples, and the route has a weight")
     if target.label_shape and not np.isclose(whole, _compute(config, [entries]), equal_nan=True):
         raise ValueError("it is another over the examples than over their entries")
     return whole
 
 
 def can_compute(spec: config_pb2.MetricsSpec, target: Target) -> bool:
-    """Whether the metrics and plots of `spec` can be computed for such a label, in any form."""
+    """Whether the metrics and plots of `spec` can be computed for such a label, in any form.
+
+    Of TFMA's and Keras's, which have no module, quantiles have the number of examples alone: others
+    would compare the label with each of them, and give one figure of all.
+    """
+    theirs = {metric.class_name for metric in spec.metrics if not metric.module}
+    if target.quantiles and theirs - {"ExampleCount"}:
+        return False
     rows = list(_entries(target))
     try:
         return bool(_results(spec, [_shaped(rows, target) if target.label_shape else rows]))
@@ -40,8 +60,12 @@ def can_compute(spec: config_pb2.MetricsSpec, target: Target) -> bool:
         return False
 
 
-def _compute(config: config_pb2.MetricConfig, batches: list[list[dict]]) -> float:
-    results = _results(config_pb2.MetricsSpec(metrics=[config]), batches)
+def _compute(
+    config: config_pb2.MetricConfig, batches: list[list[dict]], weighted: bool = False
+) -> float:
+    options = config_pb2.ExampleWeightOptions(weighted=weighted, unweighted=not weighted)
+    spec = config_pb2.MetricsSpec(metrics=[config], example_weights=options)
+    results = _results(spec, batches)
     values = [value for key, value in results.items() if not key.name.startswith("_")]
     if len(values) != 1 or not isinstance(values[0], int | float | np.number | np.ndarray):
         raise ValueError("its result is not one number")
@@ -78,16 +102,19 @@ def _combine(
 
 
 def _entries(target: Target) -> Iterator[dict[str, Any]]:
-    """Labels of both signs or of every class, predictions near them."""
+    """Labels of both signs or of every class, predictions near them, each at another distance."""
     classes = 2 if target.is_set else target.num_classes or 2
-    for i in range(max(classes, 4)):
-        if target.task == "multiclass":
-            label, prediction = i % classes, np.full(classes, 0.5 / classes)
-            prediction[label] += 0.5
+    size = max(classes, 4)
+    for i in range(size):
+        if target.is_multiclass:
+            certain = 0.4 + 0.4 * i / size
+            label, prediction = i % classes, np.full(classes, (1 - certain) / classes)
+            prediction[label] += certain
         elif not target.is_number:
             label, prediction = i % 2, np.array([(0.9, 0.8, 0.3, 0.6)[i]])
         else:
-            label, prediction = i - 1.5, np.array([i - 1.25])
+            spread = np.arange(len(target.quantiles or (0.5,)))
+            label, prediction = i - 1.5, i * 1.25 - 1.25 + spread
         yield _row(np.array([label]), prediction)
 
 
@@ -98,7 +125,7 @@ def _shaped(entries: list[dict[str, Any]], target: Target) -> list[dict[str, Any
         some = [entries[(first + i) % len(entries)] for i in range(width)]
         label = np.concatenate([entry[tfma.LABELS_KEY] for entry in some])
         predictions = [entry[tfma.PREDICTIONS_KEY] for entry in some]
-        join = np.stack if target.task == "multiclass" else np.concatenate
+        join = np.stack if target.entry_shape else np.concatenate
         rows.append(_row(label, join(predictions)))
     return rows
 
@@ -107,6 +134,6 @@ def _row(label: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
     return {
         tfma.LABELS_KEY: label,
         tfma.PREDICTIONS_KEY: np.asarray(prediction, np.float32),
-        tfma.EXAMPLE_WEIGHTS_KEY: None,
+        tfma.EXAMPLE_WEIGHTS_KEY: np.array([1.0]),
         tfma.FEATURES_KEY: {},
     }

@@ -48,7 +48,8 @@ def declared_by(
     keys = sorted({*table.keys, *([split_key] if split_key else [])})
     found = {"keys": keys, "texts": table.text_keys, "numbers": table.number_keys}
     found |= {"wholes": table.whole_keys, "paths": table.path_keys, "written": table.written_keys}
-    found |= {"lists": table.list_keys}
+    labels = [item for route in table.routes for item in route.labels.items()]
+    found |= {"lists": sorted({key for key, target in labels if target.is_set})}
     return json.dumps(found | {"missing_cells": sorted(missing_cells)})
 
 

@@ -77,7 +77,9 @@ def read_cells(
     first = tf.gather(tf.constant([0, *numbered.first], tf.int64), index + 1)
     field = tf.gather(first, row) + cells[:, 1]
     size = tf.gather(tf.pad(entries.size, [[0, 1]]), entry)
-    there = (size > 0) | _empty_lists(numbered, entries, field, entry, size)
+    kind = tf.gather(tf.pad(entries.kind, [[0, 1]]), entry)
+    # A list of names may be empty, and be there all the same.
+    there = (size > 0) | (tf.gather(tf.constant(numbered.is_set), field) & (kind > 0))
     names = _names(numbered, entries, field, entry, there)
     problem = _problem(numbered, entries, field, entry, size, there, names)
     problem = tf.math.unsorted_segment_min(problem, row, entries.num_rows)
@@ -116,14 +118,6 @@ def _places(
     size = tf.pad(entries.size, [[1, 0]])
     place = tf.where(tf.gather(size, places[0] + 1) > 0, *places)
     return tf.where(place < 0, tf.size(entries.row, tf.int64), place), declared
-
-
-def _empty_lists(
-    numbered: Numbered, entries: Entries, field: tf.Tensor, entry: tf.Tensor, size: tf.Tensor
-) -> tf.Tensor:
-    """Finds the labels that are lists of names and hold none: bool [m]."""
-    kind = tf.gather(tf.pad(entries.kind, [[0, 1]]), entry)
-    return tf.gather(tf.constant(numbered.is_set), field) & (kind > 0) & tf.equal(size, 0)
 
 
 def _names(
@@ -173,6 +167,10 @@ def _problem(
         for each in (numbered.dtype, numbered.num_values, numbered.num_codes)
     )
     out_of_range = (num_codes >= 0) & ((low < 0) | (high >= num_codes))
+    if numbered.is_weight.any():
+        below = tf.math.unsorted_segment_max(tf.cast(floats < 0, tf.int32), of_float, num) > 0
+        is_weight = tf.gather(tf.constant(numbered.is_weight), field)
+        out_of_range |= is_weight & ((low < 0) | tf.gather(below, entry))
     if names is not None:
         out_of_range |= tf.reduce_any(names < 0, axis=1)
     if numbered.learns.any():

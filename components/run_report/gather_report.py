@@ -39,7 +39,7 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
         `problems` (a sentence each, such as counts that do not add up), `checks` (route, metric,
         bound, value, holds), `anomalies` (split → route → examples, anomalies), `history`,
         `routes` (name → labels, features, train, eval, examples, metrics, baseline, confusion and
-        by_class as in `evaluation.json`, note), `test`
+        by_class and weight as in `evaluation.json`, note), `test`
         (route → examples, metrics, by_class, note, of the last evaluation; empty where there was
         none), and `missing`: which of these the report was not given.
     """
@@ -83,12 +83,17 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
 
 
 def to_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a report that programs rely on: the content of `metrics.json`."""
+    """The part of a report that programs rely on: the content of `metrics.json`.
+
+    `weighted_by` has, for each route with a weight, the key by which its metrics are weighted.
+    """
+    weights = {name: of["weight"] for name, of in report["routes"].items() if of["weight"]}
     return {
         "recipe": report["recipe"],
         "blessed": report["blessed"],
         "routes": _figures(report["routes"]),
         "records": report["records"],
+        **({"weighted_by": weights} if weights else {}),
         **({"test": _figures(report["test"])} if report["test"] else {}),
     }
 
@@ -140,6 +145,7 @@ def _route(
         "baseline": found.get("baseline") or {},
         "confusion": found.get("confusion") or {},
         "by_class": found.get("by_class") or {},
+        "weight": found.get("weight"),
         "note": found.get("note"),
     }
 

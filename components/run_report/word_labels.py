@@ -15,20 +15,20 @@ def word_labels(declared: Mapping[str, Any]) -> dict[str, str]:
     {'m': 'binary 4 × 4, optional'}
     >>> word_labels({"label": "y", "task": "binary", "classes": ["no", "yes"]})
     {'y': 'binary: no, yes'}
+    >>> word_labels({"label": "y", "task": "quantile", "quantiles": [0.1, 0.9]})
+    {'y': 'quantile: 0.1, 0.9'}
     """
     labels = {}
     if declared.get("label"):
-        labels[declared["label"]] = declared["task"] + _class_names(declared)
+        labels[declared["label"]] = declared["task"] + _named(declared)
     for key, target in declared.get("targets", ()):
         shape = " " + " × ".join(map(str, target["shape"])) if target["shape"] else ""
-        labels[key] = (
-            target["task"] + shape + ", optional" * target["optional"] + _class_names(target)
-        )
+        labels[key] = target["task"] + shape + ", optional" * target["optional"] + _named(target)
     return labels
 
 
-def _class_names(target: Mapping[str, Any]) -> str:
-    names = target.get("classes") or []
+def _named(target: Mapping[str, Any]) -> str:
+    names = target.get("classes") or list(map(str, target.get("quantiles") or []))
     if isinstance(names, str):
         return ", classes learnt"
     more = f" … ({len(names)} in all)" if len(names) > _NAMES_SHOWN else ""

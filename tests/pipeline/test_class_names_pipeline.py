@@ -1,4 +1,4 @@
-"""Classes by name, and counts, through the whole pipeline, in a real subprocess."""
+"""Classes by name, with an order too, counts and quantiles through the whole pipeline."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ import tensorflow as tf
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 RECIPE = """
-from branchline.schemas import Numeric, Recipe, Route, RoutingTable, Target, Training, when
+from branchline.schemas import Bound, Numeric, Recipe, Route, RoutingTable, Target, Training, when
 
 recipe = Recipe(
     name="names",
@@ -24,12 +24,14 @@ recipe = Recipe(
               label="kind", task="multiclass", classes=("ham", "spam", "other"),
               class_weight="balanced"),
         Route("answer", when.present("x"), features={"x": Numeric()},
-              label="said", task="binary", classes=("no", "yes")),
+              label="said", task="binary", classes=("no", "yes"), weight="trust"),
         Route("sensor", when.present("v"), features={"v": Numeric()}, targets={
             "on": Target("binary", classes=("false", "true")),
             "stars": Target("multiclass", classes=("1", "2", "3"), optional=True),
             "corners": Target("binary", classes=("low", "high"), shape=(2,)),
             "visits": Target("count", optional=True),
+            "grade": Target("ordinal", classes=("low", "mid", "high")),
+            "flow": Target("quantile", quantiles=(0.1, 0.5, 0.9)),
         }),
         Route("post", when.present("p"), features={"p": Numeric(), "q": Numeric()},
               label="tags", task="multilabel", classes=("up", "right", "never"), separator=";"),
@@ -44,7 +46,8 @@ recipe = Recipe(
         "mail": {"accuracy": 0.9},
         "answer": {"accuracy": 0.9, "auc": 0.9},
         "sensor": {"on/accuracy": 0.9, "stars/accuracy": 0.5, "corners/exact_match": 0.9,
-                   "visits/mean_absolute_error": 6},
+                   "visits/mean_absolute_error": 6, "grade/quadratic_weighted_kappa": 0.6,
+                   "flow/pinball_loss": 0.5, "flow/coverage": Bound(least=0.6)},
         "post": {"auc": 0.95, "precision": 0.9, "recall": 0.9, "auc[up]": 0.95},
         "shop": {"kind/accuracy": 0.9, "sold/auc": 0.95, "tags/auc": 0.9, "tags/recall[c]": 0.5},
     },
@@ -54,7 +57,7 @@ KINDS = ("ham", "spam", "other")
 
 
 def write_records(folder):
-    """120 learnable records of each kind, and some whose label is no class."""
+    """120 learnable records of each kind, 160 wrong ones of no weight, and some bad ones."""
     rng = random.Random(5)
     mixed, rows, posts = [], [], []
     for number in range(120):
@@ -62,11 +65,15 @@ def write_records(folder):
         words = [float(kind == 1) + rng.gauss(0, 0.05), float(kind == 2) + rng.gauss(0, 0.05)]
         mixed.append({"words": words, "kind": KINDS[kind]})
         x = rng.choice([-1, 1]) * (1 + rng.random())
-        rows.append({"x": x, "said": rng.choice(["no", " no"]) if x < 0 else "yes"})
+        rows.append({"x": x, "said": rng.choice(["no", " no"]) if x < 0 else "yes", "trust": 2.5})
+        if number % 3:  # more are wrong than right, and count for nothing
+            rows += [{"x": x, "said": "yes" if x < 0 else "no", "trust": 0}] * 2
         v = rng.choice([-1, 1]) * (1 + rng.random())
         corners = ["low", "high"] if v < 0 else ["high", "low"]
         sensor = {"v": v, "on": v > 0, "corners": corners}
         sensor |= {"visits": rng.choice([3, 5]) if v < 0 else rng.choice([27, 33])}
+        sensor |= {"grade": "low" if v < 0 else "mid" if v < 1.5 else "high"}
+        sensor |= {"flow": 100 + 2 * v + rng.uniform(-1, 1)}
         mixed.append(sensor | ({"stars": 1 if v < 0 else 3} if number % 2 else {}))
         p, q, *s = (rng.choice([-1, 1]) * (1 + rng.random()) for _ in range(4))
         tags = ["up"] * (p > 0) + ["right"] * (q > 0)
@@ -80,11 +87,13 @@ def write_records(folder):
         mixed.append(
             shop | ({"tags": ["a b", "c"][: (s[1] > 0) + (s[0] > 0)]} if number % 3 else {})
         )
-    mixed += [{"v": 1, "on": True, "corners": ["low", "low"], "visits": -1}]
-    mixed += [{"words": [0, 0], "kind": "SPAM"}, {"v": 1, "on": "maybe", "corners": ["low", "low"]}]
-    rows += [{"x": 1.5, "said": "perhaps"}]
+    wrong = {"v": 1, "on": True, "corners": ["low", "low"], "grade": "low", "flow": 1}
+    mixed += [wrong | {"visits": -1}, {"words": [0, 0], "kind": "SPAM"}, wrong | {"on": "maybe"}]
+    mixed += [wrong | {"grade": "lowest"}]
     mixed += [{"p": 1, "q": 1, "tags": ["up", "down"]}, {"p": 1, "q": 1}]
     mixed += [{"s": [1, 1], "kind": "  "}]
+    rows += [{"x": 1.5, "said": "perhaps", "trust": 1}, {"x": 1.5, "said": "yes", "trust": -1}]
+    rows += [{"x": 1.5, "said": "yes"}]
     (folder / "mixed.jsonl").write_text("\n".join(map(json.dumps, mixed)))
     for name, some in (("answers", rows), ("posts", posts)):
         with (folder / f"{name}.csv").open("w", newline="") as file:
@@ -113,22 +122,25 @@ def project(tmp_path_factory) -> Path:
 
 def test_unknown_names_are_set_aside_with_the_names_that_were_expected(project):
     metrics = json.loads((project / "out" / "metrics.json").read_text())
-    assert metrics["records"]["in"] == 607
-    wanted = {"label_missing": 1, "label_out_of_range": 1, "unknown_class": 5}
-    assert metrics["records"]["quarantined"] == wanted
-    assert metrics["records"]["train"] + metrics["records"]["eval"] == 600
+    assert metrics["records"]["in"] == 770
+    wanted = {"unknown_class": 6, "label_out_of_range": 1, "bad_weight": 1, "weight_missing": 1}
+    assert metrics["records"]["quarantined"] == wanted | {"label_missing": 1}
+    assert metrics["records"]["train"] + metrics["records"]["eval"] == 760
     lines = []
     for folder in project.glob("out/pipeline/Router/quarantine/*"):
         lines += build.read_quarantine(folder)[0]
     found = {(Path(line["source"]).name, line["offset"]): line["detail"] for line in lines}
     assert found == {
-        ("answers.csv", 122): "said: expected one of 'no', 'yes'",
+        ("answers.csv", 282): "said: expected one of 'no', 'yes'",
+        ("answers.csv", 283): "trust: got a weight below 0, NaN or infinity",
+        ("answers.csv", 284): "trust: the weight is missing",
         ("mixed.jsonl", 421): "visits: expected a number from 0 on",
         ("mixed.jsonl", 422): "kind: expected one of 'ham', 'spam', 'other'",
         ("mixed.jsonl", 423): "on: expected one of 'false', 'true'",
-        ("mixed.jsonl", 424): "tags: expected one of 'up', 'right', 'never'",
-        ("mixed.jsonl", 425): "tags: the label is missing",
-        ("mixed.jsonl", 426): "kind: expected the name of a class, got spaces alone",
+        ("mixed.jsonl", 424): "grade: expected one of 'low', 'mid', 'high'",
+        ("mixed.jsonl", 425): "tags: expected one of 'up', 'right', 'never'",
+        ("mixed.jsonl", 426): "tags: the label is missing",
+        ("mixed.jsonl", 427): "kind: expected the name of a class, got spaces alone",
     }
 
 
@@ -143,16 +155,22 @@ def test_every_named_target_has_its_metrics(project):
         "answer": {"accuracy", "auc"},
         "sensor": {"on/accuracy", "on/auc", "stars/accuracy", "corners/accuracy"}
         | {"corners/auc", "corners/exact_match"}
-        | {"visits/mean_absolute_error", "visits/root_mean_squared_error"},
+        | {"visits/mean_absolute_error", "visits/root_mean_squared_error"}
+        | {f"flow/{name}" for name in ("pinball_loss", "coverage", "mean_absolute_error")}
+        | {"grade/accuracy", "grade/mean_absolute_error", "grade/quadratic_weighted_kappa"},
         "post": {*of_lists}
         | {f"{name}[{tag}]" for name in of_classes for tag in ("up", "right", "never")},
         "shop": {"kind/accuracy", "sold/accuracy", "sold/auc"}
         | {f"tags/{name}" for name in of_lists}
         | {f"tags/{name}[{tag}]" for name in of_classes for tag in ("a b", "c")},
     }
+    # What counts for nothing taught nothing and is not judged: unweighted it would be below 0.5.
+    assert metrics["weighted_by"] == {"answer": "trust"}
+    assert metrics["routes"]["answer"]["accuracy"] > 0.9
     post = metrics["routes"]["post"]
     assert post["auc[up]"] > 0.95 and post["auc[never]"] is None and post["positives[never]"] == 0
     page = (project / "out" / "report.html").read_text()
+    assert "weighted by trust" in page and "quantile: 0.1, 0.5, 0.9" in page
     assert "ham, spam, other" in page and "<h3>sensor: stars</h3>" in page
     learnt = page.partition("<h3>shop: kind</h3>")[2].partition("</table>")[0]
     assert [f">{name}</th>" in learnt for name in ("7", "inside", "näh")] == [True] * 3
@@ -209,6 +227,9 @@ def test_the_pushed_model_names_the_classes(project):
     visits = outputs["sensor/visits"].numpy()
     assert np.isnan(visits).tolist() == [*[True] * 4, False, *[True] * 4]
     assert visits[4] == pytest.approx(30, abs=6)
+    assert names["sensor/grade/class"][4] in (b"mid", b"high")
+    low, middle, high = outputs["sensor/flow"].numpy()[4]
+    assert low < middle < high and (low, high) == pytest.approx((102.2, 103.8), abs=0.8)
     alone = model.signatures["mail"](examples=rows[:1])
     assert set(alone) == {"mail", "mail/class"}
     assert alone["mail/class"].numpy().tolist() == [b"spam"]
@@ -220,6 +241,7 @@ def test_the_pushed_model_names_the_classes(project):
         "sensor/on": ["false", "true"],
         "sensor/stars": ["1", "2", "3"],
         "sensor/corners": ["low", "high"],
+        "sensor/grade": ["low", "mid", "high"],
         "post": ["up", "right", "never"],
         "shop/kind": ["7", "inside", "näh"],
         "shop/sold": ["0", "1"],

@@ -52,7 +52,7 @@ def _entries_of(values: tf.Tensor | tf.SparseTensor, target: Target) -> tf.Tenso
     texts = Texts(values.indices[:, 0], values.values)
     read = label_sets(texts, target, values.dense_shape[0])
     with tf.control_dependencies([_none_is_odd(tf.equal(tf.size(read.odd), 0), target.names)]):
-        return read.entries if target.optional else tf.maximum(read.entries, 0)
+        return tf.maximum(read.entries, -1 if target.optional else 0)
 
 
 def _none_is_odd(good: tf.Tensor, classes: tuple[str, ...] | None) -> Any:
@@ -76,10 +76,15 @@ def scales_of(rows: "Rows", route: Route) -> dict[str, Scale]:
     Counts are taken by their ratio to the mean one: the scale has a mean of 0, and that for `std`.
 
     Raises:
-        BranchlineError: There is no row, or none that has one of the labels.
+        BranchlineError: There is no row, none that has one of the labels, or none that counts.
     """
     if not rows.count:
         raise BranchlineError(f"route {route.name!r} has no example in train; it cannot be trained")
+    if route.weight is not None and not np.any(rows.labels[route.weight]):
+        raise BranchlineError(
+            f"the weight {route.weight!r} of all {rows.count} examples of route {route.name!r} in "
+            "train is 0; it cannot be trained"
+        )
     scales = {}
     for key, target in route.labels.items():
         values = np.reshape(np.asarray(rows.labels[key]), [-1, target.num_values])
@@ -90,7 +95,7 @@ def scales_of(rows: "Rows", route: Route) -> dict[str, Scale]:
                 f"{key!r}; it cannot be learnt"
             )
         scales[key] = Scale()
-        if target.task == "regression":
+        if target.is_scaled:
             values = values.astype(np.float64)
             scales[key] = Scale(float(values.mean()), float(values.std()) or 1.0)
         if target.task == "count":
