@@ -3,19 +3,28 @@
 import re
 from typing import Any
 
-from branchline.schemas.errors import reject
+from branchline.schemas.errors import check_int, reject
 
+LEARN = "learn"
+MOST_LEARNT = 1000
+# What a routed example holds of a list in which there is no name. No name is like it, and it is not
+# the empty text, which is no value.
+NONE_OF_THEM = " "
+NAMED = ("binary", "multiclass", "multilabel", "ordinal")  # tasks
+_SPACES = " \t\n\v\f\r"  # those that TensorFlow strips
 _WHOLE = re.compile(r"-?[0-9]+")
 _BOOLEANS = {"false": ("0", "false", "False", "FALSE"), "true": ("1", "true", "True", "TRUE")}
 
 
 def read_class_names(
     where: str, task: Any, num_classes: Any, classes: Any
-) -> tuple[int | None, tuple[str, ...] | None]:
+) -> tuple[int | None, tuple[str, ...] | str | None]:
     """Checks the names that are given of a target's classes, None for no names.
 
     Returns:
-        The number of classes, but for "binary" as many as there are names, and the names.
+        The number of classes, as many as there are names but for "binary", and the names: of a
+        "multilabel" target that has a number alone "0", "1" and so on. Where they are to be learnt,
+        the most that may be, and LEARN.
 
     Raises:
         RecipeError: They are no list of at least two different names, or do not fit task or number.
@@ -23,15 +32,22 @@ def read_class_names(
     >>> read_class_names("Target", "multiclass", None, ["ham", "spam", "other"])
     (3, ('ham', 'spam', 'other'))
     """
-    if classes is None:
+    if classes is None and task == "multilabel" and num_classes is not None:
+        check_int(f"{where}.num_classes", num_classes, least=2)
+        classes = tuple(map(str, range(num_classes)))
+    if classes is None and task != "multilabel":
         return num_classes, None
     where += ".classes"
-    if task not in ("binary", "multiclass", "ordinal"):
-        reject(where, classes, 'None unless task="binary", "multiclass" or "ordinal"')
+    if task not in NAMED:
+        reject(where, classes, f"None unless the task is one of {', '.join(NAMED)}")
+    if classes == LEARN:
+        if task == "ordinal":
+            reject(where, classes, "the names in order, which no record tells")
+        return MOST_LEARNT if task != "binary" and num_classes is None else num_classes, LEARN
     if not isinstance(classes, tuple | list):
-        reject(where, classes, 'a tuple of names such as ("no", "yes")')
+        reject(where, classes, f'a tuple of names such as ("no", "yes"), or {LEARN!r}')
     for name in classes:
-        if not isinstance(name, str) or not name or name != name.strip():
+        if not isinstance(name, str) or not name or name != name.strip(_SPACES):
             reject(where, name, "names that are texts, not empty, without spaces around them")
         if any("\ud800" <= character <= "\udfff" for character in name):
             reject(where, name, "names that are Unicode")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from branchline.schemas.class_names import NONE_OF_THEM
 from branchline.schemas.features import Image, Written
 
 
@@ -18,7 +19,11 @@ class Field:
         required: Whether a record without it is quarantined.
         is_label: Whether it is predicted.
         num_codes: How many values, from 0 on, an int may take; None where there is no such bound.
-        classes: The names, one of which each value is; None where there are no such names.
+        classes: The names, one of which each value is; None where there are no such names, or they
+            are not known yet.
+        is_set: Whether it is a label of any number of names, also of none.
+        learns: Whether it is a label whose names are learnt.
+        separator: What divides the names in one text; None where each text is one name.
         written: As what its text is read, of which not every one can be; None for any text, and for
             numbers.
         is_weight: Whether it says how much a record counts.
@@ -33,9 +38,17 @@ class Field:
     num_codes: int | None = None
     classes: tuple[str, ...] | None = None
     written: Written | Image | None = None
+    is_set: bool = False
+    learns: bool = False
+    separator: str | None = None
     is_weight: bool = False
 
     @property
     def is_feature(self) -> bool:
         """Whether it is neither label nor weight: what a served model is given."""
         return not (self.is_label or self.is_weight)
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """What a routed example may hold of a field with `classes`."""
+        return (*(self.classes or ()), *([NONE_OF_THEM] if self.is_set else []))

@@ -1,5 +1,6 @@
 """Which way a metric is good, and the bounds a recipe sets on it."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from branchline.schemas.errors import check_number, reject
 DEFAULT_METRICS = {
     "binary": ("auc", "accuracy"),
     "multiclass": ("accuracy",),
+    "multilabel": ("auc", "precision", "recall"),
     "regression": ("mean_absolute_error", "root_mean_squared_error"),
     "count": ("mean_absolute_error", "root_mean_squared_error"),
     "ordinal": ("accuracy", "mean_absolute_error", "quadratic_weighted_kappa"),
@@ -54,6 +56,7 @@ _SHORT: dict[str, bool] = dict.fromkeys(
     ("mae", "mape", "mse", "msle", "kld", "fpr", "fnr", "fp", "fn"), False
 )
 _SHORT |= dict.fromkeys(("tpr", "tnr", "ppv", "npv", "tp", "tn", "dice"), True)
+_OF_CLASS = re.compile(r"(?:[^\[]*/)?(\w+)\[.*\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,12 @@ def higher_is_better(metric: str) -> bool | None:
     [True, False, False, None]
     >>> higher_is_better("loss_of_hearing/accuracy")  # of a target
     True
+    >>> higher_is_better("topics/auc[loss/error]")  # of a class
+    True
     """
-    name = metric.rpartition("/")[2].lower().replace("_", "")
+    of_class = _OF_CLASS.fullmatch(metric)
+    name = of_class[1] if of_class else metric.rpartition("/")[2]
+    name = name.lower().replace("_", "")
     if name in _SHORT:
         return _SHORT[name]
     if any(part.replace("_", "") in name for part in _LOWER_IS_BETTER):

@@ -11,12 +11,8 @@ from branchline.schemas.features import Feature
 from branchline.schemas.targets import Target
 
 _TAKEN_NAMES = ("route", "serving_default", "examples", "overall")
-_OF_TARGET = (
-    "num_classes",
-    "classes",
-    "quantiles",
-    "class_weight",
-)  # fields of a Target that label= may have
+# Fields of a Target that label= may have.
+_OF_TARGET = ("num_classes", "classes", "separator", "quantiles", "class_weight")
 
 
 @dataclass(frozen=True)
@@ -33,10 +29,11 @@ class Route:
         condition: What a record must be like, from `when`.
         features: Key of a record's field → the kind of feature it is.
         label: Key of the field to be predicted.
-        task: "binary" (label 0 or 1), "multiclass" (label in [0, num_classes)), "regression",
-            "count", "ordinal" or "quantile", see `Target`.
-        num_classes: For "multiclass" and "ordinal" only; with `classes`, their number.
-        classes: The names of the classes where records hold names, see `Target`.
+        task: "binary" (label 0 or 1), "multiclass" (label in [0, num_classes)), "multilabel" (any
+            number of classes), "regression", "count", "ordinal" or "quantile", see `Target`.
+        num_classes: For "multiclass", "multilabel" and "ordinal" only, see `Target`.
+        classes: The names of the classes where records hold names, or "learn", see `Target`.
+        separator: Of a list that is one text, see `Target`.
         quantiles: Those that are predicted, for "quantile" only, see `Target`.
         class_weight: The weights of the classes in the loss, see `Target`.
         targets: Key of each field to be predicted → its `Target`. The model's outputs are named
@@ -55,7 +52,8 @@ class Route:
     label: str | None = field(default=None, kw_only=True)
     task: str | None = field(default=None, kw_only=True)
     num_classes: int | None = field(default=None, kw_only=True)
-    classes: tuple[str, ...] | None = field(default=None, kw_only=True)
+    classes: tuple[str, ...] | str | None = field(default=None, kw_only=True)
+    separator: str | None = field(default=None, kw_only=True)
     quantiles: tuple[float, ...] | None = field(default=None, kw_only=True)
     class_weight: Any = field(default=None, kw_only=True)
     targets: Mapping[str, Target] = field(default_factory=dict, kw_only=True)

@@ -235,8 +235,9 @@ class RoutingTable:
             )
         for key, target in self[route].labels.items():
             name, required = self.column(route, key), not target.optional
-            bounds = target.num_codes, target.classes
-            found[key] = Field(key, name, target.dtype, target.num_values, required, True, *bounds)
+            of_names = None, target.is_set, target.learns, target.separator
+            kind = target.dtype, target.num_held, required, True, target.num_codes, target.names
+            found[key] = Field(key, name, *kind, *of_names)
         key = self[route].weight
         if key is not None:
             name = self.column(route, key)

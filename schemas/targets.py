@@ -1,11 +1,12 @@
 """What is to be predicted of a record: one label, its task, its shape and its loss."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from branchline.schemas.class_names import read_class_names
-from branchline.schemas.class_weights import read_class_weights
+from branchline.schemas.class_names import LEARN, read_class_names
+from branchline.schemas.class_weights import BALANCED, read_class_weights
 from branchline.schemas.errors import check_int, check_number, reject
 from branchline.schemas.quantiles import read_quantiles
 
@@ -13,6 +14,7 @@ from branchline.schemas.quantiles import read_quantiles
 LOSSES = {
     "binary": ("binary_crossentropy", "dice"),
     "multiclass": ("sparse_categorical_crossentropy",),
+    "multilabel": ("binary_crossentropy",),
     "regression": ("mean_squared_error", "mean_absolute_error"),
     "count": ("poisson",),
     "ordinal": ("sparse_categorical_crossentropy",),
@@ -28,12 +30,11 @@ def check_task(where: str, task: Any, num_classes: Any) -> None:
     """Rejects a task that there is not, and a number of classes that does not go with it."""
     if task not in TASKS:
         reject(f"{where}.task", task, f"one of {', '.join(TASKS)}")
-    if task in _OF_SEVERAL_CLASSES:
+    if task in _OF_SEVERAL_CLASSES or task == "multilabel":
         check_int(f"{where}.num_classes", num_classes, least=3 if task == "ordinal" else 2)
     elif num_classes is not None:
-        reject(
-            f"{where}.num_classes", num_classes, 'None unless task="multiclass" or task="ordinal"'
-        )
+        expected = 'None unless task="multiclass", "multilabel" or "ordinal"'
+        reject(f"{where}.num_classes", num_classes, expected)
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,26 @@ class Target:
     """One of the labels that a route's records carry, and how it is learnt.
 
     Args:
-        task: "binary" (entries 0 or 1), "multiclass" (in [0, num_classes)), "regression",
-            "count" (whole numbers from 0 on, of which the mean is predicted by Poisson regression),
-            "ordinal" (as "multiclass", but the classes have an order), or "quantile" (a regression
-            that predicts quantiles).
-        num_classes: For "multiclass" and "ordinal" only; with `classes`, their number.
+        task: "binary" (entries 0 or 1), "multiclass" (in [0, num_classes)), "multilabel" (a list
+            of any number of classes, also of none; one that is there twice counts once),
+            "regression", "count" (whole numbers from 0 on, of which the mean is predicted by
+            Poisson regression), "ordinal" (as "multiclass", but the classes have an order), or
+            "quantile" (a regression that predicts quantiles).
+        num_classes: For "multiclass", "multilabel" and "ordinal" only; with `classes`, their
+            number, or the most that are learnt. Of a "multilabel" target short for the names "0",
+            "1" and so on.
         classes: The names of the classes, which records then hold instead of numbers; of a
-            "binary" target two, and the second is what is predicted. None where records hold
-            numbers. Of an "ordinal" target they stand in order, from the lowest on.
+            "binary" target two, and the second is what is predicted. "learn" for those that the
+            training rows hold, sorted, 1000 at the most. None where records hold numbers. Of an
+            "ordinal" target they stand in order, from the lowest on.
+        separator: For "multilabel" only: what divides the names in one text, such as ";" in a cell
+            of CSV. None where each text is one name.
         quantiles: For "quantile" only, which ones are predicted, in (0, 1) and increasing; None for
             (0.1, 0.5, 0.9).
         class_weight: Multiplies the losses of the examples of each class, as in Keras:
             "balanced" for weights by which all classes of the training rows count alike; class →
-            weight, 1 for those left out; or all weights in order. For one value; metrics are not
-            weighted.
+            weight, 1 for those left out; or all weights in order. For one value, not for
+            "multilabel", and of classes that are learnt only "balanced"; metrics are not weighted.
         shape: Of a record's label: () for one value, (5,) for five bits, (16, 16) for a mask, row
             by row; nested lists are flattened in that order. Of "ordinal" and "quantile" it is ().
         loss: One of LOSSES of the task, None for the first: "binary_crossentropy" or, with a shape,
@@ -75,7 +82,8 @@ class Target:
 
     task: str
     num_classes: int | None = field(default=None, kw_only=True)
-    classes: tuple[str, ...] | None = field(default=None, kw_only=True)
+    classes: tuple[str, ...] | str | None = field(default=None, kw_only=True)
+    separator: str | None = field(default=None, kw_only=True)
     quantiles: tuple[float, ...] | None = field(default=None, kw_only=True)
     class_weight: Any = field(default=None, kw_only=True)
     shape: tuple[int, ...] = field(default=(), kw_only=True)
@@ -97,12 +105,20 @@ class Target:
         object.__setattr__(self, "shape", tuple(shape))
         if shape and self.task in _OF_ONE_VALUE:
             reject("Target.shape", self.shape, f'(), one value, for task="{self.task}"')
+        if self.is_set and shape:
+            reject("Target.shape", self.shape, '() for task="multilabel": a label is a list')
+        self._check_separator()
         quantiles = read_quantiles("Target", self.task, self.quantiles)
         object.__setattr__(self, "quantiles", quantiles)
-        weights = read_class_weights("Target", self._num_classes, self.classes, self.class_weight)
+        if self.learns and self.class_weight not in (None, BALANCED):
+            expected = f"None or {BALANCED!r} where the classes are learnt"
+            reject("Target.class_weight", self.class_weight, expected)
+        weights = read_class_weights("Target", self._num_classes, self.names, self.class_weight)
         object.__setattr__(self, "class_weight", weights)
         if weights is not None and shape:
             reject("Target.class_weight", self.class_weight, "None where the target has a shape")
+        if weights is not None and self.is_set:
+            reject("Target.class_weight", self.class_weight, 'None for task="multilabel"')
         if self.loss is not None and self.loss not in LOSSES[self.task]:
             known = ", ".join(LOSSES[self.task])
             reject("Target.loss", self.loss, f"one of {known}, for the task {self.task}")
@@ -124,10 +140,52 @@ class Target:
             return "string"
         return "float" if self.is_scaled and not self.whole else "int"
 
+    def _check_separator(self) -> None:
+        if self.separator is None:
+            return
+        if not self.is_set or not isinstance(self.separator, str) or not self.separator:
+            expected = 'a text such as ";" for task="multilabel", or None'
+            reject("Target.separator", self.separator, expected)
+        if any(self.separator in name for name in self.names or ()):
+            reject("Target.separator", self.separator, "a text that none of the names holds")
+
+    @property
+    def is_set(self) -> bool:
+        """Whether a label is any number of classes."""
+        return self.task == "multilabel"
+
+    @property
+    def learns(self) -> bool:
+        """Whether the names of the classes are those that the training rows hold."""
+        return self.classes == LEARN
+
+    def with_names(self, names: Iterable[str]) -> "Target":
+        """Gives the target the names that were learnt for it.
+
+        Raises:
+            RecipeError: They are none that may be given.
+        """
+        return replace(self, classes=tuple(names), num_classes=None)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of the classes; None where there are none, or are not known yet."""
+        return None if isinstance(self.classes, str) else self.classes
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Of a row's label in training: the shape, of a "multilabel" target (num_classes,)."""
+        return (self.num_classes or 0,) if self.is_set else self.shape
+
     @property
     def num_values(self) -> int:
-        """How many values a record's label has: the product of the shape."""
-        return math.prod(self.shape)
+        """How many values a row's label has in training: the product of `label_shape`."""
+        return math.prod(self.label_shape)
+
+    @property
+    def num_held(self) -> int | None:
+        """How many values a record has to hold; None where any number will do."""
+        return None if self.is_set else self.num_values
 
     @property
     def num_codes(self) -> int | None:
@@ -170,9 +228,9 @@ class Target:
         """Of what a model predicts of one entry: (num_classes,), (number of quantiles,) or ()."""
         if self.quantiles:
             return (len(self.quantiles),)
-        return (self.num_classes,) if self.num_classes else ()
+        return (self.num_classes,) if self.num_classes and not self.is_set else ()
 
     @property
     def prediction_shape(self) -> tuple[int, ...]:
-        """Of a row that a model predicts: the shape, and of an entry `entry_shape` behind it."""
-        return (*self.shape, *self.entry_shape)
+        """Of a row that a model predicts: `label_shape`, and of an entry `entry_shape` behind."""
+        return (*self.label_shape, *self.entry_shape)

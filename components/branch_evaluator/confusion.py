@@ -21,13 +21,13 @@ def confused(target: Target, labels: np.ndarray, predictions: np.ndarray) -> np.
 
     Returns:
         float64 [classes²], row by row: a row is the label's class, a column the predicted one.
-        Empty where the classes have no names, or are more than 50.
+        Empty where the classes have no names, are more than 50, or an entry may have several.
 
     >>> target = Target("binary", classes=("no", "yes"))
     >>> confused(target, np.array([[0], [1], [1]]), np.array([[0.2], [0.9], [0.1]]))
     array([1., 0., 1., 1.])
     """
-    size = len(target.classes or ())
+    size = 0 if target.is_set else len(target.names or ())
     if not 0 < size <= _MOST_CLASSES:
         return np.zeros(0)
     rows = predictions.reshape(labels.size, -1)

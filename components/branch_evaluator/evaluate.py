@@ -11,6 +11,7 @@ from tensorflow_model_analysis.metrics.metric_types import MetricKey
 from tensorflow_model_analysis.proto import config_pb2
 from tfx_bsl.public import tfxio
 
+from branchline.components.branch_evaluator.by_class import BY_CLASS, of_class
 from branchline.components.branch_evaluator.confusion import CONFUSION
 from branchline.components.branch_evaluator.further_metrics import (
     further_specs,
@@ -26,7 +27,13 @@ from branchline.components.branch_evaluator.labels import (
 )
 from branchline.components.branch_evaluator.metric_configs import metric_config
 from branchline.components.branch_evaluator.model_outputs import MIXED
-from branchline.components.branch_evaluator.predict_rows import TARGET, PredictRows, SliceKey
+from branchline.components.branch_evaluator.own_metrics import by_class
+from branchline.components.branch_evaluator.predict_rows import (
+    TARGET,
+    UNLEARNT,
+    PredictRows,
+    SliceKey,
+)
 from branchline.components.branch_evaluator.read_batch import ROUTE, batch_schema
 from branchline.components.router.read_examples import ReadExamples, Source
 
@@ -149,7 +156,10 @@ def _metrics_specs(
         name: metric_config(name, label.route, label.key)
         for label in labels
         for name in label.metrics
+        if not (label.target.is_set and of_class(name))  # which the table has
     }
+    if labels[0].target.is_set:
+        configs[BY_CLASS] = by_class(BY_CLASS)
     specs = [
         config_pb2.MetricsSpec(metrics=configs.values()),
         *further_specs(further, (label.target for label in labels)),
@@ -174,10 +184,12 @@ def _model_specs(models: Iterable[str]) -> list[config_pb2.ModelSpec]:
     ]
 
 
-def _means(summed: tuple[Place, np.ndarray], models: Mapping[Place, tuple[str, ...]]) -> Sliced:
+def _means(summed: tuple[Any, np.ndarray], models: Mapping[Place, tuple[str, ...]]) -> Sliced:
     """Makes figures of the sums of `PredictRows`."""
     place, (count, *totals) = summed
-    route, output = place
+    route, output, *others = place
+    if others:
+        return ((ROUTE, route),), {MetricKey(UNLEARNT, MODEL, output): count}
     found: dict[MetricKey, Any] = {}
     own = models.get(place, (MODEL,))
     if len(totals) > 1 + len(own):

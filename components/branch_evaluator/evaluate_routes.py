@@ -18,8 +18,10 @@ from branchline.components.branch_evaluator.model_outputs import (
 )
 from branchline.components.branch_evaluator.read_batch import words_of
 from branchline.components.branch_evaluator.read_figures import Evaluation, read_evaluations
+from branchline.components.files.classes_file import CLASSES_FILE, read_classes
 from branchline.components.router.read_examples import check_format, find_sources
 from branchline.schemas import BranchlineError, RoutingTable
+from branchline.schemas.learnt_names import learning_outputs, with_names
 
 # Beam's workers send an exception as the text of its traceback.
 _OURS = re.compile(r"BranchlineError: (.+?)(?: \[while running|\n|\Z)")
@@ -58,11 +60,26 @@ def evaluate_routes(
         BranchlineError: A route has no rows or an unusable label, or the model does not predict it.
     """
     outputs = {MODEL: require_outputs(routing, model_dir)}
+    learning = learning_outputs(routing)
+    classes = read_classes(model_dir) if learning else {}
+    earlier = read_classes(baseline_dir) if learning and baseline_dir else {}
+    other_names = [
+        route for out, (route, _) in learning.items() if earlier.get(out) != classes.get(out)
+    ]
+    try:
+        routing = with_names(routing, classes)
+    except KeyError as error:
+        raise BranchlineError(
+            f"the model in {model_dir} does not say which names of classes it has learnt for its "
+            f"output {error.args[0]!r}; expected them in {CLASSES_FILE}"
+        ) from error
     model_dirs = {MODEL: model_dir}
     if baseline_dir:
         outputs[BASELINE] = find_outputs(routing, read_signatures(baseline_dir))
         model_dirs[BASELINE] = baseline_dir
-    labels = list_labels(routing, metrics, outputs)
+    for name in other_names if baseline_dir else ():
+        outputs[BASELINE].pop(name, None)
+    labels = list_labels(routing, metrics, outputs, learning)
     dtypes = columns(routing)
     read = {label.column for label in labels} | set(slice_columns(further))
     read |= {label.weight for label in labels if label.weight}
@@ -95,18 +112,21 @@ def evaluate_routes(
     missing = dict.fromkeys(routing.names, f"no examples in split {split!r}")
     missing |= dict.fromkeys(untrained, "the model is not trained for it")
     return {
-        route.name: _noted(found[route.name], lacks if baseline_dir else "")
+        route.name: _noted(
+            found[route.name], lacks if baseline_dir else "", route.name in other_names
+        )
         if route.name in found and route.name not in untrained
         else Evaluation(route, 0, {}, note=f"not evaluated: {missing[route.name]}")
         for route in routing.routes
     }
 
 
-def _noted(evaluation: Evaluation, lacks: str) -> Evaluation:
+def _noted(evaluation: Evaluation, lacks: str, learns: bool) -> Evaluation:
     """Says that a route was not compared, where there is a baseline to compare with."""
     if not lacks or evaluation.baseline is not None:
         return evaluation
     what = "this route or one of its targets" if evaluation.route.targets else "this route"
+    what += " with these names of classes" * learns
     return dataclasses.replace(evaluation, note=lacks + what)
 
 

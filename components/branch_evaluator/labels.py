@@ -1,7 +1,7 @@
 """What is evaluated: a label of a route. Labels of one kind share a TFMA evaluation."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from branchline.components.branch_evaluator.model_outputs import Output
@@ -49,6 +49,7 @@ class Label:
         column: The feature of the examples that holds it.
         metrics: The names of what is computed, in order.
         outputs: Model → what of it predicts the label.
+        learnt: Whether the model has learnt the names of its classes: others may come.
         weight: The feature that holds how much an example counts; None where all count 1.
     """
 
@@ -57,6 +58,7 @@ class Label:
     column: str
     metrics: tuple[str, ...]
     outputs: Mapping[str, Output]
+    learnt: bool = False
     weight: str | None = None
 
     @property
@@ -89,6 +91,7 @@ def list_labels(
     routing: RoutingTable,
     metrics: Mapping[str, Mapping[str, Sequence[str]]],
     outputs: Mapping[str, Mapping[str, Mapping[str, Output]]],
+    learnt: Collection[str] = (),
 ) -> list[Label]:
     """Lists what is to be evaluated.
 
@@ -97,6 +100,7 @@ def list_labels(
         metrics: Route → label → names of what to compute.
         outputs: Model → route → label → what predicts it; a model that lacks the route does not
             predict any of its labels.
+        learnt: The outputs whose names of classes were learnt.
     """
     return [
         Label(
@@ -109,6 +113,7 @@ def list_labels(
                 for model, found in outputs.items()
                 if route.name in found
             },
+            learnt=route.output(key) in learnt,
             weight=routing.column(route.name, route.weight) if route.weight else None,
         )
         for route in routing.routes

@@ -11,6 +11,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils.keras_lib import tf_keras
 
 from branchline.components.branch_evaluator.auc import Auc
+from branchline.components.branch_evaluator.by_class import of_class
 from branchline.components.branch_evaluator.own_metrics import own_metric, refuse, row_mean
 from branchline.components.branch_evaluator.try_metric import try_metric
 from branchline.schemas.errors import RecipeError
@@ -77,6 +78,9 @@ def _split(name: str, route: Route) -> tuple[str, str]:
     if route.label is not None:
         return route.label, name
     key, _, metric = name.rpartition("/")
+    if name.endswith("]"):  # the name of a class may hold anything
+        key = next((key for key in route.targets if name.startswith(f"{key}/")), key)
+        metric = name.removeprefix(f"{key}/")
     if key not in route.targets:
         example = route.metric(next(iter(route.targets)), metric)
         raise RecipeError(
@@ -95,7 +99,8 @@ def metric_config(name: str, route: Route, key: str) -> config_pb2.MetricConfig:
     there; metrics of two classes (`auc`, `precision`, …) are taken over all (example, class) pairs,
     and `mean_absolute_error` of an ordinal one is in classes. Of a target with a shape they are all
     taken over the entries, but `exact_match` and `dice`; errors of quantiles over the one nearest
-    to the median.
+    to the median. Those of a multilabel target are taken over its (example, class) pairs, but
+    `exact_match` and `auc`, which is the mean of the classes'.
 
     Raises:
         RecipeError: No metric has that name, or it is not one for the label's task.
@@ -129,6 +134,14 @@ def metric_config(name: str, route: Route, key: str) -> config_pb2.MetricConfig:
     return config_pb2.MetricConfig(class_name=cls, module=module, config=json.dumps(settings))
 
 
+def _check_class(name: str, target: Target, where: str) -> bool:
+    """Whether a metric is one of a class; refuses one of a class that the target has not."""
+    found = of_class(name) if target.is_set else None
+    if found and target.names and found[1] not in target.names:
+        refuse(name, where, f"its classes are {', '.join(target.names[:20])}")
+    return found is not None
+
+
 def check_metrics(
     routing: RoutingTable,
     thresholds: Mapping[str, Mapping[str, Any]] | None = None,
@@ -149,12 +162,15 @@ def check_metrics(
         asked = (metrics or {}).get(route.name), (thresholds or {}).get(route.name)
         for key, names in metric_names(route, asked[1], asked[0]).items():
             target = route.labels[key]
+            any_names = target.with_names(("a", "b")) if target.learns else target
             for name in names:
+                if _check_class(name, target, _where(route, key)):
+                    continue
                 config = metric_config(name, route, key)
                 if name in default_metrics(target):
                     continue  # known to work; the first Keras metric of a process takes a second
                 try:
-                    try_metric(config, target, weighted=route.weight is not None)
+                    try_metric(config, any_names, weighted=route.weight is not None)
                 except Exception as error:  # whatever a metric's own code raises
                     why = str(error).strip().splitlines()[0]
                     refuse(name, _where(route, key), why, error)
@@ -174,7 +190,7 @@ def _find(name: str, target: Target, where: str) -> tuple[str, str]:
     """Finds the class name and, for a Keras loss, the module."""
     key = _normal(name)
     if key == "accuracy":
-        return _ACCURACY.get(target.task, "Accuracy"), ""
+        return _ACCURACY.get("binary" if target.is_set else target.task, "Accuracy"), ""
     known = _known()
     if key not in known:
         close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)

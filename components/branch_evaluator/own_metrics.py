@@ -1,10 +1,11 @@
-"""Configures the metrics that are branchline's own: of shapes, quantiles, and classes in order."""
+"""Configures the metrics of our own: of shapes, lists, quantiles, and classes in order."""
 
 import json
 from typing import Any
 
 from tensorflow_model_analysis.proto import config_pb2
 
+from branchline.components.branch_evaluator.by_class import FIGURES, ByClass
 from branchline.components.branch_evaluator.quadratic_kappa import QuadraticKappa
 from branchline.components.branch_evaluator.quantile_rows import OF_QUANTILES
 from branchline.components.branch_evaluator.row_mean import OF_ROW, RowMean
@@ -24,6 +25,8 @@ def own_metric(name: str, target: Target, where: str) -> config_pb2.MetricConfig
     if name in _OF_SHAPES:
         _check_shape(name, target, where)
         return row_mean(name, name)
+    if target.is_set and name in FIGURES:
+        return by_class(name)
     if name in OF_QUANTILES:
         if not target.quantiles:
             refuse(name, where, 'it needs task="quantile"')
@@ -36,6 +39,15 @@ def own_metric(name: str, target: Target, where: str) -> config_pb2.MetricConfig
         class_name=QuadraticKappa.__name__,
         module=QuadraticKappa.__module__,
         config=json.dumps({"name": name}),
+    )
+
+
+def by_class(name: str) -> config_pb2.MetricConfig:
+    """Configures one of `by_class.FIGURES` over all classes, or the table of all."""
+    return config_pb2.MetricConfig(
+        class_name=ByClass.__name__,
+        module=ByClass.__module__,
+        config=json.dumps({"name": name, "figure": name}),
     )
 
 
@@ -55,7 +67,7 @@ def refuse(name: str, where: str, why: str, cause: Exception | None = None) -> N
 
 
 def _check_shape(name: str, target: Target, where: str) -> None:
-    if not target.shape:
+    if not target.label_shape:
         refuse(name, where, "it needs a target with a shape")
     if name == "dice" and target.task != "binary" or target.is_number:
         refuse(name, where, "it needs a binary target" + " or classes" * (name != "dice"))

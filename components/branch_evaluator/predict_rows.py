@@ -23,6 +23,7 @@ from branchline.components.branch_evaluator.read_batch import (
 )
 from branchline.schemas import BranchlineError
 
+UNLEARNT = "unlearnt"  # how many examples have a name of a class that the model has not learnt
 TARGET = "_target"  # beside `_route`, tells the labels of a route apart until results are written
 SliceKey = tuple[tuple[str, str], ...]
 
@@ -32,7 +33,8 @@ class PredictRows(beam.DoFn):
 
     The main output has sums, place of a label → [rows, label, prediction of each model], of the
     rows' means, and the counts of `confused`; of a route with several targets (route, "") → [rows]
-    too. An output by the name of each kind of label has TFMA's extracts of one row and one label.
+    too, and of a label with names that were not learnt (*place, UNLEARNT) → [rows with such]. An
+    output by the name of each kind of label has TFMA's extracts of one row and one label.
 
     Args:
         labels: What is evaluated.
@@ -84,7 +86,9 @@ class PredictRows(beam.DoFn):
             if self._labels[route][0].route.targets:
                 yield (route, ""), np.array([len(rows)], np.float64)
             for label in self._labels[route]:
-                labels, there = read_label(batch, label, rows)
+                labels, there, unlearnt = read_label(batch, label, rows)
+                if unlearnt:
+                    yield (*label.place, UNLEARNT), np.array([unlearnt], np.float64)
                 predictions = {}
                 for model, output in label.outputs.items():
                     if output.signature == MIXED:

@@ -1,7 +1,7 @@
 """Reads routes and labels out of a batch of mixed examples."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from branchline.components.branch_evaluator.labels import Label
 from branchline.components.routing.class_names import class_index
 from branchline.components.routing.has_label import has_label
+from branchline.components.routing.label_sets import label_sets
+from branchline.components.routing.read_lists import Texts
 from branchline.schemas import BranchlineError
 
 ROUTE = "_route"
@@ -49,10 +51,25 @@ def rows_of_routes(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
     }
 
 
-def read_label(batch: pa.RecordBatch, label: Label, rows: np.ndarray) -> tuple[Any, Any]:
-    """Returns the labels of the rows that have one, [kept, num_values], and which have, [rows].
+class ReadLabel(NamedTuple):
+    """A label of some rows.
 
-    Names become the numbers of their classes.
+    Attributes:
+        values: [kept, num_values], of the rows that have one that can be judged.
+        there: bool [rows], which have.
+        unlearnt: How many rows have a name that the model has not learnt. Such a name in a list
+            counts for nothing; a row that has no other is not kept.
+    """
+
+    values: np.ndarray
+    there: np.ndarray
+    unlearnt: int
+
+
+def read_label(batch: pa.RecordBatch, label: Label, rows: np.ndarray) -> ReadLabel:
+    """Reads the labels of the rows that have one.
+
+    Names become the numbers of their classes; a list of names an entry 0 or 1 for each class.
 
     Raises:
         BranchlineError: A row lacks a required label, has too many or too few values, or one that
@@ -61,31 +78,57 @@ def read_label(batch: pa.RecordBatch, label: Label, rows: np.ndarray) -> tuple[A
     target = label.target
     values, starts, lengths = _column(batch, label.column)
     starts, lengths = starts[rows], lengths[rows]
-    wrong = lengths[(lengths != target.num_values) & ((lengths != 0) | (not target.optional))]
+    wanted = target.num_held or lengths
+    wrong = lengths[
+        ((lengths != wanted) | (lengths == 0)) & ((lengths != 0) | (not target.optional))
+    ]
     if wrong.size:
         raise BranchlineError(
             f"route {label.route.name!r} could not be evaluated: a row has {wrong[0]} values in "
             f"{label.column!r}, expected {words_of(label)}"
         )
-    there = lengths == target.num_values
+    if target.is_set:
+        return _entries_of(np.asarray(values), starts, lengths, label)
+    there, unlearnt = lengths == target.num_values, np.zeros(1)
     labels = np.asarray(values)[starts[there][:, None] + np.arange(target.num_values)]
-    if target.classes:
+    if target.names:
         labels = _numbers_of(labels, label)
+        unlearnt = (labels < 0).any(axis=1)
+        there[there], labels = ~unlearnt, labels[~unlearnt]
     kept = has_label(labels, target)
     there[there] = kept
-    return labels[kept], there
+    return ReadLabel(labels[kept], there, int(unlearnt.sum()))
+
+
+def _entries_of(
+    values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, label: Label
+) -> ReadLabel:
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(len(rows)) - (np.cumsum(lengths) - lengths)[rows]
+    mine = values[starts[rows] + place]
+    texts = Texts(tf.constant(rows, tf.int64), tf.constant(mine, tf.string))
+    read = label_sets(texts, label.target, tf.constant(len(lengths), tf.int64))
+    _refuse_odd(read.odd.numpy(), label)
+    there = lengths > 0
+    unlearnt = int((read.unknown.numpy() > 0).sum())
+    return ReadLabel(read.entries.numpy()[there].astype(np.int64), there, unlearnt)
 
 
 def _numbers_of(names: np.ndarray, label: Label) -> np.ndarray:
-    classes = label.target.classes or ()
-    numbers = class_index(tf.constant(names.reshape(-1), tf.string), classes).numpy()
-    if (numbers < 0).any():
-        odd = names.reshape(-1)[numbers < 0][0].decode(errors="backslashreplace")
-        raise BranchlineError(
-            f"route {label.route.name!r} could not be evaluated: a row has {odd!r} in "
-            f"{label.column!r}, expected {words_of(label)} among {', '.join(classes)}"
-        )
+    texts = tf.strings.strip(tf.constant(names.reshape(-1), tf.string))
+    numbers = class_index(texts, label.target.names or ()).numpy()
+    _refuse_odd(names.reshape(-1)[numbers < 0], label)
     return numbers.reshape(names.shape)
+
+
+def _refuse_odd(odd: np.ndarray, label: Label) -> None:
+    if len(odd) and not label.learnt:
+        text = odd[0].decode(errors="backslashreplace")
+        names = ", ".join(label.target.names or ())
+        raise BranchlineError(
+            f"route {label.route.name!r} could not be evaluated: a row has {text!r} in "
+            f"{label.column!r}, expected {words_of(label)} among {names}"
+        )
 
 
 def read_weight(batch: pa.RecordBatch, label: Label, rows: np.ndarray) -> np.ndarray:
@@ -134,6 +177,8 @@ def words_of(label: Label) -> str:
     """
     target = label.target
     what = "class name" if target.classes else target.dtype
+    if target.is_set:
+        return "class names" + " or none" * target.optional + f" in {label.column!r}"
     number = f"{target.num_values} {what}s" if target.shape else f"one {what}"
     return number + " or none" * target.optional + f" in {label.column!r}"
 

@@ -4,12 +4,14 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from branchline.components.branch_evaluator.by_class import FIGURES
 from branchline.components.branch_evaluator.judge import Check, judge
+from branchline.components.branch_evaluator.predict_rows import UNLEARNT
 from branchline.components.branch_evaluator.read_figures import Evaluation, Figures
 from branchline.schemas import Bound, Route
 
@@ -23,7 +25,8 @@ def summarize(
     """Judges every route; figures that are not finite numbers become None.
 
     `confusion` has, of each label whose classes have names, these and how often which of them (a
-    row of the counts) was predicted as which (a column).
+    row of the counts) was predicted as which (a column); `by_class` of each label that is any
+    number of classes, class → how many examples have it, and its metrics.
 
     `weight` has the key of what weighs a route's examples, if there is one.
 
@@ -54,7 +57,7 @@ def figures_alone(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
     """What was found in a split that decides on nothing, as `summarize` has it, without checks."""
     routes = {name: _route(evaluation, {}, 0) for name, evaluation in evaluations.items()}
     return {
-        name: {key: route[key] for key in ("examples", "metrics", "note")}
+        name: {k: route[k] for k in ("examples", "metrics", "by_class", "note") if k in route}
         for name, route in routes.items()
     }
 
@@ -74,13 +77,23 @@ def _route(
 ) -> dict[str, Any]:
     route = evaluation.route
     model = _by_metric(route, evaluation.model)
+    unlearnt = {
+        route.metric(key, UNLEARNT): figures.unlearnt
+        for key, figures in evaluation.model.items()
+        if figures.unlearnt
+    }
     baseline = _by_metric(route, evaluation.baseline) if evaluation.baseline else None
     checks = judge(model, thresholds, baseline, max_regression) if evaluation.examples else []
     notes = [evaluation.note] if evaluation.note else []
     confusion = {
-        key: {"classes": list(route.labels[key].classes or ()), "counts": figures.confusion}
+        key: {"classes": list(route.labels[key].names or ()), "counts": figures.confusion}
         for key, figures in evaluation.model.items()
         if figures.confusion
+    }
+    by_class = {
+        key: _by_class(route.labels[key].names or (), figures.by_class)
+        for key, figures in evaluation.model.items()
+        if figures.by_class
     }
     for key, figures in evaluation.model.items():
         if figures.examples and not math.isfinite(figures.mean_prediction):
@@ -90,13 +103,22 @@ def _route(
         notes += [_of(route, key) + note for note in _notes(figures, evaluation.examples)]
     return {
         "examples": evaluation.examples,
-        "metrics": _finite(model),
+        "metrics": _finite(model) | unlearnt,
         "baseline": _finite(baseline) if baseline is not None else None,
         "checks": [dataclasses.asdict(check) for check in checks],
         **({"confusion": confusion} if confusion else {}),
+        **({"by_class": by_class} if by_class else {}),
         **({"weight": route.weight} if route.weight else {}),
         "note": "; ".join(notes) or None,
     }
+
+
+def _by_class(names: Sequence[str], rows: Sequence[Sequence[float]]) -> dict[str, Any]:
+    found = {}
+    for name, (positives, *figures) in zip(names, rows, strict=True):
+        number = int(positives) if float(positives).is_integer() else positives  # of weights
+        found[name] = {"positives": number} | _finite(dict(zip(FIGURES, figures, strict=True)))
+    return found
 
 
 def _by_metric(route: Route, by_label: Mapping[str, Figures]) -> dict[str, float]:
@@ -112,6 +134,8 @@ def _of(route: Route, key: str) -> str:
 
 
 def _notes(figures: Figures, examples: int) -> Iterator[str]:
+    if figures.unlearnt:
+        yield f"{figures.unlearnt} examples have a name that was not learnt, and is left out"
     if figures.examples != examples:
         yield f"{figures.examples} of {examples} examples have this label"
     if figures.examples and not math.isfinite(figures.mean_prediction):

@@ -25,7 +25,7 @@ def try_metric(config: config_pb2.MetricConfig, target: Target, *, weighted: boo
         with a shape, the same as over the entries one by one.
     """
     entries = list(_entries(target))
-    rows = _shaped(entries, target) if target.shape else entries
+    rows = _shaped(entries, target) if target.label_shape else entries
     whole = _compute(config, [rows])
     # Keras's R2Score, for one, holds state that TFMA cannot add up, and fails on the second batch.
     parts = _compute(config, [rows[:3], rows[3:]])
@@ -39,7 +39,7 @@ def try_metric(config: config_pb2.MetricConfig, target: Target, *, weighted: boo
             equal_nan=True,
         ):
             raise ValueError("it does not weigh examples, and the route has a weight")
-    if target.shape and not np.isclose(whole, _compute(config, [entries]), equal_nan=True):
+    if target.label_shape and not np.isclose(whole, _compute(config, [entries]), equal_nan=True):
         raise ValueError("it is another over the examples than over their entries")
     return whole
 
@@ -55,7 +55,7 @@ def can_compute(spec: config_pb2.MetricsSpec, target: Target) -> bool:
         return False
     rows = list(_entries(target))
     try:
-        return bool(_results(spec, [_shaped(rows, target) if target.shape else rows]))
+        return bool(_results(spec, [_shaped(rows, target) if target.label_shape else rows]))
     except Exception:  # whatever a metric's own code raises
         return False
 
@@ -103,14 +103,14 @@ def _combine(
 
 def _entries(target: Target) -> Iterator[dict[str, Any]]:
     """Labels of both signs or of every class, predictions near them, each at another distance."""
-    classes = target.num_classes or 2
+    classes = 2 if target.is_set else target.num_classes or 2
     size = max(classes, 4)
     for i in range(size):
         if target.is_multiclass:
             certain = 0.4 + 0.4 * i / size
             label, prediction = i % classes, np.full(classes, (1 - certain) / classes)
             prediction[label] += certain
-        elif target.task == "binary":
+        elif not target.is_number:
             label, prediction = i % 2, np.array([(0.9, 0.8, 0.3, 0.6)[i]])
         else:
             spread = np.arange(len(target.quantiles or (0.5,)))
@@ -125,7 +125,7 @@ def _shaped(entries: list[dict[str, Any]], target: Target) -> list[dict[str, Any
         some = [entries[(first + i) % len(entries)] for i in range(width)]
         label = np.concatenate([entry[tfma.LABELS_KEY] for entry in some])
         predictions = [entry[tfma.PREDICTIONS_KEY] for entry in some]
-        join = np.stack if target.num_classes else np.concatenate
+        join = np.stack if target.entry_shape else np.concatenate
         rows.append(_row(label, join(predictions)))
     return rows
 

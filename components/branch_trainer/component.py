@@ -22,6 +22,7 @@ from branchline.components.artifacts import UNTRAINED
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.recipe import default_model
 from branchline.components.branch_trainer.recipe.export import ServedModel
+from branchline.components.branch_trainer.recipe.learn_names import learn_names
 from branchline.components.branch_trainer.recipe.overrides import (
     read_hyperparameters,
     training_part,
@@ -61,11 +62,12 @@ class Executor(base_executor.BaseExecutor):
         recipe_file = exec_properties["recipe_file"]
         module = import_file(recipe_file) if recipe_file else None
         recipe = _recipe(input_dict, exec_properties, module)
+        uris = [artifact.uri for artifact in input_dict["examples"]]
+        recipe = learn_names(recipe, uris, exec_properties["train_split"])
         transform_uri = artifact_utils.get_single_uri(input_dict["transform_graph"])
         transform = tft.TFTransformOutput(transform_uri)
         own_preprocessing = not is_default(transform.transformed_feature_spec(), recipe.routing)
         inputs = describe_inputs(recipe, transform, own_preprocessing)
-        uris = [artifact.uri for artifact in input_dict["examples"]]
         with tempfile.TemporaryDirectory(prefix="branchline-rows-") as cache_dir:
             reader = RowReader(recipe.routing, inputs, transform)
             rows = read_all(reader, recipe, uris, exec_properties["train_split"])

@@ -3,6 +3,8 @@
 See https://protobuf.dev/programming-guides/encoding.
 """
 
+NO_TEXTS = b"\n\x00"  # a Feature that is a list of no texts
+
 
 def framed(tag: bytes, body: bytes) -> bytes:
     r"""A field of bytes or of a message: its tag, its length and its content.

@@ -19,6 +19,7 @@ class Declared(NamedTuple):
         paths: Those under which the path of a picture is, in place of which the picture is read.
         written: Those of the texts that are to be read as a time or the like; there a float is kept
             as its decimal text, with all its digits.
+        lists: Those under which an empty list is a value.
         missing_cells: What stands in a cell of those where there is none.
     """
 
@@ -28,6 +29,7 @@ class Declared(NamedTuple):
     wholes: frozenset[str] = frozenset()
     paths: frozenset[str] = frozenset()
     written: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
     missing_cells: frozenset[str] = frozenset(MISSING_CELLS)
 
     def reads(self, key: str) -> bool:
@@ -46,6 +48,8 @@ def declared_by(
     keys = sorted({*table.keys, *([split_key] if split_key else [])})
     found = {"keys": keys, "texts": table.text_keys, "numbers": table.number_keys}
     found |= {"wholes": table.whole_keys, "paths": table.path_keys, "written": table.written_keys}
+    labels = [item for route in table.routes for item in route.labels.items()]
+    found |= {"lists": sorted({key for key, target in labels if target.is_set})}
     return json.dumps(found | {"missing_cells": sorted(missing_cells)})
 
 

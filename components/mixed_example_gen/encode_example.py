@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from branchline.components.files.wire import framed, varint
+from branchline.components.files.wire import NO_TEXTS, framed, varint
 from branchline.components.mixed_example_gen.plain_rows import PlainRows, made_of
 from branchline.components.mixed_example_gen.read_record import Record, Value
 from branchline.schemas.errors import OFFSET, SOURCE
@@ -33,12 +33,15 @@ def encode_example(record: Record, source: str, offset: int) -> bytes:
     """Makes an example of a record: bytes, int or float lists, and where it came from.
 
     Args:
-        record: Key → its values, at least one.
+        record: Key → its values, of an empty list none.
         source: The file it came from.
         offset: Its line or row.
     """
     entries = {}
     for key, values in record.items():
+        if not values:
+            entries[key] = framed(_FIRST, _key(key) + framed(_VALUE, NO_TEXTS))
+            continue
         first: Any = values[0]
         kind = type(first)
         if len(values) > 1:

@@ -75,7 +75,8 @@ class Digits(str):
 def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
     """Reads a parsed object: nested objects become keys with dots, nested lists flat ones.
 
-    null, an empty text, alone or in a list, and an empty list all mean that there is no value. What
+    null, an empty text, alone or in a list, and an empty list all mean that there is no value, but
+    for the lists of `declared.lists`: there are then no values under the key. What
     an example cannot hold under a key that nothing reads is left out.
 
     Args:
@@ -109,7 +110,7 @@ def read_record(value: Mapping[str, Any], declared: Declared) -> Record:
             if declared.reads(key) or key in (SOURCE, OFFSET):
                 raise
             continue
-        if values:
+        if values or (isinstance(each, list) and key in declared.lists):
             record[key] = values
     return record
 
@@ -143,6 +144,8 @@ def _read_plain(value: Mapping[str, Any], declared: Declared) -> Record | None:
         if kind is list:
             if each and each != [""]:
                 record[key] = each
+            elif key in declared.lists:
+                record[key] = []
         elif each is not None and each != "" and each != b"":
             record[key] = [each]
     return record

@@ -115,7 +115,7 @@ def _as_json(record: Record, keys: frozenset[str] | None) -> str:
     names = _names if len(record) < _MOST_KEPT else _names.__wrapped__
     for key, name in names(tuple(record), keys):
         values = record[key]
-        first: Any = values[0]
+        first: Any = values[0] if values else None
         kind = type(first)
         if len(values) > 1 or (kind is not str and kind is not int):
             parts.append(f"{name}{_to_json(values)}")

@@ -105,7 +105,7 @@ def _tighten(feature: schema_pb2.Feature, field: Field) -> None:
     if field.num_codes and feature.HasField("int_domain"):
         feature.int_domain.max = min(feature.int_domain.max, field.num_codes - 1)
     if field.classes and feature.WhichOneof("domain_info") in (None, "string_domain"):
-        allowed = set(feature.string_domain.value or field.classes)
+        allowed = set(feature.string_domain.value or field.stored)
         del feature.string_domain.value[:]
         feature.string_domain.name = feature.name
-        feature.string_domain.value.extend(name for name in field.classes if name in allowed)
+        feature.string_domain.value.extend(name for name in field.stored if name in allowed)

@@ -29,6 +29,7 @@ from branchline.components.routing.parse_batch import (
 )
 from branchline.components.routing.read_cells import Cells
 from branchline.schemas import RoutingTable
+from branchline.schemas.class_names import NONE_OF_THEM
 from branchline.schemas.errors import RESERVED_KEYS, ROUTE
 
 # Tags of fields: 1 as a message or bytes, which is the one in Example, Features, a map's key and
@@ -46,6 +47,7 @@ class Read(NamedTuple):
         row: int64 [n], as the following ones of `parse_batch.Entries`.
         name: int64 [n].
         kind: int64 [n].
+        sizes: int64 [n].
         entry: string [n].
         feature: string [n].
         declared: bool [n], as the following ones of `read_cells.Cells`.
@@ -65,6 +67,7 @@ class Read(NamedTuple):
     row: np.ndarray
     name: np.ndarray
     kind: np.ndarray
+    sizes: np.ndarray
     entry: np.ndarray
     feature: np.ndarray
     declared: np.ndarray
@@ -91,6 +94,7 @@ def tensors_of(entries: Entries, index: tf.Tensor, cells: Cells) -> list[tf.Tens
         entries.row,
         entries.name,
         entries.kind,
+        entries.size,
         entries.entry,
         entries.feature,
         cells.declared,
@@ -127,6 +131,7 @@ class Rewriter:
         self._key_sizes = _sizes(self._keys)
         self._field_dtype = numbered.dtype
         self._class_names = [name.encode() for name in class_names(numbered.fields).names]
+        self._learnt_lists = numbered.is_set & numbered.learns
         self._tags = [
             framed(_FIRST, _key(ROUTE) + framed(_VALUE, _texts([name.encode()])))
             for name in table.names
@@ -175,6 +180,8 @@ class Rewriter:
         if len(named):
             features[named] = self._named(read, named)
             came[named] = STRING
+        empty = self._learnt_lists[read.cell_field] & (read.sizes[read.cell_entry] == 0)
+        features[empty], came[empty] = _texts([NONE_OF_THEM.encode()]), STRING
         for want, have in {*zip(wanted.tolist(), came.tolist(), strict=True)}:
             if want != have:
                 mine = np.flatnonzero((wanted == want) & (came == have))

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from branchline.components.routing.find import find, find_code
-from branchline.schemas.class_names import spellings
+from branchline.schemas.class_names import NONE_OF_THEM, spellings
 from branchline.schemas.fields import Field
 
 
@@ -41,6 +41,12 @@ def class_names(fields: Sequence[Field]) -> ClassNames:
         for number, field in enumerate(fields)
         if field.classes
         for text, index in spellings(field.classes).items()
+    ]
+    # An empty text stands for it, once spaces are stripped.
+    spelt += [
+        (number, "", NONE_OF_THEM)
+        for number, field in enumerate(fields)
+        if field.classes and field.is_set
     ]
     names = sorted({name for _, _, name in spelt})
     texts = sorted({text for _, text, _ in spelt})

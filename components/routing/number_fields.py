@@ -42,6 +42,8 @@ class Numbered(NamedTuple):
         num_codes: int64 [f], -1 for no bound.
         written: int64 [f], as which of the `kinds` its text is read, -1 for none.
         kinds: They, each once.
+        is_set: bool [f], whether it is a label of any number of names.
+        learns: bool [f], whether it is a label whose names are learnt.
         first: int64 [k], a route's first field.
         size: int64 [k], how many it has.
         some_label: bool [k], whether a record may lack each label, but not all of them.
@@ -60,6 +62,8 @@ class Numbered(NamedTuple):
     num_codes: np.ndarray
     written: np.ndarray
     kinds: list[Written | Image]
+    is_set: np.ndarray
+    learns: np.ndarray
     first: np.ndarray
     size: np.ndarray
     some_label: np.ndarray
@@ -93,6 +97,8 @@ def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
         num_codes=np.array([codes for _, codes in bounds], np.int64),
         written=np.array([kinds.index(f.written) if f.written else -1 for f in fields], np.int64),
         kinds=kinds,
+        is_set=np.array([field.is_set for field in fields]),
+        learns=np.array([field.learns for field in fields]),
         first=first,
         size=size,
         some_label=np.array([label and each for each in optional]),
@@ -146,7 +152,7 @@ def _problems(field: Field, route: Route) -> list[Problem]:
         Problem("label_missing", f"{key}: the label is missing"),
         Problem("wrong_shape", f"{key}: expected {size}"),
         Problem("unknown_class", f"{key}: expected {_listed(field.classes)}")
-        if field.classes
+        if field.classes or field.learns
         else Problem("label_out_of_range", f"{key}: expected {_in_range(route, field)}"),
         _unreadable(field),
     ]
@@ -157,12 +163,14 @@ def _in_range(route: Route, field: Field) -> str:
     return "a number from 0 on" if is_count else f"a label in [0, {field.num_codes})"
 
 
-def _listed(classes: tuple[str, ...]) -> str:
+def _listed(classes: tuple[str, ...] | None) -> str:
     """Names classes, not hundreds of them.
 
     >>> _listed(("ham", "spam"))
     "one of 'ham', 'spam'"
     """
+    if not classes:
+        return "the name of a class, got spaces alone"
     more = f" … ({len(classes)} in all)" if len(classes) > _NAMES_TOLD else ""
     return f"one of {', '.join(map(repr, classes[:_NAMES_TOLD]))}{more}"
 

@@ -26,6 +26,7 @@ from branchline.components.routing.number_fields import (
     problems_of,
 )
 from branchline.components.routing.parse_batch import FLOAT, INT, STRING, Entries, names
+from branchline.components.routing.read_lists import have_blanks, read_lists
 from branchline.components.routing.written.read_written import read_written
 from branchline.schemas import RoutingTable
 
@@ -42,7 +43,8 @@ class Cells(NamedTuple):
         field: int64 [m], its number, see `number_fields`.
         entry: int64 [m], the place of its values in the entries.
         names: int64 [m, None], of a field whose classes have names the name that each value stands
-            for, its place in `class_names(fields).names`; of others nothing. None if no field has.
+            for, its place in `class_names(fields).names`; of one that is a list of names those in
+            it, or NONE_OF_THEM; of others nothing. None if no field has.
         declared: bool [n], whether an entry is a field of its row's route.
     """
 
@@ -75,12 +77,15 @@ def read_cells(
     first = tf.gather(tf.constant([0, *numbered.first], tf.int64), index + 1)
     field = tf.gather(first, row) + cells[:, 1]
     size = tf.gather(tf.pad(entries.size, [[0, 1]]), entry)
-    names = _names(numbered, entries, field, entry, size)
-    problem = _problem(numbered, entries, field, entry, size, names)
+    kind = tf.gather(tf.pad(entries.kind, [[0, 1]]), entry)
+    # A list of names may be empty, and be there all the same.
+    there = (size > 0) | (tf.gather(tf.constant(numbered.is_set), field) & (kind > 0))
+    names = _names(numbered, entries, field, entry, there)
+    problem = _problem(numbered, entries, field, entry, size, there, names)
     problem = tf.math.unsorted_segment_min(problem, row, entries.num_rows)
-    problem = tf.minimum(problem, _without_label(numbered, index, row, field, size))
+    problem = tf.minimum(problem, _without_label(numbered, index, row, field, there))
     problem = tf.where(tf.equal(problem, _NONE), _FINE, problem)
-    good = (size > 0) & (tf.gather(problem, row) < 0)
+    good = there & (tf.gather(problem, row) < 0)
     mine = tf.squeeze(tf.where(good), 1)
     row, field, entry = (tf.gather(each, mine) for each in (row, field, entry))
     names = None if names is None else tf.gather(names, mine)
@@ -116,19 +121,21 @@ def _places(
 
 
 def _names(
-    numbered: Numbered, entries: Entries, field: tf.Tensor, entry: tf.Tensor, size: tf.Tensor
+    numbered: Numbered, entries: Entries, field: tf.Tensor, entry: tf.Tensor, there: tf.Tensor
 ) -> tf.RaggedTensor | None:
     """Finds the names of classes: int64 [m, None], as in `Cells`, -1 for a text that is none."""
     known = class_names(numbered.fields)
     if not known.names:
         return None
-    named = tf.gather(tf.constant(known.has_names), field) & (size > 0)
+    named = tf.gather(tf.constant(known.has_names), field) & there
     mine = tf.squeeze(tf.where(named), 1)
     texts = values_of(entries, tf.gather(entry, mine), STRING)
+    texts = read_lists(texts, tf.gather(field, mine), numbered.fields)
     of = tf.gather(tf.gather(field, mine), rows_of(texts))
     found = find_names(known, of, texts.flat_values)
+    sizes = tf.scatter_nd(mine[:, None], texts.row_lengths(), tf.shape(field, tf.int64))
     ragged: Any = tf.RaggedTensor
-    return ragged.from_row_lengths(found, tf.where(named, size, 0), validate=False)
+    return ragged.from_row_lengths(found, sizes, validate=False)
 
 
 def _problem(
@@ -137,6 +144,7 @@ def _problem(
     field: tf.Tensor,
     entry: tf.Tensor,
     size: tf.Tensor,
+    there: tf.Tensor,
     names: Any,
 ) -> tf.Tensor:
     """Finds the first problem of each cell: int64 [m], _NONE where all is well."""
@@ -165,8 +173,10 @@ def _problem(
         out_of_range |= is_weight & ((low < 0) | tf.gather(below, entry))
     if names is not None:
         out_of_range |= tf.reduce_any(names < 0, axis=1)
+    if numbered.learns.any():
+        one_name = tf.gather(tf.constant(numbered.learns & ~numbered.is_set), field)
+        out_of_range |= one_name & tf.gather(tf.pad(have_blanks(entries.strings), [[0, 1]]), entry)
     required = tf.gather(tf.constant(numbered.required), field)
-    there = size > 0
     is_text = tf.equal(kind, STRING) & tf.not_equal(want, STRING)
     bad_value = (tf.equal(want, FLOAT) & not_finite) | (tf.equal(want, INT) & fraction)
     bad = {
@@ -198,10 +208,10 @@ def _unreadable(
 
 
 def _without_label(
-    numbered: Numbered, index: tf.Tensor, row: tf.Tensor, field: tf.Tensor, size: tf.Tensor
+    numbered: Numbered, index: tf.Tensor, row: tf.Tensor, field: tf.Tensor, there: tf.Tensor
 ) -> tf.Tensor:
     """Finds the rows that lack all of their labels, which would teach nothing: int64 [batch]."""
-    is_label = tf.gather(tf.constant(numbered.is_label), field) & (size > 0)
+    is_label = tf.gather(tf.constant(numbered.is_label), field) & there
     num_rows = tf.size(index, tf.int64)
     labels = tf.math.unsorted_segment_sum(tf.cast(is_label, tf.int32), row, num_rows)
     wanted = tf.gather(tf.constant([False, *numbered.some_label]), index + 1)

@@ -1,6 +1,6 @@
 """Reads the features and labels of a mixed batch into the columns of routed examples."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -68,11 +68,14 @@ def _columns(
     if dtype == STRING and cells.names is not None:
         known = class_names(numbered.fields)
         named = tf.gather(known.has_names, tf.gather(cells.field, order))
-        own = tf.gather(known.names, tf.gather(cells.names, order).flat_values)
-        flat = tf.tensor_scatter_nd_update(
-            values.flat_values, tf.where(tf.gather(named, rows_of(values))), own
-        )
-        values = values.with_flat_values(flat)
+        own = tf.gather(cells.names, order)
+        own = own.with_flat_values(tf.gather(known.names, own.flat_values))
+        others = tf.logical_not(tf.gather(named, rows_of(values)))
+        flat = tf.boolean_mask(values.flat_values, others)
+        sizes = tf.where(named, tf.zeros_like(values.row_lengths()), values.row_lengths())
+        ragged: Any = tf.RaggedTensor
+        values = ragged.from_row_lengths(flat, sizes, validate=False)
+        values: Any = tf.concat([values, own], axis=1)
     sizes = values.row_lengths()
     per_column = tf.math.unsorted_segment_sum(sizes, column, len(names))
     width = tf.maximum(tf.math.unsorted_segment_max(sizes, column, len(names)), 1)

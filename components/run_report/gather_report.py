@@ -8,10 +8,10 @@ from typing import Any
 
 from branchline.components.files.storage import exists, read_json
 from branchline.components.run_report.read_evaluation import read_evaluation
+from branchline.components.run_report.word_labels import word_labels
 from branchline.schemas.splits import EVAL, TEST, TRAIN
 
 Counts = Mapping[str, Any]
-_NAMES_SHOWN = 20  # of classes, in the table of routes
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
         `problems` (a sentence each, such as counts that do not add up), `checks` (route, metric,
         bound, value, holds), `anomalies` (split → route → examples, anomalies), `history`,
         `routes` (name → labels, features, train, eval, examples, metrics, baseline, confusion and
-        weight as in `evaluation.json`, note), `test`
-        (route → examples, metrics, note, of the last evaluation; empty where there was none), and
-        `missing`: which of these the report was not given.
+        by_class and weight as in `evaluation.json`, note), `test`
+        (route → examples, metrics, by_class, note, of the last evaluation; empty where there was
+        none), and `missing`: which of these the report was not given.
     """
     evaluation = read_evaluation(sources.evaluation) if sources.evaluation else None
     examples = _read(sources.example_quarantine, "counts.json")
@@ -99,7 +99,27 @@ def to_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _figures(routes: Counts) -> dict[str, dict[str, Any]]:
-    return {name: {"examples": of["examples"]} | of["metrics"] for name, of in routes.items()}
+    return {
+        name: {"examples": of["examples"]} | of["metrics"] | _of_classes(of)
+        for name, of in routes.items()
+    }
+
+
+def _of_classes(route: Counts) -> dict[str, Any]:
+    """The metrics of single classes.
+
+    >>> table = {"topics": {"sports": {"positives": 3, "auc": 0.9}}}
+    >>> _of_classes({"metrics": {"auc": 0.8}, "by_class": table})
+    {'positives[sports]': 3, 'auc[sports]': 0.9}
+    >>> list(_of_classes({"metrics": {"topics/auc": 0.8}, "by_class": table}))
+    ['topics/positives[sports]', 'topics/auc[sports]']
+    """
+    return {
+        (f"{key}/" if f"{key}/auc" in route["metrics"] else "") + f"{figure}[{name}]": value
+        for key, table in route.get("by_class", {}).items()
+        for name, figures in table.items()
+        for figure, value in figures.items()
+    }
 
 
 def _read(uri: str | None, name: str) -> Any:
@@ -117,13 +137,14 @@ def _route(
 ) -> dict[str, Any]:
     found = (evaluated or {}).get(name, {"examples": None if evaluated is None else 0})
     return {
-        "labels": _labels(declared),
+        "labels": word_labels(declared),
         "features": {key: kind["type"] for key, kind in declared.get("features", [])},
         **{split: _rows(rows, split, name) for split in (TRAIN, EVAL)},
         "examples": found["examples"],
         "metrics": found.get("metrics") or {},
         "baseline": found.get("baseline") or {},
         "confusion": found.get("confusion") or {},
+        "by_class": found.get("by_class") or {},
         "weight": found.get("weight"),
         "note": found.get("note"),
     }
@@ -131,33 +152,6 @@ def _route(
 
 def _rows(rows: Counts | None, split: str, route: str) -> int | None:
     return rows[split].get(route, 0) if rows and split in rows else None
-
-
-def _labels(declared: Counts) -> dict[str, str]:
-    """Key → what is predicted of it.
-
-    >>> _labels({"label": "y", "task": "binary"})
-    {'y': 'binary'}
-    >>> _labels({"targets": [["m", {"task": "binary", "shape": [4, 4], "optional": True}]]})
-    {'m': 'binary 4 × 4, optional'}
-    >>> _labels({"label": "y", "task": "binary", "classes": ["no", "yes"]})
-    {'y': 'binary: no, yes'}
-    >>> _labels({"label": "y", "task": "quantile", "quantiles": [0.1, 0.9]})
-    {'y': 'quantile: 0.1, 0.9'}
-    """
-    labels = {}
-    if declared.get("label"):
-        labels[declared["label"]] = declared["task"] + _named(declared)
-    for key, target in declared.get("targets", ()):
-        shape = " " + " × ".join(map(str, target["shape"])) if target["shape"] else ""
-        labels[key] = target["task"] + shape + ", optional" * target["optional"] + _named(target)
-    return labels
-
-
-def _named(target: Mapping[str, Any]) -> str:
-    names = target.get("classes") or list(map(str, target.get("quantiles") or []))
-    more = f" … ({len(names)} in all)" if len(names) > _NAMES_SHOWN else ""
-    return f": {', '.join(names[:_NAMES_SHOWN])}{more}" if names else ""
 
 
 def _records(examples: Counts | None, router: Counts | None) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _describe(column: str, users: dict[str, Field], everywhere: bool) -> schema_
     if None not in codes:
         feature.int_domain.min, feature.int_domain.max = 0, max(n or 0 for n in codes) - 1
     if all(field.classes for field in fields):
-        names = dict.fromkeys(name for field in fields for name in field.classes or ())
+        names = dict.fromkeys(name for field in fields for name in field.stored)
         feature.string_domain.name = column
         feature.string_domain.value.extend(names)
     return feature

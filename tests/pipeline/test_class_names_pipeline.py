@@ -33,6 +33,13 @@ recipe = Recipe(
             "grade": Target("ordinal", classes=("low", "mid", "high")),
             "flow": Target("quantile", quantiles=(0.1, 0.5, 0.9)),
         }),
+        Route("post", when.present("p"), features={"p": Numeric(), "q": Numeric()},
+              label="tags", task="multilabel", classes=("up", "right", "never"), separator=";"),
+        Route("shop", when.present("s"), features={"s": Numeric((2,))}, targets={
+            "kind": Target("multiclass", classes="learn", class_weight="balanced"),
+            "sold": Target("binary", classes="learn", optional=True),
+            "tags": Target("multilabel", classes="learn", optional=True),
+        }),
     ),
     training=Training(steps=300, batch_size=32, learning_rate=0.02),
     thresholds={
@@ -41,6 +48,8 @@ recipe = Recipe(
         "sensor": {"on/accuracy": 0.9, "stars/accuracy": 0.5, "corners/exact_match": 0.9,
                    "visits/mean_absolute_error": 6, "grade/quadratic_weighted_kappa": 0.6,
                    "flow/pinball_loss": 0.5, "flow/coverage": Bound(least=0.6)},
+        "post": {"auc": 0.95, "precision": 0.9, "recall": 0.9, "auc[up]": 0.95},
+        "shop": {"kind/accuracy": 0.9, "sold/auc": 0.95, "tags/auc": 0.9, "tags/recall[c]": 0.5},
     },
 )
 """
@@ -48,9 +57,9 @@ KINDS = ("ham", "spam", "other")
 
 
 def write_records(folder):
-    """120 learnable records of each kind, 160 wrong ones of no weight, and six bad ones."""
+    """120 learnable records of each kind, 160 wrong ones of no weight, and some bad ones."""
     rng = random.Random(5)
-    mixed, rows = [], []
+    mixed, rows, posts = [], [], []
     for number in range(120):
         kind = number % 3
         words = [float(kind == 1) + rng.gauss(0, 0.05), float(kind == 2) + rng.gauss(0, 0.05)]
@@ -66,16 +75,31 @@ def write_records(folder):
         sensor |= {"grade": "low" if v < 0 else "mid" if v < 1.5 else "high"}
         sensor |= {"flow": 100 + 2 * v + rng.uniform(-1, 1)}
         mixed.append(sensor | ({"stars": 1 if v < 0 else 3} if number % 2 else {}))
+        p, q, *s = (rng.choice([-1, 1]) * (1 + rng.random()) for _ in range(4))
+        tags = ["up"] * (p > 0) + ["right"] * (q > 0)
+        if number % 2:
+            tags = [*tags, *tags[:1], ""] if number % 3 else tags
+            mixed.append({"p": p, "q": q, "tags": tags})
+        else:
+            posts.append({"p": p, "q": q, "tags": " ;".join(tags) or ";"})
+        shop = {"s": s, "kind": " inside " if s[0] > 0 else "näh" if s[1] > 0 else 7}
+        shop |= {"sold": s[0] > 0} if number % 2 else {}
+        mixed.append(
+            shop | ({"tags": ["a b", "c"][: (s[1] > 0) + (s[0] > 0)]} if number % 3 else {})
+        )
     wrong = {"v": 1, "on": True, "corners": ["low", "low"], "grade": "low", "flow": 1}
     mixed += [wrong | {"visits": -1}, {"words": [0, 0], "kind": "SPAM"}, wrong | {"on": "maybe"}]
     mixed += [wrong | {"grade": "lowest"}]
+    mixed += [{"p": 1, "q": 1, "tags": ["up", "down"]}, {"p": 1, "q": 1}]
+    mixed += [{"s": [1, 1], "kind": "  "}]
     rows += [{"x": 1.5, "said": "perhaps", "trust": 1}, {"x": 1.5, "said": "yes", "trust": -1}]
     rows += [{"x": 1.5, "said": "yes"}]
     (folder / "mixed.jsonl").write_text("\n".join(map(json.dumps, mixed)))
-    with (folder / "answers.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["x", "said", "trust"])
-        writer.writeheader()
-        writer.writerows(rows)
+    for name, some in (("answers", rows), ("posts", posts)):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, [*some[0]])
+            writer.writeheader()
+            writer.writerows(some)
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +122,10 @@ def project(tmp_path_factory) -> Path:
 
 def test_unknown_names_are_set_aside_with_the_names_that_were_expected(project):
     metrics = json.loads((project / "out" / "metrics.json").read_text())
-    assert metrics["records"]["in"] == 527
-    wanted = {"unknown_class": 4, "label_out_of_range": 1, "bad_weight": 1, "weight_missing": 1}
-    assert metrics["records"]["quarantined"] == wanted
-    assert metrics["records"]["train"] + metrics["records"]["eval"] == 520
+    assert metrics["records"]["in"] == 770
+    wanted = {"unknown_class": 6, "label_out_of_range": 1, "bad_weight": 1, "weight_missing": 1}
+    assert metrics["records"]["quarantined"] == wanted | {"label_missing": 1}
+    assert metrics["records"]["train"] + metrics["records"]["eval"] == 760
     lines = []
     for folder in project.glob("out/pipeline/Router/quarantine/*"):
         lines += build.read_quarantine(folder)[0]
@@ -110,10 +134,13 @@ def test_unknown_names_are_set_aside_with_the_names_that_were_expected(project):
         ("answers.csv", 282): "said: expected one of 'no', 'yes'",
         ("answers.csv", 283): "trust: got a weight below 0, NaN or infinity",
         ("answers.csv", 284): "trust: the weight is missing",
-        ("mixed.jsonl", 241): "visits: expected a number from 0 on",
-        ("mixed.jsonl", 242): "kind: expected one of 'ham', 'spam', 'other'",
-        ("mixed.jsonl", 243): "on: expected one of 'false', 'true'",
-        ("mixed.jsonl", 244): "grade: expected one of 'low', 'mid', 'high'",
+        ("mixed.jsonl", 421): "visits: expected a number from 0 on",
+        ("mixed.jsonl", 422): "kind: expected one of 'ham', 'spam', 'other'",
+        ("mixed.jsonl", 423): "on: expected one of 'false', 'true'",
+        ("mixed.jsonl", 424): "grade: expected one of 'low', 'mid', 'high'",
+        ("mixed.jsonl", 425): "tags: expected one of 'up', 'right', 'never'",
+        ("mixed.jsonl", 426): "tags: the label is missing",
+        ("mixed.jsonl", 427): "kind: expected the name of a class, got spaces alone",
     }
 
 
@@ -121,6 +148,8 @@ def test_every_named_target_has_its_metrics(project):
     metrics = json.loads((project / "out" / "metrics.json").read_text())
     assert metrics["blessed"]
     routes = {name: set(route) - {"examples"} for name, route in metrics["routes"].items()}
+    of_lists = ("auc", "precision", "recall")
+    of_classes = ("positives", *of_lists)
     assert routes == {
         "mail": {"accuracy"},
         "answer": {"accuracy", "auc"},
@@ -129,13 +158,24 @@ def test_every_named_target_has_its_metrics(project):
         | {"visits/mean_absolute_error", "visits/root_mean_squared_error"}
         | {f"flow/{name}" for name in ("pinball_loss", "coverage", "mean_absolute_error")}
         | {"grade/accuracy", "grade/mean_absolute_error", "grade/quadratic_weighted_kappa"},
+        "post": {*of_lists}
+        | {f"{name}[{tag}]" for name in of_classes for tag in ("up", "right", "never")},
+        "shop": {"kind/accuracy", "sold/accuracy", "sold/auc"}
+        | {f"tags/{name}" for name in of_lists}
+        | {f"tags/{name}[{tag}]" for name in of_classes for tag in ("a b", "c")},
     }
     # What counts for nothing taught nothing and is not judged: unweighted it would be below 0.5.
     assert metrics["weighted_by"] == {"answer": "trust"}
     assert metrics["routes"]["answer"]["accuracy"] > 0.9
+    post = metrics["routes"]["post"]
+    assert post["auc[up]"] > 0.95 and post["auc[never]"] is None and post["positives[never]"] == 0
     page = (project / "out" / "report.html").read_text()
     assert "weighted by trust" in page and "quantile: 0.1, 0.5, 0.9" in page
     assert "ham, spam, other" in page and "<h3>sensor: stars</h3>" in page
+    learnt = page.partition("<h3>shop: kind</h3>")[2].partition("</table>")[0]
+    assert [f">{name}</th>" in learnt for name in ("7", "inside", "näh")] == [True] * 3
+    listed = page.partition("<h3>shop: tags</h3>")[2].partition("</table>")[0]
+    assert [f">{name}</td>" in listed for name in ("a b", "c")] == [True, True]
     (evaluation,) = project.glob("out/pipeline/BranchEvaluator/evaluation/*/evaluation.json")
     judged = json.loads(evaluation.read_text())["routes"]["mail"]
     table = judged["confusion"]["kind"]
@@ -150,7 +190,7 @@ def test_the_schema_and_the_statistics_speak_in_names(project):
     assert "ham" in (anomalies / "inferred_schema.pbtxt").read_text()
     splits = json.loads((anomalies / "anomalies.json").read_text())["splits"]
     found = [route["anomalies"] for by_route in splits.values() for route in by_route.values()]
-    assert found == [{}] * 6
+    assert found == [{}] * 10
 
 
 def test_the_pushed_model_names_the_classes(project):
@@ -164,21 +204,28 @@ def test_the_pushed_model_names_the_classes(project):
         {"v": 1.5},
         {"nothing": 1},
         {"words": [1.0]},  # its route cannot use it
+        {"p": 1.5, "q": -1.5},
+        {"s": [-1.5, 1.5]},
     ]
     rows = tf.constant([build.example(record) for record in records])
     outputs = model.signatures["serving_default"](examples=rows)
     names = {name: each.numpy() for name, each in outputs.items() if name.endswith("/class")}
-    assert names["mail/class"].tolist() == [b"spam", b"other", *[b""] * 5]
-    assert names["answer/class"].tolist() == [b"", b"", b"yes", b"no", b"", b"", b""]
-    assert names["sensor/on/class"].tolist() == [*[b""] * 4, b"true", b"", b""]
-    assert names["sensor/stars/class"].tolist() == [*[b""] * 4, b"3", b"", b""]
+    assert names["mail/class"].tolist() == [b"spam", b"other", *[b""] * 7]
+    assert names["answer/class"].tolist() == [b"", b"", b"yes", b"no", *[b""] * 5]
+    assert names["sensor/on/class"].tolist() == [*[b""] * 4, b"true", *[b""] * 4]
+    assert names["sensor/stars/class"].tolist() == [*[b""] * 4, b"3", *[b""] * 4]
     assert names["sensor/corners/class"].tolist() == [
         *[[b"", b""]] * 4,
         [b"high", b"low"],
-        *[[b"", b""]] * 2,
+        *[[b"", b""]] * 4,
     ]
+    assert names["post/class"].tolist()[6:] == [[b""] * 3, [b"up", b"", b""], [b""] * 3]
+    assert names["shop/kind/class"].tolist() == [*[b""] * 8, "näh".encode()]
+    assert names["shop/sold/class"].tolist() == [*[b""] * 8, b"0"]
+    assert names["shop/tags/class"].tolist()[7:] == [[b"", b""], [b"a b", b""]]
+    assert outputs["post"].shape == (9, 3) and outputs["shop/kind"].shape == (9, 3)
     visits = outputs["sensor/visits"].numpy()
-    assert np.isnan(visits).tolist() == [*[True] * 4, False, True, True]
+    assert np.isnan(visits).tolist() == [*[True] * 4, False, *[True] * 4]
     assert visits[4] == pytest.approx(30, abs=6)
     assert names["sensor/grade/class"][4] in (b"mid", b"high")
     low, middle, high = outputs["sensor/flow"].numpy()[4]
@@ -195,4 +242,8 @@ def test_the_pushed_model_names_the_classes(project):
         "sensor/stars": ["1", "2", "3"],
         "sensor/corners": ["low", "high"],
         "sensor/grade": ["low", "mid", "high"],
+        "post": ["up", "right", "never"],
+        "shop/kind": ["7", "inside", "näh"],
+        "shop/sold": ["0", "1"],
+        "shop/tags": ["a b", "c"],
     }

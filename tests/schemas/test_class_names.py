@@ -12,7 +12,8 @@ from branchline.schemas import (
     to_json,
     when,
 )
-from branchline.schemas.class_names import spellings
+from branchline.schemas.class_names import MOST_LEARNT, spellings
+from branchline.schemas.learnt_names import with_names
 
 
 def route(**fields):
@@ -31,7 +32,27 @@ WRONG = {
     "number-of-classes": ({"classes": ("a", "b"), "num_classes": 3}, "num_classes=3"),
     "binary-three": ({"task": "binary", "classes": ("a", "b", "c")}, "two names"),
     "binary-number": ({"task": "binary", "classes": ("a", "b"), "num_classes": 2}, "None unless"),
-    "regression": ({"task": "regression", "classes": ("a", "b")}, 'None unless task="binary"'),
+    "regression": ({"task": "regression", "classes": ("a", "b")}, "None unless the task is one of"),
+    "list-without-names": ({"task": "multilabel"}, "a tuple of names"),
+    "list-of-one": ({"task": "multilabel", "num_classes": 1}, "at least 2"),
+    "list-weighed": (
+        {"task": "multilabel", "num_classes": 3, "class_weight": "balanced"},
+        'None for task="multilabel"',
+    ),
+    "separator-alone": (
+        {"classes": ("a", "b"), "separator": ";"},
+        'for task="multilabel", or None',
+    ),
+    "separator-in-name": (
+        {"task": "multilabel", "classes": ("a", "b;c"), "separator": ";"},
+        "a text that none of the names holds",
+    ),
+    "learnt-weighed": ({"classes": "learn", "class_weight": {"a": 2}}, "None or 'balanced'"),
+    "learnt-binary-number": (
+        {"task": "binary", "classes": "learn", "num_classes": 3},
+        "None unless",
+    ),
+    "learnt-one": ({"classes": "learn", "num_classes": 1}, "at least 2"),
 }
 
 
@@ -44,6 +65,30 @@ def test_names_that_cannot_be_are_refused(fields, expected):
         route(label="y", **fields)
     assert expected in str(target.value) and expected in str(short.value)
     assert str(target.value).startswith("Target.") and str(short.value).startswith("Route('r').")
+
+
+def test_a_list_has_no_shape():
+    with pytest.raises(RecipeError, match=r"Target\.shape: .* a label is a list"):
+        Target("multilabel", num_classes=3, shape=(2,))
+
+
+def test_a_number_of_classes_of_a_list_is_short_for_their_names():
+    assert Target("multilabel", num_classes=3) == Target("multilabel", classes=("0", "1", "2"))
+
+
+@pytest.mark.parametrize(("task", "most"), [("multiclass", 1000), ("multilabel", 1000)])
+def test_names_that_are_learnt_take_the_place_of_the_limit(task, most):
+    target = Target(task, classes="learn")
+    assert target.num_classes == most == MOST_LEARNT and target.names is None and target.learns
+    learnt = target.with_names(["x", "y", "z"])
+    assert learnt == Target(task, classes=("x", "y", "z"))
+    made = route(label="y", task=task, classes="learn", num_classes=7)
+    assert from_json(to_json(made)) == made and made.labels["y"].num_classes == 7
+    table = with_names(RoutingTable(made), {"r": ("b", "c")})
+    assert table.routes == (route(label="y", task=task, classes=("b", "c")),)
+    several = route(targets={"y": Target("binary", classes="learn"), "z": Target("binary")})
+    table = with_names(RoutingTable(several), {"r/y": ("b", "c")})
+    assert table["r"].labels["y"].classes == ("b", "c") and table["r"].labels["z"].classes is None
 
 
 def test_names_beside_targets_are_refused():

@@ -34,7 +34,7 @@ def build_model(recipe: Recipe, inputs: dict[str, dict[str, Input]]) -> Branched
 
     Returns:
         A model whose heads give logits [batch, 1] (binary), logits [batch, num_classes]
-        (multiclass, ordinal), a standardised value [batch, 1] (regression) or several
+        (multiclass, multilabel, ordinal), a standardised value [batch, 1] (regression) or several
         [batch, quantiles] (quantile), or the logarithm of a value's ratio to the mean label
         [batch, 1] (count); of a target with a shape [batch, *shape] or
         [batch, *shape, num_classes].

@@ -5,8 +5,6 @@ Transform's graph; so what is served is what was trained on. All signatures shar
 to the features, and branches that compute alike one from there on.
 """
 
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,10 +20,9 @@ from branchline.components.branch_trainer.recipe.served_paths import ServedPaths
 from branchline.components.branch_trainer.step.losses import like_rows
 from branchline.components.branch_trainer.streams.inputs import Input
 from branchline.components.branch_trainer.streams.labels import Scale
-from branchline.components.files.storage import write_bytes
+from branchline.components.files.classes_file import write_classes
 from branchline.schemas import Route, RoutingTable
 
-CLASSES_FILE = os.path.join("assets.extra", "classes.json")  # TensorFlow Serving leaves it alone
 _EXAMPLES = [tf.TensorSpec([None], tf.string, name="examples")]
 
 
@@ -78,8 +75,7 @@ class ServedModel:
             if target.classes
         }
         if classes:
-            text = json.dumps(classes, ensure_ascii=False, indent=2) + "\n"
-            write_bytes(os.path.join(directory, CLASSES_FILE), text.encode())
+            write_classes(directory, classes)
 
     def _serve_any(self) -> tf.types.experimental.ConcreteFunction:
         """Serves every row as the route that the table says."""

@@ -23,7 +23,7 @@ def prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tensor
     output = tf.reshape(tf.cast(output, tf.float32), [-1, *target.prediction_shape])
     if target.is_multiclass:
         return tf.nn.softmax(output)
-    if target.task == "binary":
+    if target.task in ("binary", "multilabel"):
         return tf.sigmoid(output)
     dtype = _dtype(target)
     scale = tf.cast(scale, dtype)
@@ -47,15 +47,20 @@ def no_predictions(route: Route, batch_size: tf.Tensor) -> list[tf.Tensor]:
 def class_name(target: Target, probabilities: tf.Tensor) -> tf.Tensor:
     """Names the most probable class: string [batch, *shape], "" where there is no prediction.
 
+    Of a multilabel target it names every class that has 0.5 at least, in its place: string
+    [batch, num_classes], "" for the others.
+
     Args:
         target: With `classes`. Of a binary one the second is named where it has more than 0.5.
         probabilities: float32 [batch, *target.prediction_shape].
     """
+    if target.is_set:
+        return tf.where(probabilities >= 0.5, tf.constant([*(target.names or ())]), "")
     if target.task == "binary":
         number, of_any = tf.cast(probabilities > 0.5, tf.int64), probabilities
     else:
         number, of_any = tf.argmax(probabilities, axis=-1), tf.reduce_sum(probabilities, axis=-1)
-    names = tf.constant([*(target.classes or ()), ""])
+    names = tf.constant([*(target.names or ()), ""])
     none = tf.fill(tf.shape(number), tf.size(names, tf.int64) - 1)
     return tf.gather(names, tf.where(tf.math.is_nan(of_any), none, number))
 

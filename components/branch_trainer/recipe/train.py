@@ -201,7 +201,7 @@ def _standardise_one(label: tf.Tensor, target: Target, scale: Scale) -> tf.Tenso
     if target.is_number:
         label = (label - scale.mean) / scale.std
     label = tf.cast(label, tf.float32)
-    return label if target.shape else label[:, None]
+    return label if target.label_shape else label[:, None]
 
 
 class _Report:

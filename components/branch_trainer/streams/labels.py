@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from branchline.components.routing.class_names import class_index
 from branchline.components.routing.has_label import has_label
+from branchline.components.routing.label_sets import label_sets
+from branchline.components.routing.read_lists import Texts
 from branchline.schemas import BranchlineError, Route, Target
 
 if TYPE_CHECKING:
@@ -21,16 +23,19 @@ class Scale(NamedTuple):
 
 
 def dense_label(values: tf.Tensor | tf.SparseTensor, target: Target) -> tf.Tensor:
-    """Gives a label its shape [batch, *shape], filled with the target's `missing`.
+    """Gives a label its shape [batch, *label_shape], filled with the target's `missing`.
 
-    Names become the numbers of their classes, int64. Counts and whole numbers of a regression
-    become float64, which holds times in milliseconds exactly.
+    A list of names becomes int8, 1 for each class in it. Names become the numbers of their classes,
+    int64. Counts and whole numbers of a regression become float64, which holds times in
+    milliseconds exactly.
 
     Raises:
         tf.errors.InvalidArgumentError: A text is no name of a class.
     """
-    if target.classes:
-        values = _numbers_of(values, target.classes)
+    if target.is_set:
+        return _entries_of(values, target)
+    if target.names:
+        values = _numbers_of(values, target.names)
     if target.is_number and target.dtype == "int":
         values = tf.cast(values, tf.float64)
     if not isinstance(values, tf.SparseTensor):
@@ -41,11 +46,24 @@ def dense_label(values: tf.Tensor | tf.SparseTensor, target: Target) -> tf.Tenso
     return tf.reshape(filled, [-1, *target.shape])
 
 
+def _entries_of(values: tf.Tensor | tf.SparseTensor, target: Target) -> tf.Tensor:
+    if not isinstance(values, tf.SparseTensor):
+        values = tf.sparse.from_dense(values)
+    texts = Texts(values.indices[:, 0], values.values)
+    read = label_sets(texts, target, values.dense_shape[0])
+    with tf.control_dependencies([_none_is_odd(tf.equal(tf.size(read.odd), 0), target.names)]):
+        return tf.maximum(read.entries, -1 if target.optional else 0)
+
+
+def _none_is_odd(good: tf.Tensor, classes: tuple[str, ...] | None) -> Any:
+    expected = f"got a label that is none of the classes {', '.join(classes or ())}"
+    return tf.debugging.assert_equal(tf.reduce_all(good), True, expected)
+
+
 def _numbers_of(names: tf.Tensor | tf.SparseTensor, classes: tuple[str, ...]) -> Any:
     texts = names.values if isinstance(names, tf.SparseTensor) else names
-    numbers = class_index(tf.reshape(texts, [-1]), classes)
-    expected = f"got a label that is none of the classes {', '.join(classes)}"
-    with tf.control_dependencies([tf.debugging.assert_non_negative(numbers, expected)]):
+    numbers = class_index(tf.strings.strip(tf.reshape(texts, [-1])), classes)
+    with tf.control_dependencies([_none_is_odd(numbers >= 0, classes)]):
         numbers = tf.reshape(numbers, tf.shape(texts))
     if isinstance(names, tf.SparseTensor):
         return tf.SparseTensor(names.indices, numbers, names.dense_shape)

@@ -31,8 +31,8 @@ class Rows(NamedTuple):
 
     Attributes:
         count: How many there are.
-        labels: Label → int64, float32 or float64 [count, *shape], filled with the target's
-            `missing`; and the key of the weight, if the route has one → float32 [count].
+        labels: Label → int64, int8, float32 or float64 [count, *label_shape], filled with the
+            target's `missing`; and the key of the weight, if the route has one → float32 [count].
         features: Feature → [count, …], dense or ragged; None if they did not fit the budget.
         files: TFRecords, gzip, of routed examples.
         parse_fn: Serialized examples [batch] → features and labels, as above.

@@ -166,8 +166,13 @@ def test_a_key_named_class_and_the_names_of_others_are_told_apart(served):
             [[0.2, 0.5, 0.3], [0.4, 0.2, 0.4], [math.nan] * 3],
             [b"b", b"a", b""],
         ),
+        (
+            Target("multilabel", classes=("a", "b", "c")),
+            [[0.5, 0.9, 0.49], [0.1, 0.2, 0.3], [math.nan] * 3],
+            [[b"a", b"b", b""], [b""] * 3, [b""] * 3],
+        ),
     ],
-    ids=["binary", "multiclass"],
+    ids=["binary", "multiclass", "multilabel"],
 )
-def test_half_is_not_yet_the_second_class(target, probabilities, names):
+def test_half_is_not_yet_the_second_class_but_one_of_several(target, probabilities, names):
     assert class_name(target, tf.constant(probabilities)).numpy().tolist() == names
