@@ -102,16 +102,19 @@ def _combine(
 
 
 def _entries(target: Target) -> Iterator[dict[str, Any]]:
-    """Labels of both signs or of every class, predictions near them."""
+    """Labels of both signs or of every class, predictions near them, each at another distance."""
     classes = target.num_classes or 2
-    for i in range(max(classes, 4)):
+    size = max(classes, 4)
+    for i in range(size):
         if target.is_multiclass:
-            label, prediction = i % classes, np.full(classes, 0.5 / classes)
-            prediction[label] += 0.5
+            certain = 0.4 + 0.4 * i / size
+            label, prediction = i % classes, np.full(classes, (1 - certain) / classes)
+            prediction[label] += certain
         elif target.task == "binary":
             label, prediction = i % 2, np.array([(0.9, 0.8, 0.3, 0.6)[i]])
         else:
-            label, prediction = i - 1.5, i - 1.25 + np.arange(len(target.quantiles or (0.5,)))
+            spread = np.arange(len(target.quantiles or (0.5,)))
+            label, prediction = i - 1.5, i * 1.25 - 1.25 + spread
         yield _row(np.array([label]), prediction)
 
 
