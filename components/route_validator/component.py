@@ -135,7 +135,8 @@ class RouteValidator(base_component.BaseComponent):
     And, where `validation` has limits, with those of an earlier run (drift), and of the splits
     other than "train" with those of "train" (skew).
 
-    It also tells fields that are kept as floats of 32 bits and differ by less than these can hold.
+    It also tells fields that are kept as floats of 32 bits and differ by less than these can hold,
+    and each `Numeric` that is one number in all rows of "train".
 
     Output `anomalies`: a split per split of the statistics, laid out as ExampleValidator's, with
     what is wrong in any route; and `anomalies.json`, route by route:

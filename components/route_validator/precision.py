@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
+from branchline.components.route_validator.add_anomaly import add_anomaly
 from branchline.components.route_validator.slices import column
 from branchline.schemas.fields import Field
 
@@ -43,14 +44,4 @@ def add_coarse(
             f"which has steps of {step:g} there: what differs by less becomes equal. Whole numbers "
             f"are kept exactly by {kind}; or subtract an origin from the values"
         )
-        entry = anomalies.anomaly_info[field.column]
-        entry.path.step[:] = [field.column]
-        reason = "Numbers too large for their differences"
-        entry.short_description = f"{entry.short_description}; {reason}".removeprefix("; ")
-        entry.description = f"{entry.description} {told}".strip()
-        entry.severity = max(entry.severity, anomalies_pb2.AnomalyInfo.WARNING)
-        entry.reason.add(
-            type=anomalies_pb2.AnomalyInfo.UNKNOWN_TYPE,
-            short_description=reason,
-            description=told,
-        )
+        add_anomaly(anomalies, field.column, "Numbers too large for their differences", told)

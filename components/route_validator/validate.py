@@ -6,9 +6,11 @@ from typing import Any
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
+from branchline.components.route_validator.constant import add_constant
 from branchline.components.route_validator.precision import add_coarse
 from branchline.components.route_validator.route_schema import RouteSchemas
 from branchline.components.route_validator.slices import column, slices
+from branchline.schemas.splits import TRAIN
 
 _OfRoute = tuple[int, anomalies_pb2.Anomalies]
 Found = dict[str, _OfRoute]
@@ -47,6 +49,9 @@ def validate_split(
     found = {name: _validate(listed, schemas, name) for name, listed in of_route.items()}
     for name, listed in of_route.items():
         add_coarse(found[name][1], listed.datasets[0], schemas.fields[name])
+        if split == TRAIN:
+            route = schemas.table[name]
+            add_constant(found[name][1], listed.datasets[0], route, schemas.fields[name])
     if num_others:
         found[""] = (num_others, anomalies_pb2.Anomalies(dataset_anomaly_info=_NO_ROUTE))
     return found

@@ -104,6 +104,7 @@ def targets(draw):
     return Target(
         task,
         num_classes=draw(st.integers(3, 4)) if task in ("multiclass", "ordinal") else None,
+        quantiles=draw(st.sampled_from([None, (0.25, 0.75)])) if task == "quantile" else None,
         shape=shape,
         loss=draw(st.sampled_from([loss for loss in losses if shape or loss != "dice"])),
         loss_weight=draw(positive),
@@ -127,6 +128,7 @@ def routes(draw, name="r1", kinds=features):
         label=draw(st.sampled_from(LABELS)),
         task=task,
         num_classes=draw(st.integers(3, 4)) if task in ("multiclass", "ordinal") else None,
+        quantiles=draw(st.sampled_from([None, (0.25, 0.75)])) if task == "quantile" else None,
     )
 
 

@@ -1,17 +1,20 @@
 """Ordinal targets and quantiles are judged as scikit-learn judges them."""
 
+from typing import Any, cast
+
 import builders_evaluator as build
 import numpy as np
 import pytest
+import tensorflow_model_analysis as tfma
 from sklearn import metrics as sk
+from tensorflow_model_analysis.metrics import metric_specs, metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
 from branchline.components.branch_evaluator.metric_configs import (
     check_metrics,
-    default_metrics,
     metric_config,
 )
-from branchline.components.branch_evaluator.try_metric import can_compute, try_metric
+from branchline.components.branch_evaluator.try_metric import can_compute
 from branchline.schemas import Bound, Numeric, RecipeError, Route, RoutingTable, Target, when
 
 QUANTILES = {"q": (0.1, 0.5, 0.9), "pair": (0.2, 0.6)}
@@ -124,11 +127,43 @@ def test_a_metric_of_another_kind_of_target_is_refused(route, metric, told):
     check_metrics(table(), metrics=MORE)
 
 
-@pytest.mark.parametrize("name", ["q", "o"])
-def test_an_example_of_weight_two_counts_as_two(name):
-    target = table()[name].labels["y"]
-    for metric in default_metrics(target):
-        try_metric(metric_config(metric, table()[name], "y"), target, weighted=True)
+def weighted_figure(name, metric, weights):
+    """Computes a metric of weighted rows of a route, in two batches, as TFMA does."""
+    options = config_pb2.ExampleWeightOptions(weighted=True)
+    spec = config_pb2.MetricsSpec(
+        metrics=[metric_config(metric, table()[name], "y")], example_weights=options
+    )
+    config = config_pb2.EvalConfig(model_specs=[config_pb2.ModelSpec()], metrics_specs=[spec])
+    (computation,) = cast(list[Any], metric_specs.to_computations([spec], config))
+    combiner, sums = computation.combiner, []
+    labels, predictions = rows()[name]
+    for batch in np.array_split(np.arange(len(weights)), 2):
+        sums.append(combiner.create_accumulator())
+        for row in batch:
+            element = metric_types.StandardMetricInputs(
+                {
+                    tfma.LABELS_KEY: labels[row : row + 1],
+                    tfma.PREDICTIONS_KEY: predictions[row],
+                    tfma.EXAMPLE_WEIGHTS_KEY: weights[row : row + 1],
+                }
+            )
+            sums[-1] = combiner.add_input(sums[-1], element)
+    (found,) = combiner.extract_output(combiner.merge_accumulators(sums)).values()
+    return found
+
+
+def test_examples_count_by_their_weights():
+    weights = np.random.default_rng(1).choice([0.0, 0.5, 7.0], 500)
+    (y, p), (classes, guess) = rows()["q"], rows()["o"]
+    losses = [
+        sk.mean_pinball_loss(y, p[:, i], alpha=q, sample_weight=weights)
+        for i, q in enumerate(QUANTILES["q"])
+    ]
+    kappa = sk.cohen_kappa_score(
+        classes, guess.argmax(axis=1), weights="quadratic", sample_weight=weights
+    )
+    assert weighted_figure("q", "pinball_loss", weights) == pytest.approx(np.mean(losses))
+    assert weighted_figure("o", "quadratic_weighted_kappa", weights) == pytest.approx(kappa)
 
 
 @pytest.mark.parametrize(("metric", "suits"), [("ExampleCount", True), ("MeanSquaredError", False)])

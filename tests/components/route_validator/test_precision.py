@@ -31,7 +31,10 @@ VALUES = {  # what x and y hold, and whether that is told
 
 @pytest.mark.parametrize(("values", "told"), VALUES.values(), ids=VALUES)
 def test_fields_of_32_bits_are_told_where_their_steps_hide_differences(tmp_path, values, told):
-    rows = [{"x": float(v), "y": float(v), "t": min(v, NOW), "z": min(v, NOW)} for v in values]
+    rows = [
+        {"x": float(v), "y": float(v), "t": min(v, NOW) + i % 2, "z": min(v, NOW)}
+        for i, v in enumerate(values)
+    ]
     examples = build.examples_artifact(tmp_path / "examples", {"train": {"r": rows}})
     artifact = build.run_route_statistics(examples, tmp_path / "statistics", TABLE)
     statistics = stats_artifact_utils.load_statistics(artifact, "train").proto()

@@ -348,7 +348,8 @@ def test_many_routes_take_time_in_proportion():
             for n in range(300)
         )
     )
-    stats = sliced({"r0": [{f"f{i}-0": 0.5 for i in range(6)} | {"y-0": 1}] * 3})
+    rows = [{f"f{i}-0": 0.5 + row for i in range(6)} | {"y-0": 1} for row in range(3)]
+    stats = sliced({"r0": rows})
     for name in table.names[1:]:
         dataset = stats.datasets.add()
         dataset.CopyFrom(stats.datasets[1])

@@ -22,7 +22,7 @@ def anomalies(route, rows):
     options = tfdv.StatsOptions(schema=schema)
     stats = stats_impl.generate_statistics_in_memory(decoder.DecodeBatch(rows), options)
     stats.datasets[0].name = f"_route_{route}"
-    return set(describe(validate_split(stats, RouteSchemas(schema, TABLE), "train")[route][1]))
+    return set(describe(validate_split(stats, RouteSchemas(schema, TABLE), "eval")[route][1]))
 
 
 @pytest.mark.parametrize("route", TABLE.names)
