@@ -153,9 +153,9 @@ def test_labels_have_their_shape_and_missing_ones_their_mark(batch):
 
 
 def test_the_losses_of_an_ordinary_route_take_a_bare_label_and_of_targets_a_dict(rows):
-    labels = _labels_fn(TABLE["one"], {"price": Scale(5.0, 10.0)})(rows["one"].labels)
+    labels = _labels_fn(TABLE["one"], {"price": Scale(5.0, 10.0)})(rows["one"].labels)[0]
     np.testing.assert_array_equal(labels, [[0.0], [1.0]])
-    labels = _labels_fn(MANY, dict.fromkeys(TARGETS, Scale()))(rows["many"].labels)
+    labels = _labels_fn(MANY, dict.fromkeys(TARGETS, Scale()))(rows["many"].labels)[0]
     assert list(labels) == list(TARGETS)
 
 
@@ -181,7 +181,7 @@ def softplus(values):
 def test_the_loss_is_over_the_labels_that_are_there_and_no_others(batch, model, rows):
     features, labels = batch
     scales = scales_of(rows["many"], MANY)
-    given = _labels_fn(MANY, scales)(labels)
+    given = _labels_fn(MANY, scales)(labels)[0]
     loss = batch_loss(model, "many", (features, given), training=False)
     outputs = {
         head.label: np.array(model(features, path="many")[head.name], np.float64)
@@ -207,7 +207,7 @@ def test_the_loss_is_over_the_labels_that_are_there_and_no_others(batch, model, 
 
 def test_a_batch_without_a_label_leaves_its_head_without_gradient(batch, model):
     features, labels = tf.nest.map_structure(lambda rows: rows[1:2], batch)
-    labels = _labels_fn(MANY, dict.fromkeys(TARGETS, Scale()))(labels)
+    labels = _labels_fn(MANY, dict.fromkeys(TARGETS, Scale()))(labels)[0]
     (head,) = [head for head in model.heads_of("many") if head.label == "sizes"]
     weights = [variable.value for variable in head.trainable_variables]
     with tf.GradientTape() as tape:
