@@ -41,7 +41,7 @@ recipe = Recipe(
             "tags": Target("multilabel", classes="learn", optional=True),
         }),
     ),
-    training=Training(steps=300, batch_size=32, learning_rate=0.02),
+    training=Training(steps=500, batch_size=32, learning_rate=0.02),
     thresholds={
         "mail": {"accuracy": 0.9},
         "answer": {"accuracy": 0.9, "auc": 0.9},

@@ -185,3 +185,14 @@ def test_a_model_that_does_not_say_what_it_learnt_is_told(tmp_path):
     examples = build.routed_examples(tmp_path / "e", {"one": (["a"], SCORES[:1])}, LEARNS)
     with pytest.raises(BranchlineError, match="does not say which names of classes .* 'one'"):
         build.run(tmp_path, examples, build.model(tmp_path / "m", LEARNS), table=LEARNS)
+
+
+def test_figures_count_by_weight_as_scikit_learn_counts_them():
+    weights = np.random.default_rng(1).integers(0, 4, len(ENTRIES)).astype(float)
+    got = over_all(count(ENTRIES, SCORES, weights), 4)
+    guess = (SCORES >= 0.5).astype(int)
+    by = {"sample_weight": weights, "average": "micro"}
+    auc = roc_auc_score(ENTRIES[:, :3], SCORES[:, :3], average="macro", sample_weight=weights)
+    assert got["auc"] == pytest.approx(auc, abs=1e-4)
+    assert got["precision"] == pytest.approx(precision_score(ENTRIES, guess, **by))
+    assert got["recall"] == pytest.approx(recall_score(ENTRIES, guess, **by))
