@@ -32,6 +32,7 @@ from branchline.components.branch_trainer.recipe.overrides import (
 from branchline.components.branch_trainer.recipe.packed_weights import start_from
 from branchline.components.branch_trainer.recipe.train import train
 from branchline.components.branch_trainer.recipe.training_rows import read_all
+from branchline.components.branch_trainer.recipe.unknown_words import told_unknown, unknown_shares
 from branchline.components.branch_trainer.streams.inputs import describe_inputs
 from branchline.components.branch_trainer.streams.labels import scales_of
 from branchline.components.branch_trainer.streams.read_rows import RowReader
@@ -69,6 +70,12 @@ class Executor(base_executor.BaseExecutor):
         with tempfile.TemporaryDirectory(prefix="branchline-rows-") as cache_dir:
             reader = RowReader(recipe.routing, inputs, transform)
             rows = read_all(reader, recipe, uris, exec_properties["train_split"])
+            unknown = unknown_shares(
+                reader, recipe.routing, inputs, uris, exec_properties["train_split"]
+            )
+            warnings = told_unknown(unknown, recipe.routing)
+            for line in warnings:
+                _progress.warning("%s", line)
             scales = {name: scales_of(each, recipe.routing[name]) for name, each in rows.items()}
             model_run = artifact_utils.get_single_uri(output_dict["model_run"])
             options: dict[str, Any] = {
@@ -83,6 +90,8 @@ class Executor(base_executor.BaseExecutor):
                 options["resume"] = True
             build_model = getattr(module, "build_model", default_model.build_model)
             model, summary = train(recipe, build_model, rows, inputs, scales, **options)
+            summary["unknown"] = unknown
+            summary["warnings"] = warnings
         del rows, reader, options  # and with them the graphs of the training, before those to serve
         gc.collect()
         served = ServedModel(recipe.routing, model, inputs, scales, transform)

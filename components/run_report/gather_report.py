@@ -37,7 +37,8 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
         `recipe` (name or None), `blessed` (None without a blessing), `baseline`, `records` (`in`,
         `train`, `eval`, any further splits, `quarantined`), `samples` of quarantined records,
         `problems` (a sentence each, such as counts that do not add up), `checks` (route, metric,
-        bound, value, holds), `anomalies` (split → route → examples, anomalies), `history`,
+        bound, value, holds), `anomalies` (split → route → examples, anomalies), `history`
+        (its `warnings` a sentence each),
         `routes` (name → labels, features, train, eval, examples, metrics, baseline, confusion as
         in `evaluation.json`, note), `test`
         (route → examples, metrics, note, of the last evaluation; empty where there was none), and

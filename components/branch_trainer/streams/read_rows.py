@@ -77,27 +77,40 @@ class RowReader:
         """
         features: dict[str, list[Columns] | None] = {route: [] for route in files}
         labels: dict[str, list[Columns]] = {route: [] for route in files}
-        routes = [(path, route) for route, of in files.items() for path in sorted(of)]
-        paths = tf.constant([path for path, _ in routes], tf.string)
-        for serialized, numbers in _batches(
-            paths, tf.constant(_rows_at_a_time(self._inputs), tf.int64)
-        ):
-            columns = self._parse(serialized)
-            for route, first, count in _runs([routes[number][1] for number in numbers.numpy()]):
-                parsed, of_batch = self._of_route(route, *_rows_from(columns, first, count))
-                labels[route].append(of_batch)
-                held = features[route]
-                if held is None:
-                    continue
-                held.append(parsed)
-                budget -= num_bytes(parsed)
-                if budget < 0:
-                    budget += sum(map(num_bytes, held))
-                    features[route] = None
+        for route, parsed, of_part in self.parts(files):
+            labels[route].append(of_part)
+            held = features[route]
+            if held is None:
+                continue
+            held.append(parsed)
+            budget -= num_bytes(parsed)
+            if budget < 0:
+                budget += sum(map(num_bytes, held))
+                features[route] = None
         return {
             route: self._joined(route, features[route], labels[route], files[route])
             for route in files
         }
+
+    def parts(
+        self, files: Mapping[str, Sequence[str]], most: int = -1
+    ) -> Iterator[tuple[str, Columns, Columns]]:
+        """Reads the examples of routes in order, part by part.
+
+        Args:
+            files: Route → its files.
+            most: How many examples of a file to read, its first ones; -1 for all.
+
+        Returns:
+            Of each part its route, and features and labels as `Rows` has them.
+        """
+        routes = [(path, route) for route, of in files.items() for path in sorted(of)]
+        paths = tf.constant([path for path, _ in routes], tf.string)
+        size = tf.constant(_rows_at_a_time(self._inputs), tf.int64)
+        for serialized, numbers in _batches(paths, size, tf.constant(most, tf.int64)):
+            columns = self._parse(serialized)
+            for route, first, count in _runs([routes[number][1] for number in numbers.numpy()]):
+                yield route, *self._of_route(route, *_rows_from(columns, first, count))
 
     def _joined(
         self,
@@ -156,18 +169,25 @@ def serialized_rows(files: list[str]) -> tf.data.Dataset:
 
 
 @tf.function(
-    input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int64)],
+    input_signature=[
+        tf.TensorSpec([None], tf.string),
+        tf.TensorSpec([], tf.int64),
+        tf.TensorSpec([], tf.int64),
+    ],
     autograph=False,
 )
-def _batches(files: tf.Tensor, size: tf.Tensor) -> tf.data.Dataset:
+def _batches(files: tf.Tensor, size: tf.Tensor, most: tf.Tensor) -> tf.data.Dataset:
     """Streams what is in files, `size` records at a time; one trace serves all routes.
+
+    Of each file its first `most` records are read, of -1 all.
 
     Returns:
         A dataset of the records, string [batch], and the number of each one's file, int64 [batch].
     """
 
     def read(number: tf.Tensor) -> tf.data.Dataset:
-        records = tf.data.TFRecordDataset(files[number], compression_type="GZIP").batch(size)
+        records = tf.data.TFRecordDataset(files[number], compression_type="GZIP")
+        records = records.take(most).batch(size)
         return records.map(lambda some: (some, tf.fill([tf.size(some)], number)))
 
     numbers = tf.data.Dataset.range(tf.size(files, tf.int64))
