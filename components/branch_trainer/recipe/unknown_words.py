@@ -4,6 +4,7 @@ To a branch all unknown ones are one. They are counted where nothing was learnt 
 vocabulary has been made of the training rows.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -11,29 +12,45 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from branchline.components.branch_trainer.streams.inputs import Input
 from branchline.components.branch_trainer.streams.read_rows import RowReader
 from branchline.components.files.routed import route_files
 from branchline.schemas import Categorical, Feature, RoutingTable, Text
 from branchline.schemas.splits import EVAL
 
+_progress = logging.getLogger("branchline.progress")
 _ROWS = 256  # of each route, of which the first of every file are looked at
 _MOST = 0.5  # share of unknown ones that is no warning
 
 
+def tell_unknown(
+    reader: RowReader, table: RoutingTable, uris: list[str], train_split: str
+) -> dict[str, Any]:
+    """Warns in the log of features of which more than half is unknown.
+
+    Args:
+        reader: As `unknown_shares` takes it, and so on.
+        table: The routes.
+        uris: Of the routed examples.
+        train_split: Its name.
+
+    Returns:
+        For the history: `unknown`, the shares, and `warnings`, the lines of the log.
+    """
+    shares = unknown_shares(reader, table, uris, train_split)
+    warnings = told_unknown(shares, table)
+    for line in warnings:
+        _progress.warning("%s", line)
+    return {"unknown": shares, "warnings": warnings}
+
+
 def unknown_shares(
-    reader: RowReader,
-    table: RoutingTable,
-    inputs: Mapping[str, Mapping[str, Input]],
-    uris: list[str],
-    train_split: str,
+    reader: RowReader, table: RoutingTable, uris: list[str], train_split: str
 ) -> dict[str, dict[str, float]]:
     """Counts unknown words and categories in some rows of `eval`, or of a training split alone.
 
     Args:
         reader: Reads routed examples as the branches get them.
         table: The routes.
-        inputs: Route → what its branch gets.
         uris: Of the routed examples.
         train_split: Where there is no split `eval`, the rows to look at; of these the unknown ones
             are what a vocabulary had no room for.
@@ -46,7 +63,7 @@ def unknown_shares(
         name: [
             key for key, spec in of.items() if spec.vocabulary_size and _learns(table, name, key)
         ]
-        for name, of in inputs.items()
+        for name, of in reader.inputs.items()
     }
     routes = [name for name, of in keys.items() if of]
     files: dict[str, list[str]] = {}
@@ -63,7 +80,7 @@ def unknown_shares(
         for key in keys[route]:
             indices = _flat(features[key])
             seen[route, key] += np.count_nonzero(indices)
-            last = (inputs[route][key].vocabulary_size or 0) - 1
+            last = (reader.inputs[route][key].vocabulary_size or 0) - 1
             unknown[route, key] += np.count_nonzero(indices == last)
     return {
         route: {key: unknown[route, key] / seen[route, key] for key in of if seen[route, key]}

@@ -14,6 +14,7 @@ import tensorflow_transform as tft
 
 from branchline.components.branch_trainer.streams.inputs import Input, densify
 from branchline.components.branch_trainer.streams.labels import dense_label
+from branchline.components.branch_trainer.streams.read_files import batches_of
 from branchline.components.branch_trainer.streams.transform_graph import TransformGraph
 from branchline.schemas import RoutingTable
 
@@ -50,6 +51,9 @@ class RowReader:
         table: The routes.
         inputs: Route → what its branch gets.
         transform: The Transform's output.
+
+    Attributes:
+        inputs: As given.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class RowReader:
         inputs: Mapping[str, Mapping[str, Input]],
         transform: tft.TFTransformOutput,
     ) -> None:
-        self._table, self._inputs = table, inputs
+        self._table, self.inputs = table, inputs
         self._transform = TransformGraph(transform, inputs)
         self._parse = tf.function(
             self._parse_all, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
@@ -106,8 +110,8 @@ class RowReader:
         """
         routes = [(path, route) for route, of in files.items() for path in sorted(of)]
         paths = tf.constant([path for path, _ in routes], tf.string)
-        size = tf.constant(_rows_at_a_time(self._inputs), tf.int64)
-        for serialized, numbers in _batches(paths, size, tf.constant(most, tf.int64)):
+        size = tf.constant(_rows_at_a_time(self.inputs), tf.int64)
+        for serialized, numbers in batches_of(paths, size, tf.constant(most, tf.int64)):
             columns = self._parse(serialized)
             for route, first, count in _runs([routes[number][1] for number in numbers.numpy()]):
                 yield route, *self._of_route(route, *_rows_from(columns, first, count))
@@ -141,7 +145,7 @@ class RowReader:
     ) -> tuple[Columns, Columns]:
         features = {
             key: _rows_of(transformed[spec.output], spec)
-            for key, spec in self._inputs[route].items()
+            for key, spec in self.inputs[route].items()
         }
         targets, fields = self._table[route].labels, self._table.fields(route)
         labels = {key: dense_label(raw[fields[key].column], targets[key]) for key in targets}
@@ -161,37 +165,6 @@ class RowReader:
             if field.is_label
         }
         return self._transform(raw), {name: raw[name] for name in labels}
-
-
-def serialized_rows(files: list[str]) -> tf.data.Dataset:
-    """Streams the records of TFRecord files, gzip, in order."""
-    return tf.data.TFRecordDataset(sorted(files), compression_type="GZIP")
-
-
-@tf.function(
-    input_signature=[
-        tf.TensorSpec([None], tf.string),
-        tf.TensorSpec([], tf.int64),
-        tf.TensorSpec([], tf.int64),
-    ],
-    autograph=False,
-)
-def _batches(files: tf.Tensor, size: tf.Tensor, most: tf.Tensor) -> tf.data.Dataset:
-    """Streams what is in files, `size` records at a time; one trace serves all routes.
-
-    Of each file its first `most` records are read, of -1 all.
-
-    Returns:
-        A dataset of the records, string [batch], and the number of each one's file, int64 [batch].
-    """
-
-    def read(number: tf.Tensor) -> tf.data.Dataset:
-        records = tf.data.TFRecordDataset(files[number], compression_type="GZIP")
-        records = records.take(most).batch(size)
-        return records.map(lambda some: (some, tf.fill([tf.size(some)], number)))
-
-    numbers = tf.data.Dataset.range(tf.size(files, tf.int64))
-    return numbers.flat_map(read).rebatch(size)
 
 
 def _runs(values: Sequence[str]) -> Iterator[tuple[str, int, int]]:

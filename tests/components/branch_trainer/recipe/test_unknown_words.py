@@ -51,8 +51,8 @@ def given(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shares(given):
-    reader, inputs, both, _ = given
-    return unknown_shares(reader, TABLE, inputs, [both], "train")
+    reader, _, both, _ = given
+    return unknown_shares(reader, TABLE, [both], "train")
 
 
 def test_the_share_is_counted_in_eval_of_what_has_a_vocabulary(shares):
@@ -63,8 +63,8 @@ def test_the_share_is_counted_in_eval_of_what_has_a_vocabulary(shares):
 
 
 def test_without_eval_it_is_what_the_vocabulary_had_no_room_for(given):
-    reader, inputs, _, alone = given
-    found = unknown_shares(reader, TABLE, inputs, [alone], "fit")
+    reader, _, _, alone = given
+    found = unknown_shares(reader, TABLE, [alone], "fit")
     assert found["chinese"] == {"t": 0, "by": 0}
     assert found["cut"] == {"c": 0, "tags": pytest.approx(6 / 18)}
 
