@@ -10,6 +10,7 @@ REASONS = {
     "bad_picture": "a picture cannot be decoded",
     "bad_split": "a time or a field tells no split",
     "bad_time": "a text is no time, or one out of the range",
+    "bad_weight": "a weight is negative, NaN or infinity",
     "csv_row_length": "a CSV row has more or fewer cells than the header",
     "duplicate_key": "an object has a key twice, also as a nested one",
     "feature_missing": "a feature that the route needs is absent",
@@ -30,6 +31,7 @@ REASONS = {
     "unknown_class": "a label is none of the names of its target's classes",
     "unreadable_block": "a block of an Avro file is damaged or too large",
     "unreadable_rest": "a file is damaged from here on",
+    "weight_missing": "the weight is absent",
     "wrong_shape": "a field has more or fewer values than declared",
     "wrong_type": "a value is of another type than declared",
 }

@@ -35,6 +35,9 @@ class Route:
         class_weight: The weights of the classes in the loss, see `Target`.
         targets: Key of each field to be predicted → its `Target`. The model's outputs are named
             `<route>/<key>`, the metrics `<key>/<metric>`.
+        weight: Key of a field, neither feature nor label, that says how much a record counts in the
+            losses and metrics of the route: one number from 0 on. A record whose weight is
+            missing, negative or not finite is quarantined; a served model asks for none.
 
     Raises:
         RecipeError: A field is wrong; names it, its value and what is expected.
@@ -49,6 +52,7 @@ class Route:
     classes: tuple[str, ...] | None = field(default=None, kw_only=True)
     class_weight: Any = field(default=None, kw_only=True)
     targets: Mapping[str, Target] = field(default_factory=dict, kw_only=True)
+    weight: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_name("Route.name", self.name)
@@ -72,6 +76,11 @@ class Route:
             self._check_targets(where)
         else:
             self._check_label(where)
+        if self.weight is not None:
+            check_key(f"{where}.weight", self.weight)
+            if self.weight in self.features or self.weight in self.labels:
+                expected = "a key that is no feature and no label of the route"
+                reject(f"{where}.weight", self.weight, expected)
 
     def _check_label(self, where: str) -> None:
         if self.label is None:
@@ -129,6 +138,7 @@ class Route:
 
     @cached_property
     def dtypes(self) -> dict[str, str]:
-        """Key → the type it is stored as, for every feature and label."""
+        """Key → the type it is stored as, for every feature and label, and the weight."""
         kinds = {**self.features, **self.labels}
-        return {key: kind.dtype for key, kind in kinds.items()}
+        weight = {} if self.weight is None else {self.weight: "float"}
+        return {key: kind.dtype for key, kind in kinds.items()} | weight

@@ -23,8 +23,8 @@ class RoutingTable:
 
     Raises:
         RecipeError: No route or more than MOST_ROUTES, two of one name or two columns of one name,
-            or a condition that reads a label: when the model
-            serves there are no labels, and it would route otherwise than in training.
+            or a condition that reads a label or a weight: when the model
+            serves there are none, and it would route otherwise than in training.
     """  # noqa: D205
 
     routes: tuple[Route, ...]
@@ -47,17 +47,17 @@ class RoutingTable:
         self._check_conditions()
 
     def _check_conditions(self) -> None:
-        last = {key: route for route in self.routes for key in route.labels}
+        last = {k: r for r in self.routes for k in (*r.labels, r.weight) if k is not None}
         place = {name: number for number, name in enumerate(self.names)}
         for number, route in enumerate(self.routes):
             for key in route.condition.keys:
                 if key in last and place[last[key].name] >= number:
-                    whose = (
-                        "its own label" if last[key] is route else f"a label of {last[key].name!r}"
-                    )
+                    what = "weight" if last[key].weight == key else "label"
+                    other = f"a {what} of {last[key].name!r}"
+                    whose = f"its own {what}" if last[key] is route else other
                     raise RecipeError(
                         f"Route({route.name!r}).condition: reads {key!r}, {whose}; records have no "
-                        "labels when the model serves, so it has to decide by other keys"
+                        f"{what}s when the model serves, so it has to decide by other keys"
                     )
 
     def check_reachable(self) -> None:
@@ -91,7 +91,8 @@ class RoutingTable:
     def _check_paths(self) -> None:
         for key in self.path_keys:
             for route in self.routes:
-                kind = {**route.features, **route.labels}.get(key)
+                weight = {route.weight: "the weight"}
+                kind = {**route.features, **route.labels, **weight}.get(key)
                 if kind is not None and not (isinstance(kind, Image) and kind.stored == "path"):
                     raise RecipeError(
                         f"Route({route.name!r}): {key!r} is {kind}, and in another route the path "
@@ -124,7 +125,7 @@ class RoutingTable:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Every key that a condition, a feature or a label reads, sorted."""
+        """Every key that a condition, a feature, a label or a weight reads, sorted."""
         read = {key for route in self.routes for key in (*route.condition.keys, *route.dtypes)}
         return tuple(sorted(read))
 
@@ -211,11 +212,11 @@ class RoutingTable:
         return names
 
     def columns(self, route: str) -> dict[str, str]:
-        """Key → `column(route, key)` for every feature and label of `route`."""
+        """Key → `column(route, key)` for every feature and label of `route`, and its weight."""
         return {key: self.column(route, key) for key in self[route].dtypes}
 
     def fields(self, route: str) -> dict[str, Field]:
-        """Key → what is known of it, for every feature and then every label of `route`.
+        """Key → what is known of it: every feature of `route`, then every label, then the weight.
 
         >>> from branchline.schemas import Numeric, when
         >>> r = Route("r", when.present("x"), features={"x": Numeric(3)}, label="y", task="binary")
@@ -236,6 +237,10 @@ class RoutingTable:
             name, required = self.column(route, key), not target.optional
             bounds = target.num_codes, target.classes
             found[key] = Field(key, name, target.dtype, target.num_values, required, True, *bounds)
+        key = self[route].weight
+        if key is not None:
+            name = self.column(route, key)
+            found[key] = Field(key, name, "float", 1, True, False, is_weight=True)
         return found
 
 

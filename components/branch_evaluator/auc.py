@@ -14,11 +14,14 @@ from tensorflow_model_analysis.proto import config_pb2
 # Scores in [0, 1] count as equal when they share one; the area is then right to 1e-5.
 _BUCKETS = 100_000
 _ROWS_KEPT = 1024  # an accumulator counts its rows when there are as many
-Counts = np.ndarray  # float64 [used buckets, 3]: number, positives, negatives; sorted by number
+# float64 [used buckets, 3]: number, positives, negatives, by weight; sorted by number
+Counts = np.ndarray
 
 
 class Auc(metric_types.Metric):
     """The share of (positive, negative) pairs of entries whose positive has the higher score.
+
+    A pair counts as much as the weights of its two entries multiplied.
 
     Equal scores count half; NaN where there are no positives or no negatives. Of class
     probabilities each (entry, class) pair is an entry, positive where the class is the label.
@@ -43,15 +46,16 @@ def area(counts: Counts) -> float:
     return float((negatives * (above + positives / 2)).sum() / pairs) if pairs else float("nan")
 
 
-def count(labels: np.ndarray, scores: np.ndarray) -> Counts:
+def count(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> Counts:
     """Counts positive and negative entries by bucket.
 
     Args:
         labels: [entries], 0 or 1.
         scores: [entries]; what is outside of [0, 1] falls into the buckets at the ends.
+        weights: [entries], how much each counts.
     """
     numbers = np.floor(np.clip(scores.astype(np.float64) * _BUCKETS, -1, _BUCKETS))
-    return _summed(np.stack([numbers, labels > 0, labels <= 0], axis=1))
+    return _summed(np.stack([numbers, weights * (labels > 0), weights * (labels <= 0)], axis=1))
 
 
 def _summed(counts: Counts) -> Counts:
@@ -60,12 +64,12 @@ def _summed(counts: Counts) -> Counts:
     return np.stack([numbers, *sums], axis=1)
 
 
-def _entries(label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns labels, 0 or 1, and scores, [entries]."""
-    if prediction.size == label.size:
-        return label.reshape(-1), prediction.reshape(-1)
-    classes = np.arange(prediction.shape[-1])
-    return (label.reshape(-1, 1) == classes).reshape(-1), prediction.reshape(-1)
+def _entries(label: np.ndarray, prediction: np.ndarray, weight: np.ndarray) -> list[np.ndarray]:
+    """Returns labels, 0 or 1, scores, and the row's weight, [entries]."""
+    if prediction.size != label.size:
+        label = label.reshape(-1, 1) == np.arange(prediction.shape[-1])
+    weights = np.full(prediction.size, weight.reshape(-1)[0], np.float64)
+    return [label.reshape(-1), prediction.reshape(-1), weights]
 
 
 def _computations(
@@ -73,9 +77,15 @@ def _computations(
     eval_config: config_pb2.EvalConfig | None = None,
     model_names: list[str] | None = None,
     output_names: list[str] | None = None,
+    example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
     keys = [
-        metric_types.MetricKey(name=name, model_name=model, output_name=output)
+        metric_types.MetricKey(
+            name=name,
+            model_name=model,
+            output_name=output,
+            example_weighted=example_weighted,
+        )
         for model in model_names or [""]
         for output in output_names or [""]
     ]
@@ -88,7 +98,7 @@ def _computations(
 
 
 class _Count(beam.CombineFn):
-    """Accumulates counts, and the labels and scores of the last rows."""
+    """Accumulates counts, and the labels, scores and weights of the last rows."""
 
     def __init__(
         self, key: metric_types.MetricKey, eval_config: config_pb2.EvalConfig | None
@@ -101,15 +111,16 @@ class _Count(beam.CombineFn):
     def add_input(
         self, mutable_accumulator: list[Any], element: metric_types.StandardMetricInputs
     ) -> list[Any]:
-        for label, prediction, _ in metric_util.to_label_prediction_example_weight(
+        for row in metric_util.to_label_prediction_example_weight(
             element,
             eval_config=self._eval_config,
             model_name=self._key.model_name,
             output_name=self._key.output_name,
+            example_weighted=bool(self._key.example_weighted),
             flatten=False,
             squeeze=False,
         ):
-            mutable_accumulator.append(_entries(label, prediction))
+            mutable_accumulator.append(_entries(*row))
         full = len(mutable_accumulator) > _ROWS_KEPT
         return self.compact(mutable_accumulator) if full else mutable_accumulator
 
@@ -117,8 +128,8 @@ class _Count(beam.CombineFn):
         counts, *rows = accumulator
         if not rows:
             return accumulator
-        labels, scores = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-        return [_summed(np.concatenate([counts, count(labels, scores)]))]
+        labels, scores, weights = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        return [_summed(np.concatenate([counts, count(labels, scores, weights)]))]
 
     def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
         return [_summed(np.concatenate([self.compact(each)[0] for each in accumulators]))]

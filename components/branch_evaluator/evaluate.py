@@ -154,6 +154,8 @@ def _metrics_specs(
         config_pb2.MetricsSpec(metrics=configs.values()),
         *further_specs(further, (label.target for label in labels)),
     ]
+    for spec in specs if labels[0].kind.weighted else ():
+        spec.example_weights.weighted = True
     if len(labels[0].models) > 1:  # TFMA does not name the model of an evaluation of one
         for spec in specs:
             spec.model_names.extend(labels[0].models)
@@ -191,15 +193,23 @@ def _means(summed: tuple[Place, np.ndarray], models: Mapping[Place, tuple[str, .
 def _by_route(sliced: Sliced, asked: Mapping[Place, Sequence[str]]) -> Sliced:
     """Tells targets by TFMA's `output_name` instead of the slice, and always names the model.
 
-    Leaves out what is asked for of other labels of the kind alone.
+    Leaves out what is asked for of other labels of the kind alone. What TFMA weighs and is named
+    like a figure of ours, which is not weighted, is told apart.
     """
     key, metrics = sliced
     parts = dict(key)
     output = parts.pop(TARGET)
     others = {name for names in asked.values() for name in names}
     left_out = others.difference(asked[parts[ROUTE], output])
+    ours = (COUNT, MEAN_LABEL, MEAN_PREDICTION)
     return tuple(parts.items()), {
-        each._replace(model_name=each.model_name or MODEL, output_name=output): value
+        each._replace(
+            name=f"weighted_{each.name}"
+            if each.example_weighted and each.name in ours
+            else each.name,
+            model_name=each.model_name or MODEL,
+            output_name=output,
+        ): value
         for each, value in metrics.items()
         if each.name not in left_out
     }

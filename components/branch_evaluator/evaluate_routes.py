@@ -65,6 +65,7 @@ def evaluate_routes(
     labels = list_labels(routing, metrics, outputs)
     dtypes = columns(routing)
     read = {label.column for label in labels} | set(slice_columns(further))
+    read |= {label.weight for label in labels if label.weight}
     for each in examples:
         check_format(each)
     sources = find_sources(examples).get(split, [])

@@ -23,6 +23,7 @@ class Kind:
     task: str
     single: bool
     models: tuple[str, ...]
+    weighted: bool = False
 
     @property
     def name(self) -> str:
@@ -31,7 +32,8 @@ class Kind:
         >>> Kind("binary", False, ("model", "baseline")).name
         'binary_vectors_compared'
         """
-        return self.task + "_vectors" * (not self.single) + "_compared" * (len(self.models) > 1)
+        name = self.task + "_vectors" * (not self.single) + "_compared" * (len(self.models) > 1)
+        return name + "_weighted" * self.weighted
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Label:
         column: The feature of the examples that holds it.
         metrics: The names of what is computed, in order.
         outputs: Model → what of it predicts the label.
+        weight: The feature that holds how much an example counts; None where all count 1.
     """
 
     route: Route
@@ -51,6 +54,7 @@ class Label:
     column: str
     metrics: tuple[str, ...]
     outputs: Mapping[str, Output]
+    weight: str | None = None
 
     @property
     def target(self) -> Target:
@@ -73,7 +77,8 @@ class Label:
     @property
     def kind(self) -> Kind:
         """See `Kind`."""
-        return Kind(self.target.task, self.target.num_values == 1, self.models)
+        single, weighted = self.target.num_values == 1, self.weight is not None
+        return Kind(self.target.task, single, self.models, weighted)
 
 
 def list_labels(
@@ -100,6 +105,7 @@ def list_labels(
                 for model, found in outputs.items()
                 if route.name in found
             },
+            weight=routing.column(route.name, route.weight) if route.weight else None,
         )
         for route in routing.routes
         for key in route.labels

@@ -33,6 +33,7 @@ _OF_ROW = {
     "MeanSquaredLogarithmicError": "squared_logarithmic_error",
     "RootMeanSquaredError": "squared_error",
 }
+_UNWEIGHTED = ("example_count", "mean_label", "mean_prediction")  # our own, see `evaluate.py`
 _ABSTRACT = ("Loss", "MeanMetricWrapper", "Metric", "Reduction")
 
 
@@ -96,6 +97,8 @@ def metric_config(name: str, route: Route, key: str) -> config_pb2.MetricConfig:
         RecipeError: No metric has that name, or it is not one for the label's task.
     """
     target, where = route.labels[key], _where(route, key)
+    if route.weight and name in _UNWEIGHTED:
+        _refuse(name, where, "it says nothing of weights, and the route has one")
     if name in ("exact_match", "dice"):
         _check_own(name, target, where)
         return _row_mean(name, name)
@@ -159,7 +162,7 @@ def check_metrics(
                 if name in default_metrics(target):
                     continue  # known to work; the first Keras metric of a process takes a second
                 try:
-                    try_metric(config, target)
+                    try_metric(config, target, weighted=route.weight is not None)
                 except Exception as error:  # whatever a metric's own code raises
                     why = str(error).strip().splitlines()[0]
                     _refuse(name, _where(route, key), why, error)

@@ -18,6 +18,7 @@ from branchline.components.branch_evaluator.read_batch import (
     ROUTE,
     read_features,
     read_label,
+    read_weight,
     rows_of_routes,
 )
 from branchline.schemas import BranchlineError
@@ -97,7 +98,8 @@ class PredictRows(beam.DoFn):
                     predictions[model] = _shaped(found, label, model)[there]
                 if len(labels):
                     features = read_features(batch, self._features, rows[there])
-                    yield from _extracts(label, labels, predictions, features)
+                    weights = read_weight(batch, label, rows[there]) if label.weight else None
+                    yield from _extracts(label, labels, predictions, features, weights)
 
     def _uses_mixed(self, model: str) -> bool:
         return any(
@@ -141,6 +143,7 @@ def _extracts(
     labels: np.ndarray,
     predictions: dict[str, np.ndarray],
     features: Sequence[dict[str, np.ndarray]],
+    weights: np.ndarray | None,
 ) -> Iterator[Any]:
     sums = [_sum_of_means(labels), *(_sum_of_means(each) for each in predictions.values())]
     counts = confused(label.target, labels, predictions[MODEL])
@@ -162,6 +165,8 @@ def _extracts(
             else alone[row],
             SLICE_KEY_TYPES_KEY: slice_keys,
         }
+        if weights is not None:
+            extracts[tfma.EXAMPLE_WEIGHTS_KEY] = weights[row : row + 1]
         yield TaggedOutput(kind, extracts)
 
 

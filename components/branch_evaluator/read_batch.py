@@ -88,6 +88,25 @@ def _numbers_of(names: np.ndarray, label: Label) -> np.ndarray:
     return numbers.reshape(names.shape)
 
 
+def read_weight(batch: pa.RecordBatch, label: Label, rows: np.ndarray) -> np.ndarray:
+    """Returns how much the rows count, float64 [rows].
+
+    Raises:
+        BranchlineError: A row has no weight or several, or one that is negative or not finite.
+    """
+    values, starts, lengths = _column(batch, label.weight or "")
+    where = f"route {label.route.name!r} could not be evaluated: a row has"
+    expected = f"in {label.weight!r}, expected one weight, a finite number from 0 on"
+    wrong = lengths[rows][lengths[rows] != 1]
+    if wrong.size:
+        raise BranchlineError(f"{where} {wrong[0]} values {expected}")
+    weights = np.asarray(values)[starts[rows]].astype(np.float64)
+    bad = weights[~(np.isfinite(weights) & (weights >= 0))]
+    if bad.size:
+        raise BranchlineError(f"{where} {bad[0]} {expected}")
+    return weights
+
+
 def read_features(
     batch: pa.RecordBatch, names: Iterable[str], rows: np.ndarray
 ) -> list[dict[str, np.ndarray]]:

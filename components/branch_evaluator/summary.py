@@ -25,6 +25,8 @@ def summarize(
     `confusion` has, of each label whose classes have names, these and how often which of them (a
     row of the counts) was predicted as which (a column).
 
+    `weight` has the key of what weighs a route's examples, if there is one.
+
     A route without examples has no checks; a model that was evaluated on none is not blessed.
     "test" is empty: see `figures_alone`.
 
@@ -92,6 +94,7 @@ def _route(
         "baseline": _finite(baseline) if baseline is not None else None,
         "checks": [dataclasses.asdict(check) for check in checks],
         **({"confusion": confusion} if confusion else {}),
+        **({"weight": route.weight} if route.weight else {}),
         "note": "; ".join(notes) or None,
     }
 

@@ -11,8 +11,13 @@ from tensorflow_model_analysis.proto import config_pb2
 from branchline.schemas.targets import Target
 
 
-def try_metric(config: config_pb2.MetricConfig, target: Target) -> float:
+def try_metric(config: config_pb2.MetricConfig, target: Target, *, weighted: bool = False) -> float:
     """Computes the metric as TFMA's evaluator does, less Beam; takes milliseconds.
+
+    Args:
+        config: The metric.
+        target: What the labels are.
+        weighted: Whether an example of weight 2 has to be as good as two.
 
     Raises:
         Exception: What TFMA or Keras raises when the metric lacks an argument or takes other
@@ -26,6 +31,14 @@ def try_metric(config: config_pb2.MetricConfig, target: Target) -> float:
     parts = _compute(config, [rows[:3], rows[3:]])
     if not np.isclose(whole, parts, equal_nan=True):
         raise ValueError("TFMA cannot add it up over batches")
+    if weighted:
+        twice = [rows[0] | {tfma.EXAMPLE_WEIGHTS_KEY: np.array([2.0])}, *rows[1:]]
+        if not np.isclose(
+            _compute(config, [twice], weighted=True),
+            _compute(config, [[rows[0], *rows]]),
+            equal_nan=True,
+        ):
+            raise ValueError("it does not weigh examples, and the route has a weight")
     if target.shape and not np.isclose(whole, _compute(config, [entries]), equal_nan=True):
         raise ValueError("it is another over the examples than over their entries")
     return whole
@@ -40,8 +53,12 @@ def can_compute(spec: config_pb2.MetricsSpec, target: Target) -> bool:
         return False
 
 
-def _compute(config: config_pb2.MetricConfig, batches: list[list[dict]]) -> float:
-    results = _results(config_pb2.MetricsSpec(metrics=[config]), batches)
+def _compute(
+    config: config_pb2.MetricConfig, batches: list[list[dict]], weighted: bool = False
+) -> float:
+    options = config_pb2.ExampleWeightOptions(weighted=weighted, unweighted=not weighted)
+    spec = config_pb2.MetricsSpec(metrics=[config], example_weights=options)
+    results = _results(spec, batches)
     values = [value for key, value in results.items() if not key.name.startswith("_")]
     if len(values) != 1 or not isinstance(values[0], int | float | np.number | np.ndarray):
         raise ValueError("its result is not one number")
@@ -107,6 +124,6 @@ def _row(label: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
     return {
         tfma.LABELS_KEY: label,
         tfma.PREDICTIONS_KEY: np.asarray(prediction, np.float32),
-        tfma.EXAMPLE_WEIGHTS_KEY: None,
+        tfma.EXAMPLE_WEIGHTS_KEY: np.array([1.0]),
         tfma.FEATURES_KEY: {},
     }

@@ -28,7 +28,9 @@ def add_coarse(
     """
     for feature in dataset.features:
         field = fields.get(column(feature))
-        if field is None or field.dtype != "float" or not feature.HasField("num_stats"):
+        if field is None or field.dtype != "float" or field.is_weight:
+            continue
+        if not feature.HasField("num_stats"):
             continue
         numbers = feature.num_stats
         largest = max(abs(numbers.min), abs(numbers.max))

@@ -148,7 +148,8 @@ class Router(base_beam_component.BaseBeamComponent):
             set aside is kept then, beside the quarantine's own folder, and the error says where.
         reason_limits: Reason → share of the records in [0, 1] for it alone, such as
             {"no_route": 0.0}.
-        labels: "required", or "absent" for what is only to be predicted: labels are not read then.
+        labels: "required", or "absent" for what is only to be predicted: labels and weights are
+            then not read.
         least_rows: How many examples every route needs in each split but "test"; 0 for no such
             check.
         scarce: Route, or "*" for all → what happens when it has fewer: "fail", the default, or

@@ -38,6 +38,7 @@ class Numbered(NamedTuple):
         num_values: int64 [f], -1 for any number.
         required: bool [f].
         is_label: bool [f].
+        is_weight: bool [f].
         num_codes: int64 [f], -1 for no bound.
         written: int64 [f], as which of the `kinds` its text is read, -1 for none.
         kinds: They, each once.
@@ -55,6 +56,7 @@ class Numbered(NamedTuple):
     num_values: np.ndarray
     required: np.ndarray
     is_label: np.ndarray
+    is_weight: np.ndarray
     num_codes: np.ndarray
     written: np.ndarray
     kinds: list[Written | Image]
@@ -64,10 +66,10 @@ class Numbered(NamedTuple):
 
 
 def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
-    """Numbers the features of all routes, and with `label` their labels."""
+    """Numbers the features of all routes, and with `label` their labels and weights."""
     place = {name: number for number, name in enumerate(names(table))}
     of_route = [
-        [field for field in table.fields(name).values() if label or not field.is_label]
+        [field for field in table.fields(name).values() if label or field.is_feature]
         for name in table.names
     ]
     fields = [field for some in of_route for field in some]
@@ -87,6 +89,7 @@ def number_fields(table: RoutingTable, *, label: bool) -> Numbered:
         num_values=np.array([num for num, _ in bounds], np.int64),
         required=np.array([field.required for field in fields]),
         is_label=np.array([field.is_label for field in fields]),
+        is_weight=np.array([field.is_weight for field in fields]),
         num_codes=np.array([codes for _, codes in bounds], np.int64),
         written=np.array([kinds.index(f.written) if f.written else -1 for f in fields], np.int64),
         kinds=kinds,
@@ -119,7 +122,12 @@ def _problems(field: Field, route: Route) -> list[Problem]:
     if field.dtype == "float":
         value = Problem("not_finite", f"{key}: got NaN or infinity")
     text = Problem("wrong_type", f"{key}: got a text, expected {what}")
-    if not field.is_label:
+    if field.is_weight:
+        bad = Problem("bad_weight", f"{key}: got a weight below 0, NaN or infinity")
+        missing = Problem("weight_missing", f"{key}: the weight is missing")
+        several = Problem("wrong_shape", f"{key}: expected one weight, got several")
+        return [text, bad, missing, several, bad, _unreadable(field)]
+    if field.is_feature:
         kind = route.features[key]
         size = f"{key}: expected {field.num_values} value(s), got another number"
         return [

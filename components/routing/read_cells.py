@@ -159,6 +159,10 @@ def _problem(
         for each in (numbered.dtype, numbered.num_values, numbered.num_codes)
     )
     out_of_range = (num_codes >= 0) & ((low < 0) | (high >= num_codes))
+    if numbered.is_weight.any():
+        below = tf.math.unsorted_segment_max(tf.cast(floats < 0, tf.int32), of_float, num) > 0
+        is_weight = tf.gather(tf.constant(numbered.is_weight), field)
+        out_of_range |= is_weight & ((low < 0) | tf.gather(below, entry))
     if names is not None:
         out_of_range |= tf.reduce_any(names < 0, axis=1)
     required = tf.gather(tf.constant(numbered.required), field)

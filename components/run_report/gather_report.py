@@ -38,9 +38,9 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
         `train`, `eval`, any further splits, `quarantined`), `samples` of quarantined records,
         `problems` (a sentence each, such as counts that do not add up), `checks` (route, metric,
         bound, value, holds), `anomalies` (split → route → examples, anomalies), `history`
-        (its `warnings` a sentence each),
-        `routes` (name → labels, features, train, eval, examples, metrics, baseline, confusion as
-        in `evaluation.json`, note), `test`
+        (its `warnings` are sentences),
+        `routes` (name → labels, features, train, eval, examples, metrics, baseline, confusion and
+        weight as in `evaluation.json`, note), `test`
         (route → examples, metrics, note, of the last evaluation; empty where there was none), and
         `missing`: which of these the report was not given.
     """
@@ -84,12 +84,17 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
 
 
 def to_metrics(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a report that programs rely on: the content of `metrics.json`."""
+    """The part of a report that programs rely on: the content of `metrics.json`.
+
+    `weighted_by` has, for each route with a weight, the key by which its metrics are weighted.
+    """
+    weights = {name: of["weight"] for name, of in report["routes"].items() if of["weight"]}
     return {
         "recipe": report["recipe"],
         "blessed": report["blessed"],
         "routes": _figures(report["routes"]),
         "records": report["records"],
+        **({"weighted_by": weights} if weights else {}),
         **({"test": _figures(report["test"])} if report["test"] else {}),
     }
 
@@ -120,6 +125,7 @@ def _route(
         "metrics": found.get("metrics") or {},
         "baseline": found.get("baseline") or {},
         "confusion": found.get("confusion") or {},
+        "weight": found.get("weight"),
         "note": found.get("note"),
     }
 
@@ -137,20 +143,20 @@ def _labels(declared: Counts) -> dict[str, str]:
     {'m': 'binary 4 × 4, optional'}
     >>> _labels({"label": "y", "task": "binary", "classes": ["no", "yes"]})
     {'y': 'binary: no, yes'}
+    >>> _labels({"label": "y", "task": "quantile", "quantiles": [0.1, 0.9]})
+    {'y': 'quantile: 0.1, 0.9'}
     """
     labels = {}
     if declared.get("label"):
-        labels[declared["label"]] = declared["task"] + _class_names(declared)
+        labels[declared["label"]] = declared["task"] + _named(declared)
     for key, target in declared.get("targets", ()):
         shape = " " + " × ".join(map(str, target["shape"])) if target["shape"] else ""
-        labels[key] = (
-            target["task"] + shape + ", optional" * target["optional"] + _class_names(target)
-        )
+        labels[key] = target["task"] + shape + ", optional" * target["optional"] + _named(target)
     return labels
 
 
-def _class_names(target: Mapping[str, Any]) -> str:
-    names = target.get("classes") or []
+def _named(target: Mapping[str, Any]) -> str:
+    names = target.get("classes") or list(map(str, target.get("quantiles") or []))
     more = f" … ({len(names)} in all)" if len(names) > _NAMES_SHOWN else ""
     return f": {', '.join(names[:_NAMES_SHOWN])}{more}" if names else ""
 

@@ -50,14 +50,14 @@ def preprocessing_fn(inputs: Columns, custom_config: dict[str, Any]) -> Columns:
         inputs: Column of the routed examples → its values; `_route` among them.
         custom_config: "routing", a routing table as JSON; "recipe_file", the path of a recipe that
             has a `preprocessing_fn` of its own, by default none; "materialize", whether training
-            reads the transformed examples and so finds `_route` and labels in them only, by default
-            not.
+            reads the transformed examples and so finds `_route`, labels and weights in them only,
+            by default not.
 
     Returns:
         `output_name` → the transformed feature, int64, float32 or, of a text for an encoder,
         string [batch, values], with values in
         the rows only whose route declares it; or what the recipe's own function makes. To
-        be materialised, also `_route` and each label's column as they are.
+        be materialised, also `_route` and the columns of labels and weights as they are.
     """
     table = from_json(custom_config["routing"])
     if custom_config.get("recipe_file"):
@@ -66,8 +66,9 @@ def preprocessing_fn(inputs: Columns, custom_config: dict[str, Any]) -> Columns:
     else:
         outputs = _by_kind(inputs, table)
     if custom_config.get("materialize"):
-        labels = {table.column(route.name, key) for route in table.routes for key in route.labels}
-        outputs = {name: inputs[name] for name in ("_route", *sorted(labels))} | outputs
+        fields = (field for name in table.names for field in table.fields(name).values())
+        kept = {field.column for field in fields if not field.is_feature}
+        outputs = {name: inputs[name] for name in ("_route", *sorted(kept))} | outputs
     return outputs
 
 
@@ -87,7 +88,8 @@ def route_preprocessing(
         recipe_file: Path of a recipe with a `preprocessing_fn` of its own; "" for branchline's.
         recipe_hash: Changes when that file does.
         materialize: Whether Transform also writes the transformed examples, with `_route` and the
-            labels, for readers of yours. BranchTrainer applies the graph to the routed examples.
+            labels and weights, for readers of yours. BranchTrainer applies the graph to the routed
+            examples.
     """
     return {
         "preprocessing_fn": f"{__name__}.preprocessing_fn",

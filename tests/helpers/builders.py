@@ -23,6 +23,7 @@ from branchline.components.artifacts import Quarantine
 from branchline.components.branch_trainer.streams.inputs import describe_inputs
 from branchline.components.branch_trainer.streams.labels import dense_label
 from branchline.components.branch_trainer.streams.read_rows import RowReader, Rows
+from branchline.components.branch_trainer.streams.weights import dense_weight
 from branchline.components.files.routed import file_name, split_dir
 from branchline.components.router.route_batch import BatchRouter
 from branchline.components.transform.declared_schema import declared_schema
@@ -142,7 +143,7 @@ def routed_artifact(root, splits):
     return artifact
 
 
-def plain_rows(path, records, inputs, targets, *, in_memory=True):
+def plain_rows(path, records, inputs, targets, *, weight=None, in_memory=True):
     """The rows of a route as `RowReader` gives them, of features that need no transform.
 
     Args:
@@ -150,6 +151,7 @@ def plain_rows(path, records, inputs, targets, *, in_memory=True):
         records: Dicts of key → value.
         inputs: Feature → what the branch gets; a shape of [None] is ragged.
         targets: Label → its target.
+        weight: Key of the weight, if there is one.
         in_memory: Whether they fit.
     """
     specs = {
@@ -163,10 +165,13 @@ def plain_rows(path, records, inputs, targets, *, in_memory=True):
         key: tf.io.VarLenFeature("float32" if target.dtype == "float" else "int64")
         for key, target in targets.items()
     }
+    if weight:
+        specs[weight] = tf.io.VarLenFeature("float32")
 
     def parse(serialized):
         found = tf.io.parse_example(serialized, specs)
         labels = {key: dense_label(found[key], targets[key]) for key in targets}
+        labels |= {weight: dense_weight(found[weight])} if weight else {}
         return {key: found[key] for key in inputs}, labels
 
     file = write_rows(path, [example(record) for record in records])

@@ -24,7 +24,7 @@ recipe = Recipe(
               label="kind", task="multiclass", classes=("ham", "spam", "other"),
               class_weight="balanced"),
         Route("answer", when.present("x"), features={"x": Numeric()},
-              label="said", task="binary", classes=("no", "yes")),
+              label="said", task="binary", classes=("no", "yes"), weight="trust"),
         Route("sensor", when.present("v"), features={"v": Numeric()}, targets={
             "on": Target("binary", classes=("false", "true")),
             "stars": Target("multiclass", classes=("1", "2", "3"), optional=True),
@@ -45,7 +45,7 @@ KINDS = ("ham", "spam", "other")
 
 
 def write_records(folder):
-    """120 learnable records of each kind, and three whose label is no class."""
+    """120 learnable records of each kind, 160 wrong ones of no weight, and five bad ones."""
     rng = random.Random(5)
     mixed, rows = [], []
     for number in range(120):
@@ -53,7 +53,9 @@ def write_records(folder):
         words = [float(kind == 1) + rng.gauss(0, 0.05), float(kind == 2) + rng.gauss(0, 0.05)]
         mixed.append({"words": words, "kind": KINDS[kind]})
         x = rng.choice([-1, 1]) * (1 + rng.random())
-        rows.append({"x": x, "said": rng.choice(["no", " no"]) if x < 0 else "yes"})
+        rows.append({"x": x, "said": rng.choice(["no", " no"]) if x < 0 else "yes", "trust": 2.5})
+        if number % 3:  # more are wrong than right, and count for nothing
+            rows += [{"x": x, "said": "yes" if x < 0 else "no", "trust": 0}] * 2
         v = rng.choice([-1, 1]) * (1 + rng.random())
         corners = ["low", "high"] if v < 0 else ["high", "low"]
         sensor = {"v": v, "on": v > 0, "corners": corners}
@@ -61,10 +63,11 @@ def write_records(folder):
         mixed.append(sensor | ({"stars": 1 if v < 0 else 3} if number % 2 else {}))
     mixed += [{"v": 1, "on": True, "corners": ["low", "low"], "visits": -1}]
     mixed += [{"words": [0, 0], "kind": "SPAM"}, {"v": 1, "on": "maybe", "corners": ["low", "low"]}]
-    rows += [{"x": 1.5, "said": "perhaps"}]
+    rows += [{"x": 1.5, "said": "perhaps", "trust": 1}, {"x": 1.5, "said": "yes", "trust": -1}]
+    rows += [{"x": 1.5, "said": "yes"}]
     (folder / "mixed.jsonl").write_text("\n".join(map(json.dumps, mixed)))
     with (folder / "answers.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["x", "said"])
+        writer = csv.DictWriter(file, ["x", "said", "trust"])
         writer.writeheader()
         writer.writerows(rows)
 
@@ -89,16 +92,18 @@ def project(tmp_path_factory) -> Path:
 
 def test_unknown_names_are_set_aside_with_the_names_that_were_expected(project):
     metrics = json.loads((project / "out" / "metrics.json").read_text())
-    assert metrics["records"]["in"] == 364
-    wanted = {"unknown_class": 3, "label_out_of_range": 1}
+    assert metrics["records"]["in"] == 526
+    wanted = {"unknown_class": 3, "label_out_of_range": 1, "bad_weight": 1, "weight_missing": 1}
     assert metrics["records"]["quarantined"] == wanted
-    assert metrics["records"]["train"] + metrics["records"]["eval"] == 360
+    assert metrics["records"]["train"] + metrics["records"]["eval"] == 520
     lines = []
     for folder in project.glob("out/pipeline/Router/quarantine/*"):
         lines += build.read_quarantine(folder)[0]
     found = {(Path(line["source"]).name, line["offset"]): line["detail"] for line in lines}
     assert found == {
-        ("answers.csv", 122): "said: expected one of 'no', 'yes'",
+        ("answers.csv", 282): "said: expected one of 'no', 'yes'",
+        ("answers.csv", 283): "trust: got a weight below 0, NaN or infinity",
+        ("answers.csv", 284): "trust: the weight is missing",
         ("mixed.jsonl", 241): "visits: expected a number from 0 on",
         ("mixed.jsonl", 242): "kind: expected one of 'ham', 'spam', 'other'",
         ("mixed.jsonl", 243): "on: expected one of 'false', 'true'",
@@ -116,7 +121,11 @@ def test_every_named_target_has_its_metrics(project):
         | {"corners/auc", "corners/exact_match"}
         | {"visits/mean_absolute_error", "visits/root_mean_squared_error"},
     }
+    # What counts for nothing taught nothing and is not judged: unweighted it would be below 0.5.
+    assert metrics["weighted_by"] == {"answer": "trust"}
+    assert metrics["routes"]["answer"]["accuracy"] > 0.9
     page = (project / "out" / "report.html").read_text()
+    assert "weighted by trust" in page
     assert "ham, spam, other" in page and "<h3>sensor: stars</h3>" in page
     (evaluation,) = project.glob("out/pipeline/BranchEvaluator/evaluation/*/evaluation.json")
     judged = json.loads(evaluation.read_text())["routes"]["mail"]

@@ -20,6 +20,7 @@ from branchline.components.branch_trainer.streams.inputs import Input, input_spe
 from branchline.components.branch_trainer.streams.labels import Scale
 from branchline.components.branch_trainer.streams.read_rows import Rows
 from branchline.components.branch_trainer.streams.route_streams import (
+    LabelsFn,
     first_batches,
     shuffled_batches,
 )
@@ -143,21 +144,22 @@ def _configured(options: Any) -> dict[str, Any]:
 
 
 def _held_back(recipe: Recipe, name: str, rows: Rows) -> int:
-    """How many of the route's first rows are watched; none if not one of them has a label."""
+    """How many of the route's first rows are watched; none if not one that counts has a label."""
     if recipe.training.path(name).early_stopping is None:
         return 0
     wanted = max(1, round(rows.count * recipe.training.validation_share))
     count = min(rows.count - 1, wanted)
-    for key, target in recipe.routing[name].labels.items():
+    route = recipe.routing[name]
+    counts = np.asarray(rows.labels[route.weight][:count]) > 0 if route.weight else True
+    for key, target in route.labels.items():
         values = np.reshape(np.asarray(rows.labels[key][:count]), [-1, target.num_values])
-        if has_label(values, target).any():
+        if (has_label(values, target) & counts).any():
             return count
     if count:
         _progress.warning(
-            "%s does not stop early: none of the %d rows held back to watch it has a label; a "
+            "%s does not stop early: none of the %d rows held back to watch it has a label%s; a "
             "greater validation_share holds back more",
-            name,
-            count,
+            *(name, count, " and a weight above 0" if route.weight else ""),
         )
     return 0
 
@@ -179,15 +181,16 @@ def _steps_due(recipe: Recipe, sizes: Mapping[str, int]) -> dict[str, int]:
     return {name: max(1, turns.count(name)) for name in names}
 
 
-def _labels_fn(route: Route, scales: Mapping[str, Scale]) -> Callable[[dict[str, Any]], Any]:
+def _labels_fn(route: Route, scales: Mapping[str, Scale]) -> LabelsFn:
     """Makes what gives labels as the losses take them; what stands for a missing one stays so."""
 
-    def standardise(labels: dict[str, Any]) -> Any:
+    def standardise(labels: dict[str, Any]) -> tuple:
         standardised = {
             key: _standardise_one(labels[key], target, scales[key])
             for key, target in route.labels.items()
         }
-        return standardised if route.label is None else standardised[route.label]
+        weights = () if route.weight is None else (labels[route.weight],)
+        return standardised if route.label is None else standardised[route.label], *weights
 
     return standardise
 

@@ -88,7 +88,7 @@ def _inputs_by_kind(
 
 def _own_inputs(route: Route, table: RoutingTable, outputs: dict[str, Any]) -> dict[str, Input]:
     prefix = f"{route.name}/"
-    labels = {prefix + key for key in route.labels}
+    labels = {prefix + key for key in (*route.labels, route.weight) if key is not None}
     chosen = {
         name.removeprefix(prefix): name
         for name in sorted(outputs)

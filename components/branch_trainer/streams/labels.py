@@ -58,10 +58,15 @@ def scales_of(rows: "Rows", route: Route) -> dict[str, Scale]:
     Counts are taken by their ratio to the mean one: the scale has a mean of 0, and that for `std`.
 
     Raises:
-        BranchlineError: There is no row, or none that has one of the labels.
+        BranchlineError: There is no row, none that has one of the labels, or none that counts.
     """
     if not rows.count:
         raise BranchlineError(f"route {route.name!r} has no example in train; it cannot be trained")
+    if route.weight is not None and not np.any(rows.labels[route.weight]):
+        raise BranchlineError(
+            f"the weight {route.weight!r} of all {rows.count} examples of route {route.name!r} in "
+            "train is 0; it cannot be trained"
+        )
     scales = {}
     for key, target in route.labels.items():
         values = np.reshape(np.asarray(rows.labels[key]), [-1, target.num_values])

@@ -16,7 +16,9 @@ from branchline.components.branch_trainer.streams.inputs import Input, densify
 from branchline.components.branch_trainer.streams.labels import dense_label
 from branchline.components.branch_trainer.streams.read_files import batches_of
 from branchline.components.branch_trainer.streams.transform_graph import TransformGraph
+from branchline.components.branch_trainer.streams.weights import dense_weight
 from branchline.schemas import RoutingTable
+from branchline.schemas.fields import Field
 
 BATCH = 4096  # rows parsed at a time, if they are so small:
 _BATCH_BYTES = 64 << 20
@@ -31,7 +33,7 @@ class Rows(NamedTuple):
     Attributes:
         count: How many there are.
         labels: Label → int64, float32 or float64 [count, *shape], filled with the target's
-            `missing`.
+            `missing`; and the key of the weight, if the route has one → float32 [count].
         features: Feature → [count, …], dense or ragged; None if they did not fit the budget.
         files: TFRecords, gzip, of routed examples.
         parse_fn: Serialized examples [batch] → features and labels, as above.
@@ -123,7 +125,7 @@ class RowReader:
         labels: list[Columns],
         files: Sequence[str],
     ) -> Rows:
-        joined = _concat(labels) if labels else dict.fromkeys(self._table[route].labels, [])
+        joined = _concat(labels) if labels else dict.fromkeys(self._known(route), [])
         count = len(next(iter(joined.values())))
         parse_fn = functools.partial(self.parse, route)
         return Rows(count, joined, _concat(features) if features else None, [*files], parse_fn)
@@ -147,24 +149,29 @@ class RowReader:
             key: _rows_of(transformed[spec.output], spec)
             for key, spec in self.inputs[route].items()
         }
-        targets, fields = self._table[route].labels, self._table.fields(route)
-        labels = {key: dense_label(raw[fields[key].column], targets[key]) for key in targets}
+        targets = self._table[route].labels
+        labels = {
+            key: dense_weight(raw[field.column])
+            if field.is_weight
+            else dense_label(raw[field.column], targets[key])
+            for key, field in self._known(route).items()
+        }
         return features, labels
+
+    def _known(self, route: str) -> dict[str, Field]:
+        """Key → field, of the route's labels and its weight: what is there in training alone."""
+        fields = self._table.fields(route)
+        return {key: field for key, field in fields.items() if not field.is_feature}
 
     def _parse_all(self, serialized: tf.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         """Parses and transforms any routes' examples.
 
         Returns:
-            Output of the Transform → its values, and column of a label → its values.
+            Output of the Transform → its values, and column of a label or weight → its values.
         """
         raw: dict[str, Any] = tf.io.parse_example(serialized, self._transform.raw_specs)
-        labels = {
-            field.column
-            for name in self._table.names
-            for field in self._table.fields(name).values()
-            if field.is_label
-        }
-        return self._transform(raw), {name: raw[name] for name in labels}
+        known = {f.column for route in self._table.names for f in self._known(route).values()}
+        return self._transform(raw), {name: raw[name] for name in known}
 
 
 def _runs(values: Sequence[str]) -> Iterator[tuple[str, int, int]]:

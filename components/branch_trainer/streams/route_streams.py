@@ -23,7 +23,8 @@ _BUFFER = 256 << 20  # bytes of rows that are shuffled at a time where they do n
 
 # Or tf.data rewrites what is mapped, and leaves a file of it until the process ends.
 _as_it_is = tf.autograph.experimental.do_not_convert
-LabelsFn = Callable[[dict[str, Any]], Any]
+# Labels and weight, as `Rows` has them → (labels,) as the losses take them, or (labels, weights).
+LabelsFn = Callable[[dict[str, Any]], tuple]
 
 
 def shuffled_batches(
@@ -43,11 +44,11 @@ def shuffled_batches(
         cache_file: Where rows that do not fit in memory are kept.
 
     Returns:
-        A dataset of (features, labels).
+        A dataset of (features, labels), or (features, labels, weights float32 [batch]).
     """
     if rows.features is None:
         return _from_disk(rows, skip, batch_size, seed, labels_fn, cache_file)
-    columns = (rows.features, labels_fn(rows.labels))
+    columns = (rows.features, *labels_fn(rows.labels))
     flat = tf.nest.flatten(columns)
     ragged = any(isinstance(each, tf.RaggedTensor) for each in flat)
     fitting = _BLOCK_BYTES * rows.count // max(1, batch_size * num_bytes(columns))
@@ -143,7 +144,7 @@ def _from_disk(
     @_as_it_is
     def parse(serialized: tf.Tensor) -> tuple:
         features, labels = rows.parse_fn(serialized)
-        return features, labels_fn(labels)
+        return features, *labels_fn(labels)
 
     one = _measured_row_bytes(rows)
     buffer = max(4 * batch_size, _BUFFER // one)
@@ -167,7 +168,7 @@ def _measured_row_bytes(rows: Rows) -> int:
 def first_batches(
     rows: Rows, *, take: int, batch_size: int, labels_fn: LabelsFn, cache_file: str = ""
 ) -> tf.data.Dataset:
-    """Streams a route's first rows once, in order, as a dataset of (features, labels).
+    """Streams a route's first rows once, in order, as a dataset like that of `shuffled_batches`.
 
     Args:
         rows: The route's.
@@ -188,6 +189,6 @@ def first_batches(
 
     @_as_it_is
     def finish(features: Any, labels: Any) -> tuple:
-        return tf.nest.map_structure(padded, features), labels_fn(labels)
+        return tf.nest.map_structure(padded, features), *labels_fn(labels)
 
     return batches.map(finish).cache("" if rows.features is not None else cache_file)

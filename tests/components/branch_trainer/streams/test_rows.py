@@ -35,7 +35,7 @@ def records(count):
 
 
 def label(labels):
-    return labels["y"]
+    return (labels["y"],)
 
 
 def some_rows(tmp_path, count, *, in_memory=True, ragged=True):
@@ -173,7 +173,7 @@ def test_training_on_disk_is_resumed_exactly(tmp_path, typed_model):
                 skip=1,
                 batch_size=2,
                 seed=0,
-                labels_fn=lambda labels: labels["y"][:, None],
+                labels_fn=lambda labels: (labels["y"][:, None],),
                 cache_file=str(folder / path),
             )
             streams[path] = batches.map(lambda x, y: (x["x"], y)).prefetch(2)
@@ -259,7 +259,7 @@ def test_f35_what_does_not_fit_the_budget_is_left_on_disk_and_streams_the_same(r
             skip=0,
             batch_size=all_of_it.count,
             seed=1,
-            labels_fn=lambda labels: next(iter(labels.values())),
+            labels_fn=lambda labels: (next(iter(labels.values())),),
         )
         rows = {}
         for where, source in {"memory": all_of_it, "disk": on_disk}.items():

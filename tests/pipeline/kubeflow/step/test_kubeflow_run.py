@@ -21,6 +21,7 @@ from kfp_spec import load_spec
 from s3_server import S3Server, s3_server
 
 from branchline.pipeline.kubeflow.main import main
+from branchline.pipeline.recipes import everyday
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[4]
@@ -224,11 +225,20 @@ def test_a_second_run_executes_what_its_parameter_changes_and_no_more(second):
     assert second.executed == always | {"BranchTrainer", "BranchEvaluator", "Pusher", "RunReport"}
 
 
-def test_as_tfx_gives_inputs_the_same_pipeline_is_blessed_and_pushed(
+def test_as_tfx_gives_inputs_pictures_dates_and_class_names_reach_a_pushed_model(
     compile_recipe, make_kubeflow, fetch, server, tmp_path
 ):
-    run = make_kubeflow(TfxLauncher(tmp_path / "root")).run(compile_recipe("typed"))
-    assert evaluation_of(run, fetch)["blessed"] and len(pushed_models(server, "typed")) == 1
+    run = make_kubeflow(TfxLauncher(tmp_path / "root")).run(compile_recipe("everyday"))
+    assert evaluation_of(run, fetch)["blessed"]
+    (pushed,) = pushed_models(server, "everyday")
+    routed = fetch(run.artifact("Router", "routed_examples")["uri"])
+    assert sum(len(rows_of(file)) for file in routed.glob("Split-*/*")) == 3602
+    named = {"penguins": everyday.SPECIES, "weather": everyday.WEATHER, "digits": everyday.DIGITS}
+    for route, names in named.items():
+        rows = rows_of(next((routed / "Split-eval").glob(f"{route}-*")))
+        found = predict(fetch(pushed), rows)
+        order = found[route].argmax(axis=1)
+        assert [name.decode() for name in found[f"{route}/class"]] == [names[i] for i in order]
 
 
 def test_other_records_under_the_same_name_are_read_anew(kubeflow, compile_recipe, server):
