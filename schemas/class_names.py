@@ -15,7 +15,7 @@ def read_class_names(
     """Checks the names that are given of a target's classes, None for no names.
 
     Returns:
-        The number of classes, for "multiclass" as many as there are names, and the names.
+        The number of classes, but for "binary" as many as there are names, and the names.
 
     Raises:
         RecipeError: They are no list of at least two different names, or do not fit task or number.
@@ -26,8 +26,8 @@ def read_class_names(
     if classes is None:
         return num_classes, None
     where += ".classes"
-    if task not in ("binary", "multiclass"):
-        reject(where, classes, 'None unless task="binary" or task="multiclass"')
+    if task not in ("binary", "multiclass", "ordinal"):
+        reject(where, classes, 'None unless task="binary", "multiclass" or "ordinal"')
     if not isinstance(classes, tuple | list):
         reject(where, classes, 'a tuple of names such as ("no", "yes")')
     for name in classes:
@@ -39,9 +39,9 @@ def read_class_names(
         reject(where, classes, "at least two names, all different")
     if task == "binary" and len(classes) != 2:
         reject(where, classes, "two names, the second of what is 1, for task='binary'")
-    if task == "multiclass" and num_classes is None:
+    if task != "binary" and num_classes is None:
         num_classes = len(classes)
-    if task == "multiclass" and num_classes != len(classes):
+    if task != "binary" and num_classes != len(classes):
         reject(
             where, classes, f"as many names as num_classes={num_classes!r} says, or no num_classes"
         )

@@ -11,6 +11,8 @@ DEFAULT_METRICS = {
     "multiclass": ("accuracy",),
     "regression": ("mean_absolute_error", "root_mean_squared_error"),
     "count": ("mean_absolute_error", "root_mean_squared_error"),
+    "ordinal": ("accuracy", "mean_absolute_error", "quadratic_weighted_kappa"),
+    "quantile": ("pinball_loss", "coverage", "mean_absolute_error"),
 }
 _LOWER_IS_BETTER = (
     "error",
@@ -45,6 +47,7 @@ _HIGHER_IS_BETTER = (
     "markedness",
     "fowlkes_mallows",
     "exact_match",
+    "kappa",
 )
 # Abbreviations that TFMA and Keras have as names of their own.
 _SHORT: dict[str, bool] = dict.fromkeys(

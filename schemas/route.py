@@ -11,7 +11,12 @@ from branchline.schemas.features import Feature
 from branchline.schemas.targets import Target
 
 _TAKEN_NAMES = ("route", "serving_default", "examples", "overall")
-_OF_TARGET = ("num_classes", "classes", "class_weight")  # fields of a Target that label= may have
+_OF_TARGET = (
+    "num_classes",
+    "classes",
+    "quantiles",
+    "class_weight",
+)  # fields of a Target that label= may have
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,11 @@ class Route:
         condition: What a record must be like, from `when`.
         features: Key of a record's field → the kind of feature it is.
         label: Key of the field to be predicted.
-        task: "binary" (label 0 or 1), "multiclass" (label in [0, num_classes)), "regression" or
-            "count".
-        num_classes: For "multiclass" only; with `classes`, their number.
+        task: "binary" (label 0 or 1), "multiclass" (label in [0, num_classes)), "regression",
+            "count", "ordinal" or "quantile", see `Target`.
+        num_classes: For "multiclass" and "ordinal" only; with `classes`, their number.
         classes: The names of the classes where records hold names, see `Target`.
+        quantiles: Those that are predicted, for "quantile" only, see `Target`.
         class_weight: The weights of the classes in the loss, see `Target`.
         targets: Key of each field to be predicted → its `Target`. The model's outputs are named
             `<route>/<key>`, the metrics `<key>/<metric>`.
@@ -50,6 +56,7 @@ class Route:
     task: str | None = field(default=None, kw_only=True)
     num_classes: int | None = field(default=None, kw_only=True)
     classes: tuple[str, ...] | None = field(default=None, kw_only=True)
+    quantiles: tuple[float, ...] | None = field(default=None, kw_only=True)
     class_weight: Any = field(default=None, kw_only=True)
     targets: Mapping[str, Target] = field(default_factory=dict, kw_only=True)
     weight: str | None = field(default=None, kw_only=True)

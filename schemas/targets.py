@@ -7,6 +7,7 @@ from typing import Any
 from branchline.schemas.class_names import read_class_names
 from branchline.schemas.class_weights import read_class_weights
 from branchline.schemas.errors import check_int, check_number, reject
+from branchline.schemas.quantiles import read_quantiles
 
 # By task; the first is the task's own.
 LOSSES = {
@@ -14,8 +15,12 @@ LOSSES = {
     "multiclass": ("sparse_categorical_crossentropy",),
     "regression": ("mean_squared_error", "mean_absolute_error"),
     "count": ("poisson",),
+    "ordinal": ("sparse_categorical_crossentropy",),
+    "quantile": ("pinball",),
 }
 TASKS = tuple(LOSSES)
+_OF_SEVERAL_CLASSES = ("multiclass", "ordinal")
+_OF_ONE_VALUE = ("ordinal", "quantile")
 _MOST_COUNTED = 2**53  # up to here every whole number is a float of 64 bits
 
 
@@ -23,10 +28,12 @@ def check_task(where: str, task: Any, num_classes: Any) -> None:
     """Rejects a task that there is not, and a number of classes that does not go with it."""
     if task not in TASKS:
         reject(f"{where}.task", task, f"one of {', '.join(TASKS)}")
-    if task == "multiclass":
-        check_int(f"{where}.num_classes", num_classes, least=2)
+    if task in _OF_SEVERAL_CLASSES:
+        check_int(f"{where}.num_classes", num_classes, least=3 if task == "ordinal" else 2)
     elif num_classes is not None:
-        reject(f"{where}.num_classes", num_classes, 'None unless task="multiclass"')
+        reject(
+            f"{where}.num_classes", num_classes, 'None unless task="multiclass" or task="ordinal"'
+        )
 
 
 @dataclass(frozen=True)
@@ -34,29 +41,33 @@ class Target:
     """One of the labels that a route's records carry, and how it is learnt.
 
     Args:
-        task: "binary" (entries 0 or 1), "multiclass" (in [0, num_classes)), "regression", or
-            "count" (whole numbers from 0 on, of which the mean is predicted by Poisson regression).
-        num_classes: For "multiclass" only; with `classes`, their number.
+        task: "binary" (entries 0 or 1), "multiclass" (in [0, num_classes)), "regression",
+            "count" (whole numbers from 0 on, of which the mean is predicted by Poisson regression),
+            "ordinal" (as "multiclass", but the classes have an order), or "quantile" (a regression
+            that predicts quantiles).
+        num_classes: For "multiclass" and "ordinal" only; with `classes`, their number.
         classes: The names of the classes, which records then hold instead of numbers; of a
             "binary" target two, and the second is what is predicted. None where records hold
-            numbers.
+            numbers. Of an "ordinal" target they stand in order, from the lowest on.
+        quantiles: For "quantile" only, which ones are predicted, in (0, 1) and increasing; None for
+            (0.1, 0.5, 0.9).
         class_weight: Multiplies the losses of the examples of each class, as in Keras:
             "balanced" for weights by which all classes of the training rows count alike; class →
             weight, 1 for those left out; or all weights in order. For one value; metrics are not
             weighted.
         shape: Of a record's label: () for one value, (5,) for five bits, (16, 16) for a mask, row
-            by row; nested lists are flattened in that order.
+            by row; nested lists are flattened in that order. Of "ordinal" and "quantile" it is ().
         loss: One of LOSSES of the task, None for the first: "binary_crossentropy" or, with a shape,
             "dice"; "sparse_categorical_crossentropy"; "mean_squared_error" or
-            "mean_absolute_error"; "poisson". A loss of several entries is their mean. A model of
-            the recipe's own brings its losses itself.
+            "mean_absolute_error"; "poisson"; "pinball". A loss of several entries is their mean. A
+            model of the recipe's own brings its losses itself.
         loss_weight: Multiplies this target's loss in the sum over the route's targets.
         optional: Whether a record may lack the label as a whole; it then contributes nothing to
             this target's loss and metrics. A record that lacks one that is not optional is
             quarantined.
-        whole: For "regression" only, whether labels are whole numbers of 64 bits, such as times in
-            milliseconds, and predictions floats of 64 bits. Others have 32 bits, about seven
-            digits: near now, milliseconds since 1970 have steps of 131 s there.
+        whole: For "regression" and "quantile" only, whether labels are whole numbers of 64 bits,
+            such as times in milliseconds, and predictions floats of 64 bits. Others have 32 bits,
+            about seven digits: near now, milliseconds since 1970 have steps of 131 s there.
 
     Raises:
         RecipeError: A field is wrong; names it, its value and what is expected.
@@ -65,6 +76,7 @@ class Target:
     task: str
     num_classes: int | None = field(default=None, kw_only=True)
     classes: tuple[str, ...] | None = field(default=None, kw_only=True)
+    quantiles: tuple[float, ...] | None = field(default=None, kw_only=True)
     class_weight: Any = field(default=None, kw_only=True)
     shape: tuple[int, ...] = field(default=(), kw_only=True)
     loss: str | None = field(default=None, kw_only=True)
@@ -83,6 +95,10 @@ class Target:
         for size in shape:
             check_int("Target.shape", size)
         object.__setattr__(self, "shape", tuple(shape))
+        if shape and self.task in _OF_ONE_VALUE:
+            reject("Target.shape", self.shape, f'(), one value, for task="{self.task}"')
+        quantiles = read_quantiles("Target", self.task, self.quantiles)
+        object.__setattr__(self, "quantiles", quantiles)
         weights = read_class_weights("Target", self._num_classes, self.classes, self.class_weight)
         object.__setattr__(self, "class_weight", weights)
         if weights is not None and shape:
@@ -95,17 +111,18 @@ class Target:
         check_number("Target.loss_weight", self.loss_weight, above=0)
         if not isinstance(self.optional, bool):
             reject("Target.optional", self.optional, "True or False")
-        if not isinstance(self.whole, bool) or (self.whole and self.task != "regression"):
-            reject("Target.whole", self.whole, 'True or False, and False unless task="regression"')
+        if not isinstance(self.whole, bool) or (self.whole and not self.is_scaled):
+            expected = 'True or False, and False unless task="regression" or task="quantile"'
+            reject("Target.whole", self.whole, expected)
 
     @property
     def dtype(self) -> str:
-        """The type the label is stored as: "string" for names, "float" for regression unless
-        `whole`, else "int".
+        """The type the label is stored as: "string" for names, "float" for regression and quantiles
+        unless `whole`, else "int".
         """  # noqa: D205
         if self.classes:
             return "string"
-        return "float" if self.task == "regression" and not self.whole else "int"
+        return "float" if self.is_scaled and not self.whole else "int"
 
     @property
     def num_values(self) -> int:
@@ -126,7 +143,17 @@ class Target:
     @property
     def is_number(self) -> bool:
         """Whether a number is predicted, and no class."""
-        return self.task in ("regression", "count")
+        return self.task in ("regression", "count", "quantile")
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether any number is predicted, in units of the labels' deviation from their mean."""
+        return self.task in ("regression", "quantile")
+
+    @property
+    def is_multiclass(self) -> bool:
+        """Whether one of several classes is predicted, by a probability of each."""
+        return self.task in _OF_SEVERAL_CLASSES
 
     @property
     def missing(self) -> float | None:
@@ -139,6 +166,13 @@ class Target:
         return math.nan if self.is_number else -1
 
     @property
+    def entry_shape(self) -> tuple[int, ...]:
+        """Of what a model predicts of one entry: (num_classes,), (number of quantiles,) or ()."""
+        if self.quantiles:
+            return (len(self.quantiles),)
+        return (self.num_classes,) if self.num_classes else ()
+
+    @property
     def prediction_shape(self) -> tuple[int, ...]:
-        """Of a row that a model predicts: the shape, and for "multiclass" (…, num_classes)."""
-        return (*self.shape, self.num_classes) if self.num_classes else self.shape
+        """Of a row that a model predicts: the shape, and of an entry `entry_shape` behind it."""
+        return (*self.shape, *self.entry_shape)

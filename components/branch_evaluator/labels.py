@@ -18,12 +18,14 @@ class Kind:
     """What labels must have in common to share an evaluation; there are a dozen kinds at most.
 
     Metrics of a task take vectors of any length alike, but for those that take none: `single`.
+    Those of quantiles need to know them.
     """
 
     task: str
     single: bool
     models: tuple[str, ...]
     weighted: bool = False
+    quantiles: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
@@ -32,7 +34,8 @@ class Kind:
         >>> Kind("binary", False, ("model", "baseline")).name
         'binary_vectors_compared'
         """
-        name = self.task + "_vectors" * (not self.single) + "_compared" * (len(self.models) > 1)
+        name = "_".join([self.task, *map(str, self.quantiles)])
+        name += "_vectors" * (not self.single) + "_compared" * (len(self.models) > 1)
         return name + "_weighted" * self.weighted
 
 
@@ -77,8 +80,9 @@ class Label:
     @property
     def kind(self) -> Kind:
         """See `Kind`."""
-        single, weighted = self.target.num_values == 1, self.weight is not None
-        return Kind(self.target.task, single, self.models, weighted)
+        target, weighted = self.target, self.weight is not None
+        single = target.num_values == 1
+        return Kind(target.task, single, self.models, weighted, target.quantiles or ())
 
 
 def list_labels(

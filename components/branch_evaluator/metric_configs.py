@@ -11,7 +11,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils.keras_lib import tf_keras
 
 from branchline.components.branch_evaluator.auc import Auc
-from branchline.components.branch_evaluator.row_mean import OF_ROW, RowMean
+from branchline.components.branch_evaluator.own_metrics import own_metric, refuse, row_mean
 from branchline.components.branch_evaluator.try_metric import try_metric
 from branchline.schemas.errors import RecipeError
 from branchline.schemas.metrics import DEFAULT_METRICS
@@ -19,7 +19,9 @@ from branchline.schemas.route import Route
 from branchline.schemas.routes import RoutingTable
 from branchline.schemas.targets import Target
 
-_ACCURACY = {"binary": "BinaryAccuracy", "multiclass": "SparseCategoricalAccuracy"}
+_ACCURACY = {"binary": "BinaryAccuracy"} | dict.fromkeys(
+    ("multiclass", "ordinal"), "SparseCategoricalAccuracy"
+)
 # TFMA's own default is 10 000 since 0.26, Keras's is 200; named here so that it stays.
 _SETTINGS = {"AUCPrecisionRecall": {"num_thresholds": 10_000}}
 # Class → our function of a row. TFMA's own means of errors add the first of several bundles twice:
@@ -89,52 +91,42 @@ def metric_config(name: str, route: Route, key: str) -> config_pb2.MetricConfig:
 
     It has that name in TFMA's results too.
 
-    A multiclass label is an index, so `categorical_…` means `sparse_categorical_…` there; metrics
-    of two classes (`auc`, `precision`, …) are taken over all (example, class) pairs. Of a target
-    with a shape they are all taken over the entries, but `exact_match` and `dice`.
+    A multiclass or ordinal label is an index, so `categorical_…` means `sparse_categorical_…`
+    there; metrics of two classes (`auc`, `precision`, …) are taken over all (example, class) pairs,
+    and `mean_absolute_error` of an ordinal one is in classes. Of a target with a shape they are all
+    taken over the entries, but `exact_match` and `dice`; errors of quantiles over the one nearest
+    to the median.
 
     Raises:
         RecipeError: No metric has that name, or it is not one for the label's task.
     """
     target, where = route.labels[key], _where(route, key)
     if route.weight and name in _UNWEIGHTED:
-        _refuse(name, where, "it says nothing of weights, and the route has one")
-    if name in ("exact_match", "dice"):
-        _check_own(name, target, where)
-        return _row_mean(name, name)
+        refuse(name, where, "it says nothing of weights, and the route has one")
+    own = own_metric(name, target, where)
+    if own is not None:
+        return own
     cls, module = _find(name, target, where)
-    multiclass = target.task == "multiclass"
+    multiclass = target.is_multiclass
+    if target.task == "ordinal" and cls == "MeanAbsoluteError":
+        return row_mean(name, "class_distance")
+    if target.quantiles and cls not in _OF_ROW:
+        refuse(name, where, "it takes one number, and these are quantiles")
     if "Categorical" in cls and not multiclass:
-        _refuse(name, where, f"it needs a multiclass {_kind(route)}")
+        refuse(name, where, f"it needs a multiclass {_kind(route)}")
     if ("Binary" in cls or cls == "AUC") and target.is_number:
-        _refuse(name, where, f"it needs a binary or multiclass {_kind(route)}")
+        refuse(name, where, f"it needs a binary or multiclass {_kind(route)}")
     in_tfma = cls in metric_types.registered_metrics() and not cls.endswith("Error")
     if multiclass and not in_tfma and not cls.startswith("Sparse"):
         # Keras would broadcast [batch, 1] labels over [batch, num_classes] and report nonsense.
-        _refuse(name, where, "it takes one-hot labels, and these are class indices")
+        refuse(name, where, "it takes one-hot labels, and these are class indices")
     if cls in _OF_ROW and not (multiclass and cls == "BinaryAccuracy"):
-        return _row_mean(name, _OF_ROW[cls], root=cls.startswith("Root"))
+        root = cls.startswith("Root")
+        return row_mean(name, _OF_ROW[cls], root=root, quantiles=target.quantiles or ())
     settings = {"name": name} | _SETTINGS.get(cls, {})
     if cls == "AUC":
         cls, module = Auc.__name__, Auc.__module__
     return config_pb2.MetricConfig(class_name=cls, module=module, config=json.dumps(settings))
-
-
-def _row_mean(name: str, of: str, root: bool = False) -> config_pb2.MetricConfig:
-    """Configures the mean over the examples of one of the functions in `row_mean.OF_ROW`."""
-    assert of in OF_ROW
-    return config_pb2.MetricConfig(
-        class_name=RowMean.__name__,
-        module=RowMean.__module__,
-        config=json.dumps({"name": name, "of": of, "root": root}),
-    )
-
-
-def _check_own(name: str, target: Target, where: str) -> None:
-    if not target.shape:
-        _refuse(name, where, "it needs a target with a shape")
-    if name == "dice" and target.task != "binary" or target.is_number:
-        _refuse(name, where, "it needs a binary target" + " or classes" * (name != "dice"))
 
 
 def check_metrics(
@@ -165,7 +157,7 @@ def check_metrics(
                     try_metric(config, target, weighted=route.weight is not None)
                 except Exception as error:  # whatever a metric's own code raises
                     why = str(error).strip().splitlines()[0]
-                    _refuse(name, _where(route, key), why, error)
+                    refuse(name, _where(route, key), why, error)
 
 
 def _where(route: Route, key: str) -> str:
@@ -192,7 +184,7 @@ def _find(name: str, target: Target, where: str) -> tuple[str, str]:
             f"name{hint}"
         )
     sparse = known.get("sparse" + key)
-    return sparse if sparse and target.task == "multiclass" else known[key]
+    return sparse if sparse and target.is_multiclass else known[key]
 
 
 @cache
@@ -222,7 +214,3 @@ def _known() -> dict[str, tuple[str, str]]:
 
 def _normal(name: str) -> str:
     return name.replace("_", "").lower()
-
-
-def _refuse(name: str, where: str, why: str, cause: Exception | None = None) -> None:
-    raise RecipeError(f"metric {name!r} cannot be computed for the {where}: {why}") from cause

@@ -123,11 +123,11 @@ class PredictRows(beam.DoFn):
 
 def _shaped(found: np.ndarray, label: Label, model: str) -> np.ndarray:
     """Returns predictions as [rows, num_values], of classes [rows, num_values, num_classes], or
-    [rows, num_classes] where there is one value.
+    [rows, num_classes] where there is one value; of quantiles alike.
     """  # noqa: D205
     target = label.target
-    shape = [] if target.num_values == 1 and target.num_classes else [target.num_values]
-    shape += [target.num_classes] if target.num_classes else []
+    shape = [] if target.num_values == 1 and target.entry_shape else [target.num_values]
+    shape += target.entry_shape
     try:
         return np.reshape(found, [len(found), *shape])
     except ValueError:

@@ -5,6 +5,7 @@ Keras's own of these names cost seconds before the first row, while AutoGraph re
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -12,7 +13,10 @@ import numpy as np
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 from tensorflow_model_analysis.proto import config_pb2
 
+from branchline.components.branch_evaluator.quantile_rows import OF_QUANTILES, middle
+
 Rows = tuple[float, float]  # the weighted sum, and the sum of weights
+RowFn = Callable[[np.ndarray, np.ndarray], float]  # of a label and its prediction
 
 
 def accuracy(label: np.ndarray, prediction: np.ndarray) -> float:
@@ -77,11 +81,22 @@ def squared_logarithmic_error(label: np.ndarray, prediction: np.ndarray) -> floa
     return squared_error(*logs)
 
 
+def class_distance(label: np.ndarray, prediction: np.ndarray) -> float:
+    """Returns by how many classes the most probable one is off, NaN if one is not finite.
+
+    Args:
+        label: [1], a class.
+        prediction: probabilities of classes [num_classes].
+    """
+    finite = np.isfinite(prediction).all()
+    return abs(float(prediction.argmax()) - label.item()) if finite else math.nan
+
+
 def _error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return prediction.reshape(-1).astype(np.float64) - label.reshape(-1)
 
 
-OF_ROW: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+OF_ROW: dict[str, RowFn] = {
     fn.__name__: fn
     for fn in (
         accuracy,
@@ -91,6 +106,7 @@ OF_ROW: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
         squared_error,
         absolute_percentage_error,
         squared_logarithmic_error,
+        class_distance,
     )
 }
 
@@ -102,16 +118,21 @@ class RowMean(metric_types.Metric):
         of: The function's name.
         name: The metric's name in TFMA's results.
         root: Whether the square root of the mean is taken.
+        quantiles: Those that are predicted, if so: `of` is then a function of `quantile_rows`, or
+            one above, which takes the quantile nearest to the median.
     """
 
-    def __init__(self, of: str, name: str, root: bool = False) -> None:
-        super().__init__(_computations, of=of, name=name, root=root)
+    def __init__(
+        self, of: str, name: str, root: bool = False, quantiles: tuple[float, ...] = ()
+    ) -> None:
+        super().__init__(_computations, of=of, name=name, root=root, quantiles=tuple(quantiles))
 
 
 def _computations(
     of: str,
     name: str,
     root: bool = False,
+    quantiles: tuple[float, ...] = (),
     eval_config: config_pb2.EvalConfig | None = None,
     model_names: list[str] | None = None,
     output_names: list[str] | None = None,
@@ -129,16 +150,30 @@ def _computations(
     ]
     return [
         metric_types.MetricComputation(
-            keys=[key], preprocessors=None, combiner=_Mean(of, root, key, eval_config)
+            keys=[key],
+            preprocessors=None,
+            combiner=_Mean(_function(of, quantiles), root, key, eval_config),
         )
         for key in keys
     ]
 
 
+def _function(of: str, quantiles: tuple[float, ...]) -> RowFn:
+    if not quantiles:
+        return OF_ROW[of]
+    if of in OF_QUANTILES:
+        return partial(OF_QUANTILES[of], quantiles=quantiles)
+    return partial(_of_one, fn=OF_ROW[of], number=middle(quantiles))
+
+
+def _of_one(label: np.ndarray, prediction: np.ndarray, *, fn: RowFn, number: int) -> float:
+    return fn(label, prediction[..., number])
+
+
 class _Mean(beam.CombineFn):
     def __init__(
         self,
-        of: str,
+        of: RowFn,
         root: bool,
         key: metric_types.MetricKey,
         eval_config: config_pb2.EvalConfig | None,
@@ -162,7 +197,7 @@ class _Mean(beam.CombineFn):
             squeeze=False,
         ):
             counts = float(weight.reshape(-1)[0])
-            total += counts * OF_ROW[self._of](label, prediction)
+            total += counts * self._of(label, prediction)
             count += counts
         return total, count
 

@@ -45,7 +45,14 @@ def try_metric(config: config_pb2.MetricConfig, target: Target, *, weighted: boo
 
 
 def can_compute(spec: config_pb2.MetricsSpec, target: Target) -> bool:
-    """Whether the metrics and plots of `spec` can be computed for such a label, in any form."""
+    """Whether the metrics and plots of `spec` can be computed for such a label, in any form.
+
+    Of TFMA's and Keras's, which have no module, quantiles have the number of examples alone: others
+    would compare the label with each of them, and give one figure of all.
+    """
+    theirs = {metric.class_name for metric in spec.metrics if not metric.module}
+    if target.quantiles and theirs - {"ExampleCount"}:
+        return False
     rows = list(_entries(target))
     try:
         return bool(_results(spec, [_shaped(rows, target) if target.shape else rows]))
@@ -95,16 +102,19 @@ def _combine(
 
 
 def _entries(target: Target) -> Iterator[dict[str, Any]]:
-    """Labels of both signs or of every class, predictions near them."""
+    """Labels of both signs or of every class, predictions near them, each at another distance."""
     classes = target.num_classes or 2
-    for i in range(max(classes, 4)):
-        if target.task == "multiclass":
-            label, prediction = i % classes, np.full(classes, 0.5 / classes)
-            prediction[label] += 0.5
+    size = max(classes, 4)
+    for i in range(size):
+        if target.is_multiclass:
+            certain = 0.4 + 0.4 * i / size
+            label, prediction = i % classes, np.full(classes, (1 - certain) / classes)
+            prediction[label] += certain
         elif target.task == "binary":
             label, prediction = i % 2, np.array([(0.9, 0.8, 0.3, 0.6)[i]])
         else:
-            label, prediction = i - 1.5, np.array([i - 1.25])
+            spread = np.arange(len(target.quantiles or (0.5,)))
+            label, prediction = i - 1.5, i * 1.25 - 1.25 + spread
         yield _row(np.array([label]), prediction)
 
 

@@ -100,13 +100,13 @@ def label_problem(target, values):
         return None if target.optional else "label_missing"
     if kind_of(values) == "string":
         return "wrong_type"
-    if target.task == "regression" and not all(map(math.isfinite, values)):
+    if target.dtype == "float" and not all(map(math.isfinite, values)):
         return "not_finite"
-    if target.task != "regression" and not all(map(is_whole, values)):
+    if target.dtype != "float" and not all(map(is_whole, values)):
         return "wrong_type"
     if len(values) != math.prod(target.shape):
         return "wrong_shape"
-    classes = {"binary": 2, "multiclass": target.num_classes}.get(target.task)
+    classes = target.num_classes or {"binary": 2}.get(target.task)
     if target.task == "count":
         classes = 2**53
     if classes and not all(0 <= value < classes for value in values):

@@ -93,15 +93,17 @@ features = st.one_of(
     st.builds(Timestamp, st.sampled_from(["s", "ns"]), st.sampled_from(["UTC", "-03:30"])),
 )
 
+TASKS = ["binary", "multiclass", "regression", "count", "ordinal", "quantile"]
+
 
 @st.composite
 def targets(draw):
-    task = draw(st.sampled_from(["binary", "multiclass", "regression", "count"]))
-    shape = draw(st.sampled_from(SHAPES))
+    task = draw(st.sampled_from(TASKS))
+    shape = () if task in ("ordinal", "quantile") else draw(st.sampled_from(SHAPES))
     losses = [None, *LOSSES[task]]
     return Target(
         task,
-        num_classes=draw(st.integers(2, 4)) if task == "multiclass" else None,
+        num_classes=draw(st.integers(3, 4)) if task in ("multiclass", "ordinal") else None,
         shape=shape,
         loss=draw(st.sampled_from([loss for loss in losses if shape or loss != "dice"])),
         loss_weight=draw(positive),
@@ -117,14 +119,14 @@ def routes(draw, name="r1", kinds=features):
     if draw(st.booleans()):
         several = st.dictionaries(st.sampled_from(LABELS), targets(), min_size=1)
         return Route(name, draw(conditions), **read, targets=draw(several))
-    task = draw(st.sampled_from(["binary", "multiclass", "regression", "count"]))
+    task = draw(st.sampled_from(TASKS))
     return Route(
         name,
         draw(conditions),
         **read,
         label=draw(st.sampled_from(LABELS)),
         task=task,
-        num_classes=draw(st.integers(2, 4)) if task == "multiclass" else None,
+        num_classes=draw(st.integers(3, 4)) if task in ("multiclass", "ordinal") else None,
     )
 
 

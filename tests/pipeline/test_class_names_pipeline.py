@@ -1,4 +1,4 @@
-"""Classes by name, and counts, through the whole pipeline, in a real subprocess."""
+"""Classes by name, with an order too, counts and quantiles through the whole pipeline."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ import tensorflow as tf
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 RECIPE = """
-from branchline.schemas import Numeric, Recipe, Route, RoutingTable, Target, Training, when
+from branchline.schemas import Bound, Numeric, Recipe, Route, RoutingTable, Target, Training, when
 
 recipe = Recipe(
     name="names",
@@ -30,6 +30,8 @@ recipe = Recipe(
             "stars": Target("multiclass", classes=("1", "2", "3"), optional=True),
             "corners": Target("binary", classes=("low", "high"), shape=(2,)),
             "visits": Target("count", optional=True),
+            "grade": Target("ordinal", classes=("low", "mid", "high")),
+            "flow": Target("quantile", quantiles=(0.1, 0.5, 0.9)),
         }),
     ),
     training=Training(steps=300, batch_size=32, learning_rate=0.02),
@@ -37,7 +39,8 @@ recipe = Recipe(
         "mail": {"accuracy": 0.9},
         "answer": {"accuracy": 0.9, "auc": 0.9},
         "sensor": {"on/accuracy": 0.9, "stars/accuracy": 0.5, "corners/exact_match": 0.9,
-                   "visits/mean_absolute_error": 6},
+                   "visits/mean_absolute_error": 6, "grade/quadratic_weighted_kappa": 0.6,
+                   "flow/pinball_loss": 0.5, "flow/coverage": Bound(least=0.6)},
     },
 )
 """
@@ -45,7 +48,7 @@ KINDS = ("ham", "spam", "other")
 
 
 def write_records(folder):
-    """120 learnable records of each kind, 160 wrong ones of no weight, and five bad ones."""
+    """120 learnable records of each kind, 160 wrong ones of no weight, and six bad ones."""
     rng = random.Random(5)
     mixed, rows = [], []
     for number in range(120):
@@ -60,9 +63,12 @@ def write_records(folder):
         corners = ["low", "high"] if v < 0 else ["high", "low"]
         sensor = {"v": v, "on": v > 0, "corners": corners}
         sensor |= {"visits": rng.choice([3, 5]) if v < 0 else rng.choice([27, 33])}
+        sensor |= {"grade": "low" if v < 0 else "mid" if v < 1.5 else "high"}
+        sensor |= {"flow": 100 + 2 * v + rng.uniform(-1, 1)}
         mixed.append(sensor | ({"stars": 1 if v < 0 else 3} if number % 2 else {}))
-    mixed += [{"v": 1, "on": True, "corners": ["low", "low"], "visits": -1}]
-    mixed += [{"words": [0, 0], "kind": "SPAM"}, {"v": 1, "on": "maybe", "corners": ["low", "low"]}]
+    wrong = {"v": 1, "on": True, "corners": ["low", "low"], "grade": "low", "flow": 1}
+    mixed += [wrong | {"visits": -1}, {"words": [0, 0], "kind": "SPAM"}, wrong | {"on": "maybe"}]
+    mixed += [wrong | {"grade": "lowest"}]
     rows += [{"x": 1.5, "said": "perhaps", "trust": 1}, {"x": 1.5, "said": "yes", "trust": -1}]
     rows += [{"x": 1.5, "said": "yes"}]
     (folder / "mixed.jsonl").write_text("\n".join(map(json.dumps, mixed)))
@@ -92,8 +98,8 @@ def project(tmp_path_factory) -> Path:
 
 def test_unknown_names_are_set_aside_with_the_names_that_were_expected(project):
     metrics = json.loads((project / "out" / "metrics.json").read_text())
-    assert metrics["records"]["in"] == 526
-    wanted = {"unknown_class": 3, "label_out_of_range": 1, "bad_weight": 1, "weight_missing": 1}
+    assert metrics["records"]["in"] == 527
+    wanted = {"unknown_class": 4, "label_out_of_range": 1, "bad_weight": 1, "weight_missing": 1}
     assert metrics["records"]["quarantined"] == wanted
     assert metrics["records"]["train"] + metrics["records"]["eval"] == 520
     lines = []
@@ -107,6 +113,7 @@ def test_unknown_names_are_set_aside_with_the_names_that_were_expected(project):
         ("mixed.jsonl", 241): "visits: expected a number from 0 on",
         ("mixed.jsonl", 242): "kind: expected one of 'ham', 'spam', 'other'",
         ("mixed.jsonl", 243): "on: expected one of 'false', 'true'",
+        ("mixed.jsonl", 244): "grade: expected one of 'low', 'mid', 'high'",
     }
 
 
@@ -119,13 +126,15 @@ def test_every_named_target_has_its_metrics(project):
         "answer": {"accuracy", "auc"},
         "sensor": {"on/accuracy", "on/auc", "stars/accuracy", "corners/accuracy"}
         | {"corners/auc", "corners/exact_match"}
-        | {"visits/mean_absolute_error", "visits/root_mean_squared_error"},
+        | {"visits/mean_absolute_error", "visits/root_mean_squared_error"}
+        | {f"flow/{name}" for name in ("pinball_loss", "coverage", "mean_absolute_error")}
+        | {"grade/accuracy", "grade/mean_absolute_error", "grade/quadratic_weighted_kappa"},
     }
     # What counts for nothing taught nothing and is not judged: unweighted it would be below 0.5.
     assert metrics["weighted_by"] == {"answer": "trust"}
     assert metrics["routes"]["answer"]["accuracy"] > 0.9
     page = (project / "out" / "report.html").read_text()
-    assert "weighted by trust" in page
+    assert "weighted by trust" in page and "quantile: 0.1, 0.5, 0.9" in page
     assert "ham, spam, other" in page and "<h3>sensor: stars</h3>" in page
     (evaluation,) = project.glob("out/pipeline/BranchEvaluator/evaluation/*/evaluation.json")
     judged = json.loads(evaluation.read_text())["routes"]["mail"]
@@ -171,6 +180,9 @@ def test_the_pushed_model_names_the_classes(project):
     visits = outputs["sensor/visits"].numpy()
     assert np.isnan(visits).tolist() == [*[True] * 4, False, True, True]
     assert visits[4] == pytest.approx(30, abs=6)
+    assert names["sensor/grade/class"][4] in (b"mid", b"high")
+    low, middle, high = outputs["sensor/flow"].numpy()[4]
+    assert low < middle < high and (low, high) == pytest.approx((102.2, 103.8), abs=0.8)
     alone = model.signatures["mail"](examples=rows[:1])
     assert set(alone) == {"mail", "mail/class"}
     assert alone["mail/class"].numpy().tolist() == [b"spam"]
@@ -182,4 +194,5 @@ def test_the_pushed_model_names_the_classes(project):
         "sensor/on": ["false", "true"],
         "sensor/stars": ["1", "2", "3"],
         "sensor/corners": ["low", "high"],
+        "sensor/grade": ["low", "mid", "high"],
     }

@@ -14,6 +14,8 @@ from branchline.components.branch_trainer.model.branched_model import BranchedMo
 from branchline.components.branch_trainer.model.parts import Head, Path, Switch
 from branchline.components.branch_trainer.recipe.dice import dice_loss_of_logits
 from branchline.components.branch_trainer.recipe.encoders import encode
+from branchline.components.branch_trainer.recipe.ordered_classes import OrderedClasses
+from branchline.components.branch_trainer.recipe.pinball import PinballLoss
 from branchline.components.branch_trainer.recipe.poisson import poisson_loss_of_logs
 from branchline.components.branch_trainer.streams.inputs import Input
 from branchline.schemas import Recipe, Route, Target
@@ -32,8 +34,9 @@ def build_model(recipe: Recipe, inputs: dict[str, dict[str, Input]]) -> Branched
 
     Returns:
         A model whose heads give logits [batch, 1] (binary), logits [batch, num_classes]
-        (multiclass), a standardised value [batch, 1] (regression), or the logarithm of a value's
-        ratio to the mean label [batch, 1] (count); of a target with a shape [batch, *shape] or
+        (multiclass, ordinal), a standardised value [batch, 1] (regression) or several
+        [batch, quantiles] (quantile), or the logarithm of a value's ratio to the mean label
+        [batch, 1] (count); of a target with a shape [batch, *shape] or
         [batch, *shape, num_classes].
     """
     routes = recipe.routing.routes
@@ -88,13 +91,15 @@ def head_name(route: Route, key: str) -> str:
 def build_head(name: str, key: str, target: Target) -> Head:
     """Builds the output layer of one label, with the loss of its target."""
     layer: keras.Layer = keras.layers.Dense(math.prod(target.prediction_shape))
+    if target.task == "ordinal":
+        layer = OrderedClasses(math.prod(target.prediction_shape))
     if target.shape:
         layer = keras.Sequential([layer, keras.layers.Reshape(target.prediction_shape)])
     layer.build((None, WIDTH))
     return Head(
         name,
         layer,
-        loss=_LOSSES[target.loss or LOSSES[target.task][0]](),
+        loss=_LOSSES[target.loss or LOSSES[target.task][0]](target),
         loss_weight=target.loss_weight,
         label=key,
         missing=target.missing,
@@ -102,12 +107,13 @@ def build_head(name: str, key: str, target: Target) -> Head:
 
 
 _LOSSES = {
-    "binary_crossentropy": lambda: keras.losses.BinaryCrossentropy(from_logits=True),
-    "dice": lambda: dice_loss_of_logits,
-    "sparse_categorical_crossentropy": lambda: keras.losses.SparseCategoricalCrossentropy(
+    "binary_crossentropy": lambda _: keras.losses.BinaryCrossentropy(from_logits=True),
+    "dice": lambda _: dice_loss_of_logits,
+    "sparse_categorical_crossentropy": lambda _: keras.losses.SparseCategoricalCrossentropy(
         from_logits=True
     ),
-    "poisson": lambda: poisson_loss_of_logs,
-    "mean_squared_error": keras.losses.MeanSquaredError,
-    "mean_absolute_error": keras.losses.MeanAbsoluteError,
+    "poisson": lambda _: poisson_loss_of_logs,
+    "pinball": lambda target: PinballLoss(target.quantiles),
+    "mean_squared_error": lambda _: keras.losses.MeanSquaredError(),
+    "mean_absolute_error": lambda _: keras.losses.MeanAbsoluteError(),
 }

@@ -10,6 +10,8 @@ _NAN = float("nan")
 def prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     """Turns what a head gives into probabilities [batch, …], or values in the label's unit.
 
+    Quantiles come in order.
+
     Args:
         target: Of the label.
         output: Of its head.
@@ -19,13 +21,18 @@ def prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tensor
         float32; of a target of whole numbers float64.
     """
     output = tf.reshape(tf.cast(output, tf.float32), [-1, *target.prediction_shape])
-    if target.task == "multiclass":
+    if target.is_multiclass:
         return tf.nn.softmax(output)
     if target.task == "binary":
         return tf.sigmoid(output)
     dtype = _dtype(target)
     scale = tf.cast(scale, dtype)
-    output = tf.exp(output) if target.task == "count" else output
+    if target.task == "count":
+        output = tf.exp(output)
+    if target.quantiles:
+        # Those that cross change places, which makes no pinball loss greater, whatever the head:
+        # Chernozhukov et al. 2010, "Quantile and probability curves without crossing".
+        output = tf.sort(output, axis=-1)
     return tf.cast(output, dtype) * scale[1] + scale[0]
 
 

@@ -196,7 +196,7 @@ def _labels_fn(route: Route, scales: Mapping[str, Scale]) -> LabelsFn:
 
 
 def _standardise_one(label: tf.Tensor, target: Target, scale: Scale) -> tf.Tensor:
-    if target.task == "multiclass":
+    if target.is_multiclass:
         return label
     if target.is_number:
         label = (label - scale.mean) / scale.std

@@ -77,7 +77,7 @@ def scales_of(rows: "Rows", route: Route) -> dict[str, Scale]:
                 f"{key!r}; it cannot be learnt"
             )
         scales[key] = Scale()
-        if target.task == "regression":
+        if target.is_scaled:
             values = values.astype(np.float64)
             scales[key] = Scale(float(values.mean()), float(values.std()) or 1.0)
         if target.task == "count":

@@ -52,7 +52,7 @@ class Sides(NamedTuple):
 
 
 def table_of(encoder):
-    """Two routes of all documented kinds, and of options; the second one's keys in the opposite order."""
+    """Two routes of all kinds and options, the second one's in the opposite order."""
     kinds = {KEYS[source]: eval(source, vars(schemas)) for source in KEYS}
     encoded = {
         key: schemas.Text(encoder=str(encoder)) if getattr(kind, "encoder", None) else kind
@@ -158,7 +158,7 @@ def test_an_encoder_has_the_documented_input_layers_and_output(source, sides):
     st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 2**32)), max_size=5),
     st.lists(st.text(max_size=9), max_size=3),
 )
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_is_served_is_prepared_as_what_is_trained_on(sides, drawn, words):
     records = [
         draw(sides.table, name, np.random.default_rng(seed), [*WORDS, *words])

@@ -1,5 +1,7 @@
 """Weights of records: training is that of a loop by hand with weighted losses, as in Keras."""
 
+from typing import Any
+
 import builders as build
 import keras
 import numpy as np
@@ -108,7 +110,7 @@ def by_hand(recipe, rows, batches_of):
         with tf.GradientTape() as tape:
             loss = tf.add_n([weighted_loss(model, p, rows[p]) for p in batches_of(step)])
         values = [v.value for v in model.trainable_variables]
-        gradients = tape.gradient(loss, values)
+        gradients: Any = tape.gradient(loss, values)
         for value, gradient in zip(values, gradients, strict=True):
             if gradient is not None:
                 value.assign_sub(RATE * gradient)
