@@ -85,7 +85,7 @@ def _load(local: str, path: str) -> Any:
         )
     try:
         saved: Any = tf.saved_model.load(local)
-    except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
+    except (tf.errors.OpError, OSError, RuntimeError, ValueError, KeyError) as error:
         more = ""
         if "not registered" in str(error):
             more = (

@@ -184,6 +184,16 @@ def test_an_encoder_that_is_not_there_or_damaged_is_told(tmp_path):
         SavedEncoder(str(path))
 
 
+def test_an_operation_that_tensorflow_lacks_is_told_with_what_to_do(tmp_path):
+    path = write_encoder(tmp_path)
+    graph = path / "saved_model.pb"
+    content = graph.read_bytes()
+    assert b"StringSplitV2" in content
+    graph.write_bytes(content.replace(b"StringSplitV2", b"StringSplitXX"))
+    with pytest.raises(BranchlineError, match="import the package that brings this operation"):
+        SavedEncoder(str(path))
+
+
 def test_the_hash_changes_with_what_is_in_the_folder(tmp_path):
     path = write_encoder(tmp_path)
     first = encoder_hash(str(path))
