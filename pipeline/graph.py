@@ -38,6 +38,7 @@ from branchline.components.branch_evaluator.read_thresholds import plain_thresho
 from branchline.components.mixed_example_gen.find_spans import range_of_spans
 from branchline.components.transform.preprocessing import route_preprocessing
 from branchline.components.user_code import recipe_hash
+from branchline.pipeline.find_encoders import find_encoders
 from branchline.pipeline.schema_file import write_schema
 from branchline.schemas import Recipe
 from branchline.schemas.scarce import may_be_scarce
@@ -161,9 +162,10 @@ def create_components(
     of paths, "" for the records that the recipe's own function writes), `steps` and `thresholds`
     (JSON). What MixedExampleGen's driver does on one machine, DataFingerprint does there.
     """
-    routing = recipe.routing
     own_preprocessing = hasattr(recipe_module, "preprocessing_fn")
     file_in_steps = cluster.recipe_file if cluster else str(recipe_file.resolve())
+    recipe, encoders = find_encoders(recipe, recipe_file, file_in_steps if cluster else None)
+    routing = recipe.routing
     of_file: dict[str, Any] = {
         "recipe_file": file_in_steps,
         "recipe_hash": recipe_hash(recipe_file),
@@ -242,7 +244,8 @@ def create_components(
         routed,
         transform.outputs["transform_graph"],
         recipe,
-        **(of_file if needs_file(recipe, recipe_module) else no_file),
+        **(of_file if encoders or needs_file(recipe, recipe_module) else no_file),
+        encoders=encoders,
         steps=steps,
         checkpoint_dir=checkpoint_dir,
     )

@@ -21,6 +21,7 @@ from tfx.utils import path_utils
 from branchline.components.artifacts import UNTRAINED
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.recipe import default_model
+from branchline.components.branch_trainer.recipe.encoder_files import encoder_hashes
 from branchline.components.branch_trainer.recipe.export import ServedModel
 from branchline.components.branch_trainer.recipe.learn_names import learn_names
 from branchline.components.branch_trainer.recipe.overrides import (
@@ -33,6 +34,7 @@ from branchline.components.branch_trainer.recipe.overrides import (
 from branchline.components.branch_trainer.recipe.packed_weights import start_from
 from branchline.components.branch_trainer.recipe.train import train
 from branchline.components.branch_trainer.recipe.training_rows import read_all
+from branchline.components.branch_trainer.recipe.unknown_words import tell_unknown
 from branchline.components.branch_trainer.streams.inputs import describe_inputs
 from branchline.components.branch_trainer.streams.labels import scales_of
 from branchline.components.branch_trainer.streams.read_rows import RowReader
@@ -71,6 +73,7 @@ class Executor(base_executor.BaseExecutor):
         with tempfile.TemporaryDirectory(prefix="branchline-rows-") as cache_dir:
             reader = RowReader(recipe.routing, inputs, transform)
             rows = read_all(reader, recipe, uris, exec_properties["train_split"])
+            of_words = tell_unknown(reader, recipe.routing, uris, exec_properties["train_split"])
             scales = {name: scales_of(each, recipe.routing[name]) for name, each in rows.items()}
             model_run = artifact_utils.get_single_uri(output_dict["model_run"])
             options: dict[str, Any] = {
@@ -85,6 +88,7 @@ class Executor(base_executor.BaseExecutor):
                 options["resume"] = True
             build_model = getattr(module, "build_model", default_model.build_model)
             model, summary = train(recipe, build_model, rows, inputs, scales, **options)
+            summary |= of_words
         del rows, reader, options  # and with them the graphs of the training, before those to serve
         gc.collect()
         served = ServedModel(recipe.routing, model, inputs, scales, transform)
@@ -126,7 +130,8 @@ def _start_from(base_models: list[types.Artifact] | None) -> Callable[[BranchedM
 
 def _checkpoint_dir(exec_properties: dict[str, Any], recipe: Recipe, uris: list[str]) -> str:
     parts = [exec_properties[key] for key in ("recipe_hash", "code_version", "train_split")]
-    text = "\0".join([*parts, to_json(recipe), *uris])
+    encoders = exec_properties.get("encoders") or ""
+    text = "\0".join([*parts, to_json(recipe), encoders, *uris])
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
     return os.path.join(exec_properties["checkpoint_dir"], name)
 
@@ -138,6 +143,7 @@ class BranchTrainerSpec(ComponentSpec):
         "recipe": ExecutionParameter(type=str),
         "recipe_file": ExecutionParameter(type=str),
         "recipe_hash": ExecutionParameter(type=str),
+        "encoders": ExecutionParameter(type=str, optional=True),
         "checkpoint_dir": ExecutionParameter(type=str),
         "steps": ExecutionParameter(type=int, optional=True),
         "train_split": ExecutionParameter(type=str),
@@ -167,6 +173,8 @@ class BranchTrainer(base_component.BaseComponent):
         recipe_file: The file that has a `build_model`, a `configure_trainer` or a schedule of its
             own, as `recipe_path` takes it; "" for none.
         recipe_hash: Of that file, where it is not on this machine; None computes it.
+        encoders: Path of each encoder that a `Text` names → a text that changes with what is in it;
+            None computes it of what is on this machine.
         checkpoint_dir: Where training keeps what it needs to go on after it was cut off; "" for
             nowhere.
         steps: Instead of the recipe's; a parameter of the pipeline may give them.
@@ -197,6 +205,7 @@ class BranchTrainer(base_component.BaseComponent):
         *,
         recipe_file: str = "",
         recipe_hash: str | None = None,
+        encoders: Mapping[str, str] | None = None,
         checkpoint_dir: str = "",
         steps: int | RuntimeParameter | None = None,
         train_args: trainer_pb2.TrainArgs | None = None,
@@ -219,6 +228,7 @@ class BranchTrainer(base_component.BaseComponent):
                 reject("BranchTrainer.steps", steps.ptype, "a parameter of type int")
         elif steps is not None:
             check_int("BranchTrainer.steps", steps)
+        encoders = encoder_hashes(recipe.routing) if encoders is None else encoders
         super().__init__(
             BranchTrainerSpec(
                 examples=examples,
@@ -228,6 +238,7 @@ class BranchTrainer(base_component.BaseComponent):
                 recipe=to_json(training_part(recipe)),
                 recipe_file=recipe_file,
                 recipe_hash=hash_of(recipe_file) if recipe_hash is None else recipe_hash,
+                encoders=json.dumps(encoders, sort_keys=True) if encoders else None,
                 steps=steps,
                 train_split=splits[0] if splits else TRAIN,
                 checkpoint_dir=checkpoint_dir,

@@ -18,7 +18,8 @@ def decode_pictures(
     """Decodes and resizes pictures.
 
     Args:
-        values: string [n], what is in files of PNG, JPEG, GIF or BMP, or that in base64.
+        values: string [n], what is in files of PNG, JPEG, GIF, BMP or (TensorFlow 2.21) WebP, or
+            that in base64.
         height: To resize to.
         width: To resize to.
         channels: 3, or 1 for grey.
@@ -48,9 +49,7 @@ def _decoded(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     def decode(number: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         content = _without_base64(value)
-        picture = tf.io.decode_image(content, channels=3, expand_animations=False)
-        picture.set_shape([None, None, 3])
-        return number, made(picture)
+        return number, made(_pixels(content))
 
     count = tf.size(values, tf.int64)
     elements = tf.data.Dataset.from_tensor_slices((tf.range(count), values))
@@ -63,6 +62,26 @@ def _decoded(
     good = tf.fill(tf.stack([count]), False)
     good = tf.tensor_scatter_nd_update(good, places, tf.fill(tf.shape(numbers[:-1]), True))
     return tf.scatter_nd(places, found, tf.cast(size, tf.int64)), good
+
+
+def _pixels(content: tf.Tensor) -> tf.Tensor:
+    """Decodes one picture to uint8 [height, width, 3].
+
+    WebP, which TensorFlow decodes from 2.21 on, has four channels where it is transparent, whatever
+    is asked for; of one that moves TensorFlow gives wrong pixels: it counts as no picture.
+    """
+    is_webp = tf.equal(tf.strings.substr(content, 8, 4), "WEBP")
+    is_extended = is_webp & tf.equal(tf.strings.substr(content, 12, 4), "VP8X")
+    flags = tf.io.decode_raw(tf.strings.substr(content, 20, 1), tf.uint8)[0]
+    moves = is_extended & tf.not_equal(tf.bitwise.bitwise_and(flags, 2), 0)
+    still = tf.where(moves, "", content)
+    picture = tf.cond(
+        is_webp,
+        lambda: tf.io.decode_image(still, expand_animations=False)[..., :3],
+        lambda: tf.io.decode_image(still, channels=3, expand_animations=False),
+    )
+    picture.set_shape([None, None, 3])
+    return picture
 
 
 def _without_base64(value: tf.Tensor) -> tf.Tensor:

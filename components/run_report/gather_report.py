@@ -37,7 +37,8 @@ def gather_report(sources: Sources, recipe: Mapping[str, Any] | None = None) -> 
         `recipe` (name or None), `blessed` (None without a blessing), `baseline`, `records` (`in`,
         `train`, `eval`, any further splits, `quarantined`), `samples` of quarantined records,
         `problems` (a sentence each, such as counts that do not add up), `checks` (route, metric,
-        bound, value, holds), `anomalies` (split → route → examples, anomalies), `history`,
+        bound, value, holds), `anomalies` (split → route → examples, anomalies), `history`
+        (its `warnings` are sentences),
         `routes` (name → labels, features, train, eval, examples, metrics, baseline, confusion and
         by_class and weight as in `evaluation.json`, note), `test`
         (route → examples, metrics, by_class, note, of the last evaluation; empty where there was

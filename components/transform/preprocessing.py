@@ -54,7 +54,8 @@ def preprocessing_fn(inputs: Columns, custom_config: dict[str, Any]) -> Columns:
             by default not.
 
     Returns:
-        `output_name` → the transformed feature, int64 or float32 [batch, values], with values in
+        `output_name` → the transformed feature, int64, float32 or, of a text for an encoder,
+        string [batch, values], with values in
         the rows only whose route declares it; or what the recipe's own function makes. To
         be materialised, also `_route` and the columns of labels and weights as they are.
     """
@@ -113,6 +114,9 @@ def _by_kind(inputs: Columns, table: RoutingTable) -> Columns:
         return [rows for rows in found if isinstance(rows.group.value_kind, kinds)]
 
     images = of_kind(Image)
+    texts = of_kind(Text)
+    encoded = [rows for rows in texts if rows.group.kind.vocabulary is None]
+    cut = [rows for rows in texts if rows.group.kind.vocabulary is not None]
     return {
         **scale(of_kind(*SCALED)),
         **{r.group.name: r.spread(tf.cast(r.values, tf.float32)) for r in of_kind(Bool)},
@@ -121,7 +125,8 @@ def _by_kind(inputs: Columns, table: RoutingTable) -> Columns:
         **{rows.group.name: rows.spread(to_length(rows)) for rows in of_kind(Embedding)},
         **{rows.group.name: rows.spread(_number(rows)) for rows in of_kind(Ids)},
         **{rows.group.name: rows.spread(_hash(rows)) for rows in of_kind(Hashed)},
-        **_index(table, [*of_kind(Categorical), *of_kind(Tags)], of_kind(Text)),
+        **_index(table, [*of_kind(Categorical), *of_kind(Tags)], cut),
+        **{rows.group.name: rows.spread(rows.values) for rows in encoded},
     }
 
 

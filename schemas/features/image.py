@@ -18,7 +18,8 @@ class Image(Feature):
         channels: 3 for red, green and blue, 1 for grey; of "pixels" any number.
         stored: What a record holds. "pixels": its numbers as nested lists, row by row; each feature
             is scaled as a whole, from what the training rows hold. "file": what is in a file of
-            PNG, JPEG, GIF (its first picture) or BMP, as bytes or in base64, also as a data URL.
+            PNG, JPEG, GIF (its first picture) or BMP, as bytes or in base64, also as a data URL;
+            also of WebP without motion from TensorFlow 2.21 on, which Python 3.11 and later have.
             "path": where such a file is, relative to the folder of the record's file and within it;
             MixedExampleGen puts what is in it into the example, and the served model takes that.
     """
@@ -64,7 +65,9 @@ class Image(Feature):
     @property
     def expected(self) -> str:
         """What is in a file of a picture, in words."""
-        return "a PNG, JPEG, GIF or BMP that can be decoded, or one in base64"
+        return (
+            "a PNG, JPEG, GIF, BMP or (TensorFlow 2.21) WebP that can be decoded, or one in base64"
+        )
 
     @property
     def num_pixels(self) -> int:

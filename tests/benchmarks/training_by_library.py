@@ -17,7 +17,8 @@ from branchline.components.branch_trainer import (
     Trainer,
 )
 from branchline.components.branch_trainer.step.gate import hardest
-from branchline.components.branch_trainer.streams.read_rows import Rows, serialized_rows
+from branchline.components.branch_trainer.streams.read_files import serialized_rows
+from branchline.components.branch_trainer.streams.read_rows import Rows
 from branchline.components.branch_trainer.streams.route_streams import shuffled_batches
 
 layers = keras.layers

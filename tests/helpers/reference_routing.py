@@ -92,7 +92,23 @@ def problem_of(route, record, label=True):
         problem = label_problem(target, held(record, key))
         if problem:
             return problem
+    if route.weight is not None:
+        problem = weight_problem(held(record, route.weight))
+        if problem:
+            return problem
     return None if any(held(record, key) for key in route.labels) else "label_missing"
+
+
+def weight_problem(values):
+    if not values:
+        return "weight_missing"
+    if kind_of(values) == "string":
+        return "wrong_type"
+    if not all(map(math.isfinite, values)):
+        return "bad_weight"
+    if len(values) != 1:
+        return "wrong_shape"
+    return None if values[0] >= 0 else "bad_weight"
 
 
 def label_problem(target, values):

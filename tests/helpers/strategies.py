@@ -1,5 +1,7 @@
 """Random conditions, tables, recipes and records for property tests; imports no TensorFlow."""
 
+import math
+
 from hypothesis import strategies as st
 
 from branchline.schemas import (
@@ -116,6 +118,7 @@ def targets(draw):
 def routes(draw, name="r1", kinds=features):
     read = {
         "features": draw(st.dictionaries(st.sampled_from([*KEYS, "e"]), kinds, min_size=1)),
+        "weight": draw(st.sampled_from([None, "w"])),
     }
     if draw(st.booleans()):
         several = st.dictionaries(st.sampled_from(LABELS), targets(), min_size=1)
@@ -216,5 +219,7 @@ values = st.one_of(
     st.lists(st.sampled_from(["", "0", "1", "2.5", "x", "é"]), max_size=2),
 )
 records = st.fixed_dictionaries(
-    {}, optional={key: values for key in (*KEYS, "e", *LABELS, "undeclared")}
+    {},
+    optional={key: values for key in (*KEYS, "e", *LABELS, "undeclared")}
+    | {"w": values | st.sampled_from([[0.0], [2.5], [-0.5], [3], [math.nan], [math.inf]])},
 )

@@ -28,7 +28,11 @@ _TOLD = (
     "keras.src.ops.",
     "branchline.components.branch_trainer.",
 )
-_UNTOLD = ("keras.src.layers.preprocessing.", "keras.src.layers.core.lambda_layer")
+_UNTOLD = (
+    "keras.src.layers.preprocessing.",
+    "keras.src.layers.core.lambda_layer",
+    "branchline.components.branch_trainer.recipe.saved_encoder",  # has tables of its own
+)
 _VALUES = (None, "__ellipsis__", "__keras_tensor__", "__slice__")  # in a configuration
 _BOOKS = {"_called", "_lock", "_losses", "_parent_path", "_path", "build", "built", "name"}
 _BOOKS |= {"output_names", "quantize"}

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from branchline.components.branch_trainer.model.embedding import Embedding
+from branchline.components.branch_trainer.recipe.saved_encoder import SavedEncoder
 from branchline.components.branch_trainer.streams.inputs import Input
 from branchline.schemas import (
     BranchlineError,
@@ -37,6 +38,8 @@ def encode(route: Route, key: str, spec: Input, values: keras.KerasTensor) -> ke
         values: That.
     """
     kind = route.features.get(key)
+    if isinstance(kind, Text) and kind.encoder:
+        return SavedEncoder(kind.encoder, trainable=kind.trainable)(values)
     if isinstance(kind, Text | Tags):
         return _bag_of_words(spec, values)
     if isinstance(kind, Categorical | Ids | Hashed):

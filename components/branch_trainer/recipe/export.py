@@ -16,6 +16,7 @@ from branchline.components.branch_trainer.model.branched_model import BranchedMo
 from branchline.components.branch_trainer.model.share_traces import Alike, share_traces
 from branchline.components.branch_trainer.recipe.predictions import class_name, no_predictions
 from branchline.components.branch_trainer.recipe.prepare import BY_TABLE, Preparation
+from branchline.components.branch_trainer.recipe.saved_encoder import loaded_encoders
 from branchline.components.branch_trainer.recipe.served_paths import ServedPaths
 from branchline.components.branch_trainer.step.losses import like_rows
 from branchline.components.branch_trainer.streams.inputs import Input
@@ -47,6 +48,7 @@ class ServedModel:
     ) -> None:
         self._table = table
         self._prepare = Preparation(table, inputs, transform)
+        self._encoders = loaded_encoders(model)
         self._paths = ServedPaths(table, model, inputs, scales)
 
     def save(self, directory: str) -> None:
@@ -67,6 +69,8 @@ class ServedModel:
         # Not the model: to write down its layers takes Keras longer than all that is done here.
         saved.weights = self._paths.weights
         saved.transform_resources = self._prepare.resources
+        # Deeper than the weights, which are called by the shortest way that leads to them.
+        saved.encoders = [[self._encoders]]
         tf.saved_model.save(saved, directory, signatures=signatures)
         classes = {
             route.output(key): target.classes

@@ -78,9 +78,10 @@ def _inputs_by_kind(
             num_indices = value.buckets + 1
         elif isinstance(value, Ids):
             num_indices = value.num_ids + isinstance(kind, Sequence)
-        is_padded = isinstance(kind, Text | Tags | Sequence)
+        is_text = isinstance(kind, Text) and kind.encoder is not None
+        is_padded = isinstance(kind, Text | Tags | Sequence) and not is_text
         shape = (None,) if is_padded else kind.output_shape
-        dtype = "float32" if num_indices is None else "int64"
+        dtype = "string" if is_text else "float32" if num_indices is None else "int64"
         inputs[key] = Input(shape, dtype, num_indices, output)
     return inputs
 

@@ -14,6 +14,7 @@ import tensorflow_transform as tft
 
 from branchline.components.branch_trainer.streams.inputs import Input, densify
 from branchline.components.branch_trainer.streams.labels import dense_label
+from branchline.components.branch_trainer.streams.read_files import batches_of
 from branchline.components.branch_trainer.streams.transform_graph import TransformGraph
 from branchline.components.branch_trainer.streams.weights import dense_weight
 from branchline.schemas import RoutingTable
@@ -52,6 +53,9 @@ class RowReader:
         table: The routes.
         inputs: Route → what its branch gets.
         transform: The Transform's output.
+
+    Attributes:
+        inputs: As given.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class RowReader:
         inputs: Mapping[str, Mapping[str, Input]],
         transform: tft.TFTransformOutput,
     ) -> None:
-        self._table, self._inputs = table, inputs
+        self._table, self.inputs = table, inputs
         self._transform = TransformGraph(transform, inputs)
         self._parse = tf.function(
             self._parse_all, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
@@ -79,27 +83,40 @@ class RowReader:
         """
         features: dict[str, list[Columns] | None] = {route: [] for route in files}
         labels: dict[str, list[Columns]] = {route: [] for route in files}
-        routes = [(path, route) for route, of in files.items() for path in sorted(of)]
-        paths = tf.constant([path for path, _ in routes], tf.string)
-        for serialized, numbers in _batches(
-            paths, tf.constant(_rows_at_a_time(self._inputs), tf.int64)
-        ):
-            columns = self._parse(serialized)
-            for route, first, count in _runs([routes[number][1] for number in numbers.numpy()]):
-                parsed, of_batch = self._of_route(route, *_rows_from(columns, first, count))
-                labels[route].append(of_batch)
-                held = features[route]
-                if held is None:
-                    continue
-                held.append(parsed)
-                budget -= num_bytes(parsed)
-                if budget < 0:
-                    budget += sum(map(num_bytes, held))
-                    features[route] = None
+        for route, parsed, of_part in self.parts(files):
+            labels[route].append(of_part)
+            held = features[route]
+            if held is None:
+                continue
+            held.append(parsed)
+            budget -= num_bytes(parsed)
+            if budget < 0:
+                budget += sum(map(num_bytes, held))
+                features[route] = None
         return {
             route: self._joined(route, features[route], labels[route], files[route])
             for route in files
         }
+
+    def parts(
+        self, files: Mapping[str, Sequence[str]], most: int = -1
+    ) -> Iterator[tuple[str, Columns, Columns]]:
+        """Reads the examples of routes in order, part by part.
+
+        Args:
+            files: Route → its files.
+            most: How many examples of a file to read, its first ones; -1 for all.
+
+        Returns:
+            Of each part its route, and features and labels as `Rows` has them.
+        """
+        routes = [(path, route) for route, of in files.items() for path in sorted(of)]
+        paths = tf.constant([path for path, _ in routes], tf.string)
+        size = tf.constant(_rows_at_a_time(self.inputs), tf.int64)
+        for serialized, numbers in batches_of(paths, size, tf.constant(most, tf.int64)):
+            columns = self._parse(serialized)
+            for route, first, count in _runs([routes[number][1] for number in numbers.numpy()]):
+                yield route, *self._of_route(route, *_rows_from(columns, first, count))
 
     def _joined(
         self,
@@ -130,7 +147,7 @@ class RowReader:
     ) -> tuple[Columns, Columns]:
         features = {
             key: _rows_of(transformed[spec.output], spec)
-            for key, spec in self._inputs[route].items()
+            for key, spec in self.inputs[route].items()
         }
         targets = self._table[route].labels
         labels = {
@@ -155,30 +172,6 @@ class RowReader:
         raw: dict[str, Any] = tf.io.parse_example(serialized, self._transform.raw_specs)
         known = {f.column for route in self._table.names for f in self._known(route).values()}
         return self._transform(raw), {name: raw[name] for name in known}
-
-
-def serialized_rows(files: list[str]) -> tf.data.Dataset:
-    """Streams the records of TFRecord files, gzip, in order."""
-    return tf.data.TFRecordDataset(sorted(files), compression_type="GZIP")
-
-
-@tf.function(
-    input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int64)],
-    autograph=False,
-)
-def _batches(files: tf.Tensor, size: tf.Tensor) -> tf.data.Dataset:
-    """Streams what is in files, `size` records at a time; one trace serves all routes.
-
-    Returns:
-        A dataset of the records, string [batch], and the number of each one's file, int64 [batch].
-    """
-
-    def read(number: tf.Tensor) -> tf.data.Dataset:
-        records = tf.data.TFRecordDataset(files[number], compression_type="GZIP").batch(size)
-        return records.map(lambda some: (some, tf.fill([tf.size(some)], number)))
-
-    numbers = tf.data.Dataset.range(tf.size(files, tf.int64))
-    return numbers.flat_map(read).rebatch(size)
 
 
 def _runs(values: Sequence[str]) -> Iterator[tuple[str, int, int]]:

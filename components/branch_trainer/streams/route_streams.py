@@ -7,12 +7,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from branchline.components.branch_trainer.streams.read_files import serialized_rows
 from branchline.components.branch_trainer.streams.read_rows import (
     BATCH,
     Rows,
     num_bytes,
     padded,
-    serialized_rows,
 )
 
 _BLOCK = 16  # batches gathered at a time where nothing has to be padded, if they are so small:

@@ -158,3 +158,36 @@ def test_the_schemas_say_what_is_wrong():
     text = Route("b", when.present("z"), features={"p": Text()}, **BINARY)
     with pytest.raises(RecipeError, match=r"Route\('b'\): 'p' is Text.*another key"):
         RoutingTable(path, text)
+
+
+HAS_WEBP = hasattr(tf.io, "decode_webp")  # TensorFlow 2.21
+FOUR = [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [10, 20, 30]]]
+WEBP = (
+    "5249464632000000574542505650384c260000002f014000101f20102078f0bf6a434890d0fdbf578100c188ff4b"
+)
+STILL = {
+    "opaque": WEBP.replace("4000101f", "4000001f") + "f31ff8e4a8e0060c11fd0f01",
+    "transparent": WEBP + "4316f8e4a8e0060c11fd0f01",
+}
+MOVING = (
+    "52494646b800000057454250565038580a00000002000000010000010000414e494d060000000000"
+    "00000000414e4d4642000000000000000000010000010000000000025650384c290000002f014000"
+    "001f2010204cf81ff46043489090fd7fd52e202172c4ff5d8e98ffc00753073f4088e87f0800414e"
+    "4d4642000000000000000000010000010000000000005650384c290000002f014000001f20104828"
+    "f617dc210d214142f6ff55bb8084c811ff773962fe837f4a003f4088e87f0400"
+)
+
+
+@pytest.mark.parametrize("kind", STILL)
+def test_webp_is_read_where_tensorflow_knows_it_and_else_is_a_bad_picture(kind):
+    values = tf.constant([PNG, bytes.fromhex(STILL[kind])])
+    pixels, good = decode_pictures(values, 2, 2, 3)
+    assert good.numpy().tolist() == [True, HAS_WEBP]
+    want = np.array(FOUR) / 255 if HAS_WEBP else np.zeros([2, 2, 3])
+    np.testing.assert_allclose(pixels[1], want, atol=1e-6)
+
+
+def test_a_webp_that_moves_is_a_bad_picture():
+    """TensorFlow 2.21 takes its four channels for three."""
+    values = tf.constant([bytes.fromhex(MOVING), PNG])
+    assert can_be_decoded(values).numpy().tolist() == [False, True]

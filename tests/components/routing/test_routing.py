@@ -160,7 +160,7 @@ def test_columns_of_a_mixed_batch_hold_each_rows_own_fields(table, records, labe
         for route, record in zip(routes, records, strict=True)
     ]
     assert [problem.reason if problem else None for problem in fields.problems] == wanted
-    keys = [{**r.features, **(r.labels if label else {})} for r in table.routes]
+    keys = [list(r.dtypes if label else r.features) for r in table.routes]
     columns = [
         {key: table.column(route.name, key) for key in of}
         for route, of in zip(table.routes, keys, strict=True)

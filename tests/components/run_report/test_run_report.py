@@ -242,6 +242,12 @@ def test_a_loss_that_is_not_finite_is_null_in_json(artifacts, recipe, tmp_path):
     assert "Too few losses for a curve" in (tmp_path / "report.html").read_text()
 
 
+def test_warnings_of_the_training_stand_above_all_else(artifacts, recipe):
+    warned = history() | {"warnings": ["route text: 97% of <them> are unknown"]}
+    page = render_page(gathered(artifacts(model_run=warned), recipe), {})
+    assert "97% of &lt;them&gt; are unknown" in page.partition("<section>")[0]
+
+
 def test_a_table_of_classes_is_shown_by_name(artifacts, recipe, tmp_path):
     counts = {"kind": {"classes": ["ham", "sp<m"], "counts": [[300, 41], [7, 10]]}}
     scan = EVALUATION["routes"]["scan"] | {"confusion": counts}

@@ -1,4 +1,4 @@
-"""Kinds of many values: what training gets of them, and what a served model makes of the same."""
+"""Kinds of many values: what training gets of them, and what a served model predicts."""
 
 import builders as build
 import builders_kinds as kinds
@@ -6,13 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from branchline.components.branch_trainer.model.alike import path_likeness
 from branchline.components.branch_trainer.recipe import default_model
 from branchline.components.branch_trainer.recipe.export import ServedModel
-from branchline.components.branch_trainer.recipe.prepare import BY_TABLE, Preparation
 from branchline.components.branch_trainer.streams.inputs import describe_inputs, input_specs
 from branchline.components.branch_trainer.streams.labels import Scale
 from branchline.components.branch_trainer.streams.read_rows import padded
@@ -29,11 +26,6 @@ def reader():
 @pytest.fixture(scope="module")
 def inputs():
     return describe_inputs(Recipe("r", TABLE), kinds.learnt()[2], own_preprocessing=False)
-
-
-@pytest.fixture(scope="module")
-def preparation(inputs):
-    return Preparation(TABLE, inputs, kinds.learnt()[2])
 
 
 def as_trained(reader, route, rows):
@@ -53,32 +45,6 @@ def test_training_gets_what_the_documentation_of_the_kinds_says(route, reader):
     for number, record in enumerate(records[route]):
         for key, want in kinds.expected(route, record, known).items():
             np.testing.assert_allclose(found[key][number], want, rtol=1e-4, atol=1e-5, err_msg=key)
-
-
-drawn = st.lists(st.tuples(st.sampled_from(TABLE.names), st.integers(0, 2**32)), max_size=8)
-
-
-def drawn_records(some):
-    prefixes = dict(zip(TABLE.names, ("", "b_"), strict=True))
-    return [kinds.draw(np.random.default_rng(seed), name, prefixes[name]) for name, seed in some]
-
-
-@given(drawn)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-def test_what_is_served_is_prepared_as_what_is_trained_on(reader, preparation, inputs, some):
-    records = drawn_records(some)
-    raw = tf.constant([*map(build.example, map(without_label, records)), ""], tf.string)
-    index, features = preparation(raw, tf.constant(BY_TABLE))
-    assert index.numpy().tolist() == [*(TABLE.names.index(name) for name, _ in some), -1]
-    routed = build.route_rows(TABLE, records)
-    for route in TABLE.names:
-        mine = [row for row, (name, _) in enumerate(some) if name == route]
-        trained = as_trained(reader, route, routed[route])
-        for key, spec in inputs[route].items():
-            of = features[spec.output].numpy()[mine]
-            for got, want in zip(of, trained[key], strict=True):
-                np.testing.assert_array_equal(got[: len(want)], want)
-                assert not got[len(want) :].any()
 
 
 def without_label(record):

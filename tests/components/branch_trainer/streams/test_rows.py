@@ -329,8 +329,8 @@ def test_rows_are_those_of_their_route_however_they_fall_into_batches(real, batc
     reader, _, files = real
     want = {name: reader.read({name: of}, 1 << 20)[name] for name, of in files.items()}
     monkeypatch.setattr(rows_module, "BATCH", batch)
-    traced: Any = rows_module._batches
-    monkeypatch.setattr(rows_module, "_batches", tf.function(traced.python_function))
+    traced: Any = rows_module.batches_of
+    monkeypatch.setattr(rows_module, "batches_of", tf.function(traced.python_function))
     for name, rows in reader.read(files, 1 << 20).items():
         assert rows.count == want[name].count
         tf.nest.map_structure(
