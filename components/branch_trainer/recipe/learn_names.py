@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import tensorflow as tf
 
-from branchline.components.branch_trainer.streams.read_rows import BATCH, serialized_rows
+from branchline.components.branch_trainer.streams.read_files import serialized_rows
+from branchline.components.branch_trainer.streams.read_rows import BATCH
 from branchline.components.files.routed import route_files
 from branchline.components.routing.read_lists import Texts, names_alone, split_texts
 from branchline.schemas import BranchlineError, Recipe, Target
