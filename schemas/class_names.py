@@ -10,7 +10,7 @@ MOST_LEARNT = 1000
 # What a routed example holds of a list in which there is no name. No name is like it, and it is not
 # the empty text, which is no value.
 NONE_OF_THEM = " "
-NAMED = ("binary", "multiclass", "multilabel", "ordinal")  # tasks
+NAMED = ("binary", "multiclass", "multilabel", "ordinal", "retrieval")  # tasks
 _SPACES = " \t\n\v\f\r"  # those that TensorFlow strips
 _WHOLE = re.compile(r"-?[0-9]+")
 _BOOLEANS = {"false": ("0", "false", "False", "FALSE"), "true": ("1", "true", "True", "TRUE")}

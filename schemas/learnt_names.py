@@ -42,4 +42,5 @@ def _named(route: Route, names: Mapping[str, Sequence[str]]) -> Route:
     if route.label is None:
         return replace(route, targets={**route.targets, **learnt})
     target = learnt[route.label]
-    return replace(route, classes=target.classes, num_classes=target.num_classes)
+    new = {name: getattr(target, name) for name in ("classes", "num_classes", "top_k")}
+    return replace(route, **new)

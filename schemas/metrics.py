@@ -15,6 +15,7 @@ DEFAULT_METRICS = {
     "count": ("mean_absolute_error", "root_mean_squared_error"),
     "ordinal": ("accuracy", "mean_absolute_error", "quadratic_weighted_kappa"),
     "quantile": ("pinball_loss", "coverage", "mean_absolute_error"),
+    "retrieval": ("accuracy", "top_k_accuracy", "mean_reciprocal_rank"),
 }
 _LOWER_IS_BETTER = (
     "error",
@@ -50,6 +51,7 @@ _HIGHER_IS_BETTER = (
     "fowlkes_mallows",
     "exact_match",
     "kappa",
+    "reciprocal_rank",
 )
 # Abbreviations that TFMA and Keras have as names of their own.
 _SHORT: dict[str, bool] = dict.fromkeys(

@@ -12,7 +12,7 @@ from branchline.schemas.targets import Target
 
 _TAKEN_NAMES = ("route", "serving_default", "examples", "overall")
 # Fields of a Target that label= may have.
-_OF_TARGET = ("num_classes", "classes", "separator", "quantiles", "class_weight")
+_OF_TARGET = ("num_classes", "classes", "separator", "quantiles", "top_k", "class_weight")
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,13 @@ class Route:
         features: Key of a record's field → the kind of feature it is.
         label: Key of the field to be predicted.
         task: "binary" (label 0 or 1), "multiclass" (label in [0, num_classes)), "multilabel" (any
-            number of classes), "regression", "count", "ordinal" or "quantile", see `Target`.
-        num_classes: For "multiclass", "multilabel" and "ordinal" only, see `Target`.
+            number of classes), "regression", "count", "ordinal", "quantile" or "retrieval", see
+            `Target`.
+        num_classes: For tasks of several classes and "retrieval" only, see `Target`.
         classes: The names of the classes where records hold names, or "learn", see `Target`.
         separator: Of a list that is one text, see `Target`.
         quantiles: Those that are predicted, for "quantile" only, see `Target`.
+        top_k: How many items are predicted, for "retrieval" only, see `Target`.
         class_weight: The weights of the classes in the loss, see `Target`.
         targets: Key of each field to be predicted → its `Target`. The model's outputs are named
             `<route>/<key>`, the metrics `<key>/<metric>`.
@@ -55,6 +57,7 @@ class Route:
     classes: tuple[str, ...] | str | None = field(default=None, kw_only=True)
     separator: str | None = field(default=None, kw_only=True)
     quantiles: tuple[float, ...] | None = field(default=None, kw_only=True)
+    top_k: int | None = field(default=None, kw_only=True)
     class_weight: Any = field(default=None, kw_only=True)
     targets: Mapping[str, Target] = field(default_factory=dict, kw_only=True)
     weight: str | None = field(default=None, kw_only=True)
@@ -111,11 +114,15 @@ class Route:
                 reject(f"{where}.targets", key, "keys that are not the route's features")
             if not isinstance(target, Target):
                 reject(f"{where}.targets[{key!r}]", target, 'a target such as Target("binary")')
-        names = {self.name_output(key): key for key, of in self.targets.items() if of.classes}
+        more = {self.name_output(key): key for key, of in self.targets.items() if of.classes}
+        more |= {self.score_output(key): key for key, of in self.targets.items() if of.top_k}
         for key in self.targets:
-            if self.output(key) in names:
-                named = names[self.output(key)]
-                expected = f"a key other than {key!r}: the model's output for the name of {named!r}"
+            if self.output(key) in more:
+                other = more[self.output(key)]
+                what = "name" if self.output(key) == self.name_output(other) else "scores"
+                expected = (
+                    f"a key other than {key!r}: the model's output for the {what} of {other!r}"
+                )
                 reject(f"{where}.targets", key, f"{expected} would have the same name")
 
     def __hash__(self) -> int:
@@ -136,6 +143,10 @@ class Route:
     def name_output(self, key: str) -> str:
         """The name of the model's output for the predicted class's name, if `key` has `classes`."""
         return f"{self.output(key)}/class"
+
+    def score_output(self, key: str) -> str:
+        """The name of the model's output for the scores of items, if `key` has `top_k`."""
+        return f"{self.output(key)}/score"
 
     def metric(self, key: str, metric: str) -> str:
         """The name of a metric of the label `key`: as it is, or `<key>/<metric>`."""

@@ -19,10 +19,13 @@ LOSSES = {
     "count": ("poisson",),
     "ordinal": ("sparse_categorical_crossentropy",),
     "quantile": ("pinball",),
+    "retrieval": ("in_batch_softmax",),
 }
 TASKS = tuple(LOSSES)
 _OF_SEVERAL_CLASSES = ("multiclass", "ordinal")
-_OF_ONE_VALUE = ("ordinal", "quantile")
+_WITH_NUMBER = (*_OF_SEVERAL_CLASSES, "multilabel", "retrieval")
+_OF_ONE_VALUE = ("ordinal", "quantile", "retrieval")
+_TOP_K = 10
 _MOST_COUNTED = 2**53  # up to here every whole number is a float of 64 bits
 
 
@@ -30,10 +33,10 @@ def check_task(where: str, task: Any, num_classes: Any) -> None:
     """Rejects a task that there is not, and a number of classes that does not go with it."""
     if task not in TASKS:
         reject(f"{where}.task", task, f"one of {', '.join(TASKS)}")
-    if task in _OF_SEVERAL_CLASSES or task == "multilabel":
+    if task in _WITH_NUMBER:
         check_int(f"{where}.num_classes", num_classes, least=3 if task == "ordinal" else 2)
     elif num_classes is not None:
-        expected = 'None unless task="multiclass", "multilabel" or "ordinal"'
+        expected = 'None unless task="multiclass", "multilabel", "ordinal" or "retrieval"'
         reject(f"{where}.num_classes", num_classes, expected)
 
 
@@ -45,11 +48,12 @@ class Target:
         task: "binary" (entries 0 or 1), "multiclass" (in [0, num_classes)), "multilabel" (a list
             of any number of classes, also of none; one that is there twice counts once),
             "regression", "count" (whole numbers from 0 on, of which the mean is predicted by
-            Poisson regression), "ordinal" (as "multiclass", but the classes have an order), or
-            "quantile" (a regression that predicts quantiles).
-        num_classes: For "multiclass", "multilabel" and "ordinal" only; with `classes`, their
-            number, or the most that are learnt. Of a "multilabel" target short for the names "0",
-            "1" and so on.
+            Poisson regression), "ordinal" (as "multiclass", but the classes have an order),
+            "quantile" (a regression that predicts quantiles), or "retrieval" (one of very many
+            items, in [0, num_classes); the `top_k` that fit best are predicted).
+        num_classes: For "multiclass", "multilabel", "ordinal" and "retrieval" only; with `classes`,
+            their number, or the most that are learnt. Of a "multilabel" target short for the names
+            "0", "1" and so on.
         classes: The names of the classes, which records then hold instead of numbers; of a
             "binary" target two, and the second is what is predicted. "learn" for those that the
             training rows hold, sorted, 1000 at the most. None where records hold numbers. Of an
@@ -58,16 +62,20 @@ class Target:
             of CSV. None where each text is one name.
         quantiles: For "quantile" only, which ones are predicted, in (0, 1) and increasing; None for
             (0.1, 0.5, 0.9).
+        top_k: For "retrieval" only, how many items are predicted, the best first; None for 10, or
+            all of fewer.
         class_weight: Multiplies the losses of the examples of each class, as in Keras:
             "balanced" for weights by which all classes of the training rows count alike; class →
             weight, 1 for those left out; or all weights in order. For one value, not for
-            "multilabel", and of classes that are learnt only "balanced"; metrics are not weighted.
+            "multilabel" and "retrieval", and of classes that are learnt only "balanced"; metrics
+            are not weighted.
         shape: Of a record's label: () for one value, (5,) for five bits, (16, 16) for a mask, row
-            by row; nested lists are flattened in that order. Of "ordinal" and "quantile" it is ().
+            by row; nested lists are flattened in that order. Of "ordinal", "quantile" and
+            "retrieval" it is ().
         loss: One of LOSSES of the task, None for the first: "binary_crossentropy" or, with a shape,
             "dice"; "sparse_categorical_crossentropy"; "mean_squared_error" or
-            "mean_absolute_error"; "poisson"; "pinball". A loss of several entries is their mean. A
-            model of the recipe's own brings its losses itself.
+            "mean_absolute_error"; "poisson"; "pinball"; "in_batch_softmax". A loss of several
+            entries is their mean. A model of the recipe's own brings its losses itself.
         loss_weight: Multiplies this target's loss in the sum over the route's targets.
         optional: Whether a record may lack the label as a whole; it then contributes nothing to
             this target's loss and metrics. A record that lacks one that is not optional is
@@ -85,6 +93,7 @@ class Target:
     classes: tuple[str, ...] | str | None = field(default=None, kw_only=True)
     separator: str | None = field(default=None, kw_only=True)
     quantiles: tuple[float, ...] | None = field(default=None, kw_only=True)
+    top_k: int | None = field(default=None, kw_only=True)
     class_weight: Any = field(default=None, kw_only=True)
     shape: tuple[int, ...] = field(default=(), kw_only=True)
     loss: str | None = field(default=None, kw_only=True)
@@ -110,6 +119,7 @@ class Target:
         self._check_separator()
         quantiles = read_quantiles("Target", self.task, self.quantiles)
         object.__setattr__(self, "quantiles", quantiles)
+        self._check_top_k()
         if self.learns and self.class_weight not in (None, BALANCED):
             expected = f"None or {BALANCED!r} where the classes are learnt"
             reject("Target.class_weight", self.class_weight, expected)
@@ -117,8 +127,8 @@ class Target:
         object.__setattr__(self, "class_weight", weights)
         if weights is not None and shape:
             reject("Target.class_weight", self.class_weight, "None where the target has a shape")
-        if weights is not None and self.is_set:
-            reject("Target.class_weight", self.class_weight, 'None for task="multilabel"')
+        if weights is not None and (self.is_set or self.top_k):
+            reject("Target.class_weight", self.class_weight, f'None for task="{self.task}"')
         if self.loss is not None and self.loss not in LOSSES[self.task]:
             known = ", ".join(LOSSES[self.task])
             reject("Target.loss", self.loss, f"one of {known}, for the task {self.task}")
@@ -149,6 +159,18 @@ class Target:
         if any(self.separator in name for name in self.names or ()):
             reject("Target.separator", self.separator, "a text that none of the names holds")
 
+    def _check_top_k(self) -> None:
+        if self.task != "retrieval":
+            if self.top_k is not None:
+                reject("Target.top_k", self.top_k, 'None unless task="retrieval"')
+            return
+        most = self.num_classes or 0
+        if self.top_k is None:
+            object.__setattr__(self, "top_k", min(_TOP_K, most))
+        check_int("Target.top_k", self.top_k)
+        if (self.top_k or 0) > most:
+            reject("Target.top_k", self.top_k, f"at most the number of items, {most}")
+
     @property
     def is_set(self) -> bool:
         """Whether a label is any number of classes."""
@@ -165,7 +187,9 @@ class Target:
         Raises:
             RecipeError: They are none that may be given.
         """
-        return replace(self, classes=tuple(names), num_classes=None)
+        names = tuple(names)
+        top_k = self.top_k and min(self.top_k, len(names))
+        return replace(self, classes=names, num_classes=None, top_k=top_k)
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -225,7 +249,11 @@ class Target:
 
     @property
     def entry_shape(self) -> tuple[int, ...]:
-        """Of what a model predicts of one entry: (num_classes,), (number of quantiles,) or ()."""
+        """Of what a model predicts of one entry: (num_classes,), (number of quantiles,), (top_k,)
+        or ().
+        """  # noqa: D205
+        if self.top_k:
+            return (self.top_k,)
         if self.quantiles:
             return (len(self.quantiles),)
         return (self.num_classes,) if self.num_classes and not self.is_set else ()

@@ -27,7 +27,7 @@ def confused(target: Target, labels: np.ndarray, predictions: np.ndarray) -> np.
     >>> confused(target, np.array([[0], [1], [1]]), np.array([[0.2], [0.9], [0.1]]))
     array([1., 0., 1., 1.])
     """
-    size = 0 if target.is_set else len(target.names or ())
+    size = 0 if target.is_set or target.top_k else len(target.names or ())
     if not 0 < size <= _MOST_CLASSES:
         return np.zeros(0)
     rows = predictions.reshape(labels.size, -1)

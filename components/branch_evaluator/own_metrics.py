@@ -1,4 +1,4 @@
-"""Configures the metrics of our own: of shapes, lists, quantiles, and classes in order."""
+"""Configures the metrics of our own: of shapes, lists, quantiles, items, and classes in order."""
 
 import json
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from tensorflow_model_analysis.proto import config_pb2
 
 from branchline.components.branch_evaluator.by_class import FIGURES, ByClass
+from branchline.components.branch_evaluator.item_rows import OF_ITEMS
 from branchline.components.branch_evaluator.quadratic_kappa import QuadraticKappa
 from branchline.components.branch_evaluator.quantile_rows import OF_QUANTILES
 from branchline.components.branch_evaluator.row_mean import OF_ROW, RowMean
@@ -22,6 +23,10 @@ def own_metric(name: str, target: Target, where: str) -> config_pb2.MetricConfig
     Raises:
         RecipeError: It is not one for such a target.
     """
+    if target.top_k:
+        if name not in OF_ITEMS:
+            refuse(name, where, f"items have {', '.join(OF_ITEMS)}")
+        return row_mean(name, OF_ITEMS[name].__name__)
     if name in _OF_SHAPES:
         _check_shape(name, target, where)
         return row_mean(name, name)

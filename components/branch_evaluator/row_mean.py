@@ -13,6 +13,7 @@ import numpy as np
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 from tensorflow_model_analysis.proto import config_pb2
 
+from branchline.components.branch_evaluator.item_rows import OF_ITEMS
 from branchline.components.branch_evaluator.quantile_rows import OF_QUANTILES, middle
 
 Rows = tuple[float, float]  # the weighted sum, and the sum of weights
@@ -107,6 +108,7 @@ OF_ROW: dict[str, RowFn] = {
         absolute_percentage_error,
         squared_logarithmic_error,
         class_distance,
+        *OF_ITEMS.values(),
     )
 }
 

@@ -47,11 +47,11 @@ def try_metric(config: config_pb2.MetricConfig, target: Target, *, weighted: boo
 def can_compute(spec: config_pb2.MetricsSpec, target: Target) -> bool:
     """Whether the metrics and plots of `spec` can be computed for such a label, in any form.
 
-    Of TFMA's and Keras's, which have no module, quantiles have the number of examples alone: others
-    would compare the label with each of them, and give one figure of all.
+    Of TFMA's and Keras's, which have no module, quantiles and items have the number of examples
+    alone: others would compare the label with each of them, and give one figure of all.
     """
     theirs = {metric.class_name for metric in spec.metrics if not metric.module}
-    if target.quantiles and theirs - {"ExampleCount"}:
+    if (target.quantiles or target.top_k) and theirs - {"ExampleCount"}:
         return False
     rows = list(_entries(target))
     try:
@@ -110,6 +110,9 @@ def _entries(target: Target) -> Iterator[dict[str, Any]]:
             certain = 0.4 + 0.4 * i / size
             label, prediction = i % classes, np.full(classes, (1 - certain) / classes)
             prediction[label] += certain
+        elif target.top_k:
+            label = i % classes
+            prediction = (np.arange(target.top_k) + label - i // 2) % classes
         elif not target.is_number:
             label, prediction = i % 2, np.array([(0.9, 0.8, 0.3, 0.6)[i]])
         else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from branchline.components.branch_trainer.loop.history import History, Progress
     from branchline.components.branch_trainer.model.branched_model import BranchedModel
+    from branchline.components.branch_trainer.model.contrastive_loss import ContrastiveLoss
     from branchline.components.branch_trainer.model.embedding import Embedding
     from branchline.components.branch_trainer.model.parts import Head, Path, Switch
     from branchline.components.branch_trainer.model.selective import Conditional, Selective
@@ -22,6 +23,7 @@ _MODULES = {
     "Alternate": "branchline.schemas.schedules",
     "BranchedModel": ".model.branched_model",
     "Conditional": ".model.selective",
+    "ContrastiveLoss": ".model.contrastive_loss",
     "EarlyStop": ".settings",
     "Embedding": ".model.embedding",
     "Head": ".model.parts",
@@ -40,6 +42,7 @@ __all__ = [
     "Alternate",
     "BranchedModel",
     "Conditional",
+    "ContrastiveLoss",
     "EarlyStop",
     "Embedding",
     "Head",

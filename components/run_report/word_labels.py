@@ -17,6 +17,8 @@ def word_labels(declared: Mapping[str, Any]) -> dict[str, str]:
     {'y': 'binary: no, yes'}
     >>> word_labels({"label": "y", "task": "quantile", "quantiles": [0.1, 0.9]})
     {'y': 'quantile: 0.1, 0.9'}
+    >>> word_labels({"label": "y", "task": "retrieval", "num_classes": 5000, "top_k": 10})
+    {'y': 'retrieval: the best 10 of 5000'}
     """
     labels = {}
     if declared.get("label"):
@@ -29,6 +31,8 @@ def word_labels(declared: Mapping[str, Any]) -> dict[str, str]:
 
 def _named(target: Mapping[str, Any]) -> str:
     names = target.get("classes") or list(map(str, target.get("quantiles") or []))
+    if target.get("top_k"):
+        return f": the best {target['top_k']} of {target['num_classes']}"
     if isinstance(names, str):
         return ", classes learnt"
     more = f" … ({len(names)} in all)" if len(names) > _NAMES_SHOWN else ""

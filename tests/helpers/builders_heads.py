@@ -7,7 +7,7 @@ import tensorflow as tf
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.model.parts import Head, Path, Switch
 from branchline.components.branch_trainer.recipe.default_model import build_head
-from branchline.components.branch_trainer.recipe.predictions import prediction
+from branchline.components.branch_trainer.recipe.predictions import best_items, prediction
 from branchline.components.branch_trainer.recipe.train import train
 from branchline.components.branch_trainer.streams.inputs import Input
 from branchline.components.branch_trainer.streams.labels import scales_of
@@ -16,6 +16,8 @@ from branchline.schemas import Numeric, Recipe, Route, RoutingTable, Training, w
 
 def trained_head(tmp_path, target, x, y, *, optional_rows=0, **training):
     """Trains on x [n, width] and labels y; returns the head's layer and what it predicts of x.
+
+    Of a target with `top_k` that is items and scores.
 
     Args:
         tmp_path: A folder.
@@ -51,7 +53,10 @@ def trained_head(tmp_path, target, x, y, *, optional_rows=0, **training):
         cache_dir=str(tmp_path / "cache"),
     )
     output = model({"x": tf.constant(x, tf.float32)}, path="r")["r.0"]
-    found = prediction(target, output, tf.constant([scale.mean, scale.std], tf.float64))
+    if target.top_k:
+        found = best_items(target, model.heads[0], output)
+    else:
+        found = prediction(target, output, tf.constant([scale.mean, scale.std], tf.float64))
     return model.heads[0].layer, found.numpy()
 
 

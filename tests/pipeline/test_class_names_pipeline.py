@@ -39,6 +39,7 @@ recipe = Recipe(
             "kind": Target("multiclass", classes="learn", class_weight="balanced"),
             "sold": Target("binary", classes="learn", optional=True),
             "tags": Target("multilabel", classes="learn", optional=True),
+            "next": Target("retrieval", num_classes=50, top_k=3, optional=True),
         }),
     ),
     training=Training(steps=500, batch_size=32, learning_rate=0.02),
@@ -49,7 +50,8 @@ recipe = Recipe(
                    "visits/mean_absolute_error": 6, "grade/quadratic_weighted_kappa": 0.6,
                    "flow/pinball_loss": 0.5, "flow/coverage": Bound(least=0.4)},
         "post": {"auc": 0.95, "precision": 0.9, "recall": 0.9, "auc[up]": 0.95},
-        "shop": {"kind/accuracy": 0.9, "sold/auc": 0.95, "tags/auc": 0.9, "tags/recall[c]": 0.5},
+        "shop": {"kind/accuracy": 0.9, "sold/auc": 0.95, "tags/auc": 0.9, "tags/recall[c]": 0.5,
+                 "next/accuracy": 0.8, "next/top_k_accuracy": 0.9},
     },
 )
 """
@@ -84,6 +86,7 @@ def write_records(folder):
             posts.append({"p": p, "q": q, "tags": " ;".join(tags) or ";"})
         shop = {"s": s, "kind": " inside " if s[0] > 0 else "näh" if s[1] > 0 else 7}
         shop |= {"sold": s[0] > 0} if number % 2 else {}
+        shop |= {"next": 7 + 30 * (s[0] > 0) + 5 * (s[1] > 0)} if number % 5 else {}
         mixed.append(
             shop | ({"tags": ["a b", "c"][: (s[1] > 0) + (s[0] > 0)]} if number % 3 else {})
         )
@@ -91,7 +94,7 @@ def write_records(folder):
     mixed += [wrong | {"visits": -1}, {"words": [0, 0], "kind": "SPAM"}, wrong | {"on": "maybe"}]
     mixed += [wrong | {"grade": "lowest"}]
     mixed += [{"p": 1, "q": 1, "tags": ["up", "down"]}, {"p": 1, "q": 1}]
-    mixed += [{"s": [1, 1], "kind": "  "}]
+    mixed += [{"s": [1, 1], "kind": "  "}, {"s": [1, 1], "kind": "7", "next": 50}]
     rows += [{"x": 1.5, "said": "perhaps", "trust": 1}, {"x": 1.5, "said": "yes", "trust": -1}]
     rows += [{"x": 1.5, "said": "yes"}]
     (folder / "mixed.jsonl").write_text("\n".join(map(json.dumps, mixed)))
@@ -122,8 +125,8 @@ def project(tmp_path_factory) -> Path:
 
 def test_unknown_names_are_set_aside_with_the_names_that_were_expected(project):
     metrics = json.loads((project / "out" / "metrics.json").read_text())
-    assert metrics["records"]["in"] == 770
-    wanted = {"unknown_class": 6, "label_out_of_range": 1, "bad_weight": 1, "weight_missing": 1}
+    assert metrics["records"]["in"] == 771
+    wanted = {"unknown_class": 6, "label_out_of_range": 2, "bad_weight": 1, "weight_missing": 1}
     assert metrics["records"]["quarantined"] == wanted | {"label_missing": 1}
     assert metrics["records"]["train"] + metrics["records"]["eval"] == 760
     lines = []
@@ -141,6 +144,7 @@ def test_unknown_names_are_set_aside_with_the_names_that_were_expected(project):
         ("mixed.jsonl", 425): "tags: expected one of 'up', 'right', 'never'",
         ("mixed.jsonl", 426): "tags: the label is missing",
         ("mixed.jsonl", 427): "kind: expected the name of a class, got spaces alone",
+        ("mixed.jsonl", 428): "next: expected a label in [0, 50)",
     }
 
 
@@ -162,7 +166,8 @@ def test_every_named_target_has_its_metrics(project):
         | {f"{name}[{tag}]" for name in of_classes for tag in ("up", "right", "never")},
         "shop": {"kind/accuracy", "sold/accuracy", "sold/auc"}
         | {f"tags/{name}" for name in of_lists}
-        | {f"tags/{name}[{tag}]" for name in of_classes for tag in ("a b", "c")},
+        | {f"tags/{name}[{tag}]" for name in of_classes for tag in ("a b", "c")}
+        | {"next/accuracy", "next/top_k_accuracy", "next/mean_reciprocal_rank"},
     }
     # What counts for nothing taught nothing and is not judged: unweighted it would be below 0.5.
     assert metrics["weighted_by"] == {"answer": "trust"}
@@ -231,6 +236,9 @@ def test_the_pushed_model_names_the_classes(project):
     low, middle, high = outputs["sensor/flow"].numpy()[4]
     assert low < middle < high
     assert middle == pytest.approx(103, abs=1.5)  # 100 whatever `v` is
+    items, scores = outputs["shop/next"].numpy(), outputs["shop/next/score"].numpy()
+    assert items.shape == (9, 3) and items[8, 0] == 12 and (items[:8] == -1).all()
+    assert np.isnan(scores[:8]).all() and scores[8, 0] > scores[8, 1] > scores[8, 2]
     alone = model.signatures["mail"](examples=rows[:1])
     assert set(alone) == {"mail", "mail/class"}
     assert alone["mail/class"].numpy().tolist() == [b"spam"]

@@ -67,11 +67,24 @@ def check_heads(model: BranchedModel, route: Route, features: Any) -> None:
 
 
 def _check_size(head: Head, route: Route, shape: tf.TensorShape, target: Target) -> None:
+    if target.top_k:
+        _check_items(head, target)
+        return
     want = math.prod(target.prediction_shape)
     if shape[1:].num_elements() not in (None, want):
         raise BranchlineError(
             f"build_model: head {head.name!r} gives {shape} on path {route.name!r}; expected "
             f"{want} value(s) a row, for {target}"
+        )
+
+
+def _check_items(head: Head, target: Target) -> None:
+    num_items = getattr(head.layer, "num_items", None)
+    if num_items != target.num_classes or not hasattr(head.layer, "scores"):
+        raise BranchlineError(
+            f"build_model: head {head.name!r} has the layer {type(head.layer).__name__} of "
+            f"{num_items} items; expected ItemQuery(num_items={target.num_classes}, …), for "
+            f"{target}"
         )
 
 

@@ -14,6 +14,7 @@ from branchline.components.branch_trainer.model.branched_model import BranchedMo
 from branchline.components.branch_trainer.model.parts import Head, Path, Switch
 from branchline.components.branch_trainer.recipe.dice import dice_loss_of_logits
 from branchline.components.branch_trainer.recipe.encoders import encode
+from branchline.components.branch_trainer.recipe.item_query import InBatchSoftmax, ItemQuery
 from branchline.components.branch_trainer.recipe.ordered_classes import OrderedClasses
 from branchline.components.branch_trainer.recipe.pinball import PinballLoss
 from branchline.components.branch_trainer.recipe.poisson import poisson_loss_of_logs
@@ -35,8 +36,8 @@ def build_model(recipe: Recipe, inputs: dict[str, dict[str, Input]]) -> Branched
     Returns:
         A model whose heads give logits [batch, 1] (binary), logits [batch, num_classes]
         (multiclass, multilabel, ordinal), a standardised value [batch, 1] (regression) or several
-        [batch, quantiles] (quantile), or the logarithm of a value's ratio to the mean label
-        [batch, 1] (count); of a target with a shape [batch, *shape] or
+        [batch, quantiles] (quantile), a query (retrieval), or the logarithm of a value's ratio to
+        the mean label [batch, 1] (count); of a target with a shape [batch, *shape] or
         [batch, *shape, num_classes].
     """
     routes = recipe.routing.routes
@@ -93,6 +94,8 @@ def build_head(name: str, key: str, target: Target) -> Head:
     layer: keras.Layer = keras.layers.Dense(math.prod(target.prediction_shape))
     if target.task == "ordinal":
         layer = OrderedClasses(math.prod(target.prediction_shape))
+    if target.top_k:
+        layer = ItemQuery(target.num_classes or 0, WIDTH)
     if target.shape:
         layer = keras.Sequential([layer, keras.layers.Reshape(target.prediction_shape)])
     layer.build((None, WIDTH))
@@ -114,6 +117,7 @@ _LOSSES = {
     ),
     "poisson": lambda _: poisson_loss_of_logs,
     "pinball": lambda target: PinballLoss(target.quantiles),
+    "in_batch_softmax": lambda _: InBatchSoftmax(),
     "mean_squared_error": lambda _: keras.losses.MeanSquaredError(),
     "mean_absolute_error": lambda _: keras.losses.MeanAbsoluteError(),
 }

@@ -14,7 +14,12 @@ import tensorflow_transform as tft
 from branchline.components.branch_trainer.loop.dispatch import call_with
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.model.share_traces import Alike, share_traces
-from branchline.components.branch_trainer.recipe.predictions import class_name, no_predictions
+from branchline.components.branch_trainer.recipe.predictions import (
+    class_name,
+    item_name,
+    items_and_scores,
+    no_predictions,
+)
 from branchline.components.branch_trainer.recipe.prepare import BY_TABLE, Preparation
 from branchline.components.branch_trainer.recipe.saved_encoder import loaded_encoders
 from branchline.components.branch_trainer.recipe.served_paths import ServedPaths
@@ -153,7 +158,12 @@ def _named(route: Route, predicted: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]
     outputs = {}
     for (key, target), values in zip(route.labels.items(), predicted, strict=True):
         outputs[route.output(key)] = values
-        if target.classes:
+        if target.top_k:
+            items, outputs[route.score_output(key)] = items_and_scores(values)
+            outputs[route.output(key)] = items
+            if target.classes:
+                outputs[route.name_output(key)] = item_name(target, items)
+        elif target.classes:
             outputs[route.name_output(key)] = class_name(target, values)
     return outputs
 

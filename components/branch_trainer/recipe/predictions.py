@@ -1,7 +1,10 @@
 """What is served of a head's output."""
 
+from typing import Any
+
 import tensorflow as tf
 
+from branchline.components.branch_trainer.model.parts import Head
 from branchline.schemas import Route, Target
 
 _NAN = float("nan")
@@ -10,7 +13,7 @@ _NAN = float("nan")
 def prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     """Turns what a head gives into probabilities [batch, …], or values in the label's unit.
 
-    Quantiles come in order.
+    Quantiles come in order. Of a target with `top_k` see `best_items`.
 
     Args:
         target: Of the label.
@@ -39,9 +42,40 @@ def prediction(target: Target, output: tf.Tensor, scale: tf.Tensor) -> tf.Tensor
 def no_predictions(route: Route, batch_size: tf.Tensor) -> list[tf.Tensor]:
     """Gives of each label what stands for no prediction, NaN [batch, …]."""
     return [
-        tf.fill([batch_size, *target.prediction_shape], tf.constant(_NAN, _dtype(target)))
+        tf.fill([batch_size, *_shape(target)], tf.constant(_NAN, _dtype(target)))
         for target in route.labels.values()
     ]
+
+
+def best_items(target: Target, head: Head, output: tf.Tensor) -> tf.Tensor:
+    """Gives the items that fit best and their scores, float64 [batch, 2, top_k], the best first.
+
+    Args:
+        target: With `top_k`.
+        head: Whose layer is an `ItemQuery`.
+        output: Of that head.
+    """
+    layer: Any = head.layer
+    best = tf.math.top_k(layer.scores(output), target.top_k)
+    return tf.stack([tf.cast(of, tf.float64) for of in (best.indices, best.values)], axis=1)
+
+
+def items_and_scores(predicted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Parts what `best_items` gives.
+
+    Returns:
+        The items, int64 [batch, top_k], -1 where there is no prediction; and their scores, float32
+        [batch, top_k], NaN there.
+    """
+    items, scores = tf.unstack(predicted, axis=1)
+    items = tf.where(tf.math.is_nan(items), tf.constant(-1.0, items.dtype), items)
+    return tf.cast(items, tf.int64), tf.cast(scores, tf.float32)
+
+
+def item_name(target: Target, items: tf.Tensor) -> tf.Tensor:
+    """Names items: string [batch, top_k], "" where there is no prediction."""
+    names = tf.constant(["", *(target.names or ())])
+    return tf.gather(names, items + 1)
 
 
 def class_name(target: Target, probabilities: tf.Tensor) -> tf.Tensor:
@@ -66,4 +100,8 @@ def class_name(target: Target, probabilities: tf.Tensor) -> tf.Tensor:
 
 
 def _dtype(target: Target) -> tf.DType:
-    return tf.float64 if target.whole else tf.float32
+    return tf.float64 if target.whole or target.top_k else tf.float32
+
+
+def _shape(target: Target) -> tuple[int, ...]:
+    return (2, target.top_k) if target.top_k else target.prediction_shape

@@ -13,7 +13,11 @@ from branchline.components.branch_trainer.model.branched_model import BranchedMo
 from branchline.components.branch_trainer.model.share_traces import Alike, share_traces
 from branchline.components.branch_trainer.recipe.check_heads import head_of
 from branchline.components.branch_trainer.recipe.packed_weights import PackedWeights
-from branchline.components.branch_trainer.recipe.predictions import no_predictions, prediction
+from branchline.components.branch_trainer.recipe.predictions import (
+    best_items,
+    no_predictions,
+    prediction,
+)
 from branchline.components.branch_trainer.streams.inputs import Input, input_specs
 from branchline.components.branch_trainer.streams.labels import Scale
 from branchline.schemas import Route, RoutingTable
@@ -141,12 +145,17 @@ class ServedPaths:
             features: dict[str, tf.Tensor],
         ) -> list[tf.Tensor]:
             own = {key: tf.gather(values, rows) for key, values in features.items()}
+            heads = [head_of(self._model, route, key) for key in route.labels]
             with self.weights.unpacked(weights, places, small):
                 outputs = self._model(own, path=route.name, training=False)
-            predicted = [
-                prediction(target, outputs[head_of(self._model, route, key).name], scale)
-                for (key, target), scale in zip(route.labels.items(), scales, strict=True)
-            ]
+                predicted = [
+                    best_items(target, head, outputs[head.name])
+                    if target.top_k
+                    else prediction(target, outputs[head.name], scale)
+                    for target, head, scale in zip(
+                        route.labels.values(), heads, scales, strict=True
+                    )
+                ]
             return [
                 tf.tensor_scatter_nd_update(nothing, rows[:, None], values)
                 for nothing, values in zip(

@@ -14,6 +14,7 @@ import tensorflow as tf
 from branchline.components.branch_trainer.model.branched_model import BranchedModel
 from branchline.components.branch_trainer.model.one_name import one_name
 from branchline.components.branch_trainer.recipe.check_heads import check_heads
+from branchline.components.branch_trainer.recipe.item_query import count_items
 from branchline.components.branch_trainer.recipe.path_settings import path_settings
 from branchline.components.branch_trainer.recipe.weigh_classes import weigh_classes
 from branchline.components.branch_trainer.streams.inputs import Input, input_specs
@@ -94,6 +95,7 @@ def train(
             specs = streams[route.name].element_spec
         check_heads(model, route, specs[0])
     weigh_classes(model, recipe.routing, rows)
+    count_items(model, recipe.routing, rows)
     start_from(model)
     options: dict[str, Any] = {
         "streams": streams,
@@ -196,7 +198,7 @@ def _labels_fn(route: Route, scales: Mapping[str, Scale]) -> LabelsFn:
 
 
 def _standardise_one(label: tf.Tensor, target: Target, scale: Scale) -> tf.Tensor:
-    if target.is_multiclass:
+    if target.is_multiclass or target.top_k:
         return label
     if target.is_number:
         label = (label - scale.mean) / scale.std

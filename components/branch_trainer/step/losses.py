@@ -1,11 +1,13 @@
 """Losses of a path: a mean over the rows that have a label, per head, weighted and summed."""
 
 import math
+from functools import partial
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from branchline.components.branch_trainer.model.contrastive_loss import ContrastiveLoss
 from branchline.components.branch_trainer.model.parts import Head
 from branchline.components.branch_trainer.step.in_replica import (
     num_replicas,
@@ -83,14 +85,12 @@ def head_loss(
         ValueError: label and output do not fit the loss, or a loss that is one number for the batch
             meets missing labels, weights or several replicas.
     """
-    losses, present = head_losses(head, labels, output)
+    losses, present = head_losses(head, labels, output, rows)
     if losses.shape.rank == 0 and num_replicas() > 1:
         raise ValueError(
             f"Loss of head {head.name!r} is one number for the batch, which the replicas of a "
             "strategy cannot put together; it has to give a loss per example, [batch, ...]"
         )
-    if rows is not None:
-        present = rows if present is None else rows & present
     if present is not None or sample_weight is not None:
         losses = weighted_losses(head, losses, present, sample_weight)
     entries = tf.cast(tf.size(losses), tf.float32)
@@ -102,13 +102,26 @@ def head_loss(
     return tf.math.divide_no_nan(tf.reduce_sum(losses), over_replicas(entries))
 
 
-def head_losses(head: Head, labels: Any, output: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Returns losses [batch, ...] (or [] if the loss is made so) and which rows have a label."""
+def head_losses(
+    head: Head, labels: Any, output: tf.Tensor, rows: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Returns losses [batch, ...] (or [] if the loss is made so) and which rows have a label.
+
+    Args:
+        head: whose losses to compute.
+        labels: label tensor [batch, ...] or nested dict of them.
+        output: of the head, [batch, ...].
+        rows: bool [batch], those that count as having a label; None: all.
+    """
     label = tf.convert_to_tensor(label_of(head, labels))
     present = has_label(head, labels)
     if present is not None:
         label = tf.where(like_rows(present, label.shape.rank), label, tf.zeros_like(label))
+    if rows is not None:
+        present = rows if present is None else rows & present
     loss_fn: Any = head.loss.call if isinstance(head.loss, keras.losses.Loss) else head.loss
+    if isinstance(head.loss, ContrastiveLoss):
+        loss_fn = partial(head.loss.in_batch, rows=present, layer=head.layer)
     try:
         losses = tf.convert_to_tensor(loss_fn(label, _as_float(output)))
     except (ValueError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Ordinal targets and quantiles are judged as scikit-learn judges them."""
+"""Ordinal targets, quantiles and items are judged as scikit-learn judges them."""
 
 from typing import Any, cast
 
@@ -6,6 +6,7 @@ import builders_evaluator as build
 import numpy as np
 import pytest
 import tensorflow_model_analysis as tfma
+from scipy.stats import rankdata
 from sklearn import metrics as sk
 from tensorflow_model_analysis.metrics import metric_specs, metric_types
 from tensorflow_model_analysis.proto import config_pb2
@@ -33,6 +34,7 @@ def table() -> RoutingTable:
     return RoutingTable(
         *(route(name, len(q), task="quantile", quantiles=q) for name, q in QUANTILES.items()),
         route("o", 3, task="ordinal", classes=NAMES),
+        route("items", 5, task="retrieval", num_classes=30, top_k=5),
     )
 
 
@@ -45,7 +47,18 @@ def rows():
         name: (y, (3 + np.array([-1.5, 0, 2.5][: len(q)]) + rng.normal(0, 0.3, (500, 1))))
         for name, q in QUANTILES.items()
     }
-    return found | {"o": (classes, np.exp(logits) / np.exp(logits).sum(1, keepdims=True))}
+    items, scores = item_scores()
+    return found | {
+        "o": (classes, np.exp(logits) / np.exp(logits).sum(1, keepdims=True)),
+        "items": (items, np.argsort(-scores, axis=1)[:, :5]),
+    }
+
+
+def item_scores():
+    """Items [500], and scores of all 30, of which the right one's is higher."""
+    rng = np.random.default_rng(1)
+    items = rng.integers(0, 30, 500)
+    return items, rng.normal(0, 1, (500, 30)) + 1.5 * np.eye(30)[items]
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +107,19 @@ def test_classes_in_order_have_an_accuracy_a_distance_and_a_kappa(found):
     assert found["o"]["metrics"] == pytest.approx(wanted, abs=1e-3)
     assert found["o"]["confusion"]["y"]["classes"] == list(NAMES)
     assert found["o"]["confusion"]["y"]["counts"] == sk.confusion_matrix(y, guess).tolist()
+
+
+def test_items_have_an_accuracy_one_of_the_first_and_a_mean_reciprocal_rank(found):
+    items, scores = item_scores()
+    places = rankdata(-scores, axis=1)[np.arange(500), items]
+    assert found["items"]["metrics"] == pytest.approx(
+        {
+            "accuracy": sk.top_k_accuracy_score(items, scores, k=1),
+            "top_k_accuracy": sk.top_k_accuracy_score(items, scores, k=5),
+            "mean_reciprocal_rank": np.where(places <= 5, 1 / places, 0).mean(),
+        }
+    )
+    assert found["items"]["baseline"] == dict.fromkeys(found["items"]["metrics"], 0)
 
 
 def test_thresholds_bound_the_new_metrics_on_their_bad_side(found):
