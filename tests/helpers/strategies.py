@@ -95,17 +95,18 @@ features = st.one_of(
     st.builds(Timestamp, st.sampled_from(["s", "ns"]), st.sampled_from(["UTC", "-03:30"])),
 )
 
-TASKS = ["binary", "multiclass", "regression", "count", "ordinal", "quantile"]
+TASKS = ["binary", "multiclass", "regression", "count", "ordinal", "quantile", "retrieval"]
+OF_CLASSES = ("multiclass", "ordinal", "retrieval")
 
 
 @st.composite
 def targets(draw):
     task = draw(st.sampled_from(TASKS))
-    shape = () if task in ("ordinal", "quantile") else draw(st.sampled_from(SHAPES))
+    shape = () if task in ("ordinal", "quantile", "retrieval") else draw(st.sampled_from(SHAPES))
     losses = [None, *LOSSES[task]]
     return Target(
         task,
-        num_classes=draw(st.integers(3, 4)) if task in ("multiclass", "ordinal") else None,
+        num_classes=draw(st.integers(3, 4)) if task in OF_CLASSES else None,
         quantiles=draw(st.sampled_from([None, (0.25, 0.75)])) if task == "quantile" else None,
         shape=shape,
         loss=draw(st.sampled_from([loss for loss in losses if shape or loss != "dice"])),
@@ -130,7 +131,7 @@ def routes(draw, name="r1", kinds=features):
         **read,
         label=draw(st.sampled_from(LABELS)),
         task=task,
-        num_classes=draw(st.integers(3, 4)) if task in ("multiclass", "ordinal") else None,
+        num_classes=draw(st.integers(3, 4)) if task in OF_CLASSES else None,
         quantiles=draw(st.sampled_from([None, (0.25, 0.75)])) if task == "quantile" else None,
     )
 

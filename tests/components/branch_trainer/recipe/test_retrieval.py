@@ -22,7 +22,7 @@ NUM_ITEMS, WIDTH = 30, 5
 
 def layer_of(seed=0) -> Any:
     """A layer whose vectors have been moved apart."""
-    layer = ItemQuery(NUM_ITEMS, WIDTH)
+    layer: Any = ItemQuery(NUM_ITEMS, WIDTH)
     layer.build((None, WIDTH))
     layer.items.embeddings.assign(np.random.default_rng(seed).normal(size=(NUM_ITEMS, WIDTH)))
     return layer
