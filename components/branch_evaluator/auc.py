@@ -8,8 +8,10 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from tensorflow_model_analysis.metrics import metric_types, metric_util
+from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
+
+from branchline.components.branch_evaluator.metric_rows import metric_keys, rows_of
 
 # Scores in [0, 1] count as equal when they share one; the area is then right to 1e-5.
 _BUCKETS = 100_000
@@ -55,20 +57,21 @@ def count(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> Counts
         weights: [entries], how much each counts.
     """
     numbers = np.floor(np.clip(scores.astype(np.float64) * _BUCKETS, -1, _BUCKETS))
-    return _summed(np.stack([numbers, weights * (labels > 0), weights * (labels <= 0)], axis=1))
+    return summed(np.stack([numbers, weights * (labels > 0), weights * (labels <= 0)], axis=1))
 
 
-def _summed(counts: Counts) -> Counts:
+def summed(counts: Counts) -> Counts:
+    """Adds up the counts of equal numbers; sorted by number."""
     numbers, inverse = np.unique(counts[:, 0], return_inverse=True)
     sums = [np.bincount(inverse, counts[:, column], len(numbers)) for column in (1, 2)]
     return np.stack([numbers, *sums], axis=1)
 
 
-def _entries(label: np.ndarray, prediction: np.ndarray, weight: np.ndarray) -> list[np.ndarray]:
+def _entries(label: np.ndarray, prediction: np.ndarray, weight: float) -> list[np.ndarray]:
     """Returns labels, 0 or 1, scores, and the row's weight, [entries]."""
     if prediction.size != label.size:
         label = label.reshape(-1, 1) == np.arange(prediction.shape[-1])
-    weights = np.full(prediction.size, weight.reshape(-1)[0], np.float64)
+    weights = np.full(prediction.size, weight, np.float64)
     return [label.reshape(-1), prediction.reshape(-1), weights]
 
 
@@ -79,16 +82,7 @@ def _computations(
     output_names: list[str] | None = None,
     example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
-    keys = [
-        metric_types.MetricKey(
-            name=name,
-            model_name=model,
-            output_name=output,
-            example_weighted=example_weighted,
-        )
-        for model in model_names or [""]
-        for output in output_names or [""]
-    ]
+    keys = metric_keys(name, model_names, output_names, example_weighted)
     return [
         metric_types.MetricComputation(
             keys=[key], preprocessors=None, combiner=_Count(key, eval_config)
@@ -111,15 +105,7 @@ class _Count(beam.CombineFn):
     def add_input(
         self, mutable_accumulator: list[Any], element: metric_types.StandardMetricInputs
     ) -> list[Any]:
-        for row in metric_util.to_label_prediction_example_weight(
-            element,
-            eval_config=self._eval_config,
-            model_name=self._key.model_name,
-            output_name=self._key.output_name,
-            example_weighted=bool(self._key.example_weighted),
-            flatten=False,
-            squeeze=False,
-        ):
+        for row in rows_of(element, self._key, self._eval_config):
             mutable_accumulator.append(_entries(*row))
         full = len(mutable_accumulator) > _ROWS_KEPT
         return self.compact(mutable_accumulator) if full else mutable_accumulator
@@ -129,10 +115,10 @@ class _Count(beam.CombineFn):
         if not rows:
             return accumulator
         labels, scores, weights = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-        return [_summed(np.concatenate([counts, count(labels, scores, weights)]))]
+        return [summed(np.concatenate([counts, count(labels, scores, weights)]))]
 
     def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
-        return [_summed(np.concatenate([self.compact(each)[0] for each in accumulators]))]
+        return [summed(np.concatenate([self.compact(each)[0] for each in accumulators]))]
 
     def extract_output(self, accumulator: list[Any]) -> dict[metric_types.MetricKey, Any]:
         return {self._key: area(self.compact(accumulator)[0])}

@@ -10,10 +10,11 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from tensorflow_model_analysis.metrics import metric_types, metric_util
+from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
-from branchline.components.branch_evaluator.auc import area
+from branchline.components.branch_evaluator.auc import area, summed
+from branchline.components.branch_evaluator.metric_rows import metric_keys, rows_of
 
 BY_CLASS = "by_class"  # the name of the table in TFMA's results
 COLUMNS = ("positives", "auc", "precision", "recall")
@@ -49,7 +50,7 @@ def count(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = N
     bucket = 1 + np.floor(np.clip(np.nan_to_num(scores, nan=-1.0), -1e-6, 1) * float(_BUCKETS))
     cells = np.arange(labels.shape[1]) * _WIDTH + np.clip(bucket, 0, _WIDTH - 1)
     parts = [cells, each * (labels > 0), each * (labels <= 0)]
-    return _summed(np.stack([part.reshape(-1) for part in parts], axis=1))
+    return summed(np.stack([part.reshape(-1) for part in parts], axis=1))
 
 
 def table(counts: Counts, num_classes: int) -> np.ndarray:
@@ -91,12 +92,6 @@ def over_all(counts: Counts, num_classes: int) -> dict[str, float]:
     return {"auc": mean, "precision": precision, "recall": recall}
 
 
-def _summed(counts: Counts) -> Counts:
-    numbers, inverse = np.unique(counts[:, 0], return_inverse=True)
-    sums = [np.bincount(inverse, counts[:, column], len(numbers)) for column in (1, 2)]
-    return np.stack([numbers, *sums], axis=1)
-
-
 class ByClass(metric_types.Metric):
     """A figure over all classes, or of each.
 
@@ -118,21 +113,15 @@ def _computations(
     example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
     found: metric_types.MetricComputations = []
-    for model in model_names or [""]:
-        for output in output_names or [""]:
-            counts, key = (
-                metric_types.MetricKey(
-                    name=each,
-                    model_name=model,
-                    output_name=output,
-                    example_weighted=example_weighted,
-                )
-                for each in ("_counts_by_class", name)
-            )
-            found += [
-                metric_types.MetricComputation([counts], None, _Count(counts, eval_config)),
-                metric_types.DerivedMetricComputation([key], _Read(key, counts, figure)),
-            ]
+    pairs = (
+        metric_keys(each, model_names, output_names, example_weighted)
+        for each in ("_counts_by_class", name)
+    )
+    for counts, key in zip(*pairs, strict=True):
+        found += [
+            metric_types.MetricComputation([counts], None, _Count(counts, eval_config)),
+            metric_types.DerivedMetricComputation([key], _Read(key, counts, figure)),
+        ]
     return found
 
 
@@ -165,16 +154,8 @@ class _Count(beam.CombineFn):
     def add_input(
         self, mutable_accumulator: list[Any], element: metric_types.StandardMetricInputs
     ) -> list[Any]:
-        for label, prediction, weight in metric_util.to_label_prediction_example_weight(
-            element,
-            eval_config=self._eval_config,
-            model_name=self._key.model_name,
-            output_name=self._key.output_name,
-            example_weighted=bool(self._key.example_weighted),
-            flatten=False,
-            squeeze=False,
-        ):
-            row = label.reshape(-1), prediction.reshape(-1), weight.reshape(-1)[0]
+        for label, prediction, weight in rows_of(element, self._key, self._eval_config):
+            row = label.reshape(-1), prediction.reshape(-1), weight
             mutable_accumulator.append(row)
         full = len(mutable_accumulator) > _ROWS_KEPT
         return self.compact(mutable_accumulator) if full else mutable_accumulator
@@ -185,12 +166,12 @@ class _Count(beam.CombineFn):
             return accumulator
         labels, scores, weights = (np.stack(parts) for parts in zip(*rows, strict=True))
         counted = np.concatenate([counts, count(labels, scores, weights)])
-        return [(_summed(counted), labels.shape[1])]
+        return [(summed(counted), labels.shape[1])]
 
     def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
         parts: Sequence[Any] = [self.compact(each)[0] for each in accumulators]
         counts = np.concatenate([counts for counts, _ in parts])
-        return [(_summed(counts), max(number for _, number in parts))]
+        return [(summed(counts), max(number for _, number in parts))]
 
     def extract_output(self, accumulator: list[Any]) -> dict[metric_types.MetricKey, Any]:
         return {self._key: self.compact(accumulator)[0]}

@@ -5,8 +5,10 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from tensorflow_model_analysis.metrics import metric_types, metric_util
+from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
+
+from branchline.components.branch_evaluator.metric_rows import metric_keys, rows_of
 
 
 class QuadraticKappa(metric_types.Metric):
@@ -31,16 +33,7 @@ def _computations(
     output_names: list[str] | None = None,
     example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
-    keys = [
-        metric_types.MetricKey(
-            name=name,
-            model_name=model,
-            output_name=output,
-            example_weighted=example_weighted,
-        )
-        for model in model_names or [""]
-        for output in output_names or [""]
-    ]
+    keys = metric_keys(name, model_names, output_names, example_weighted)
     return [
         metric_types.MetricComputation(
             keys=[key], preprocessors=None, combiner=_Kappa(key, eval_config)
@@ -61,19 +54,11 @@ class _Kappa(beam.CombineFn):
     def add_input(
         self, mutable_accumulator: np.ndarray, element: metric_types.StandardMetricInputs
     ) -> np.ndarray:
-        for label, prediction, weight in metric_util.to_label_prediction_example_weight(
-            element,
-            eval_config=self._eval_config,
-            model_name=self._key.model_name,
-            output_name=self._key.output_name,
-            example_weighted=bool(self._key.example_weighted),
-            flatten=False,
-            squeeze=False,
-        ):
+        for label, prediction, weight in rows_of(element, self._key, self._eval_config):
             y, guess = float(label.item()), float(prediction.argmax())
             guess = guess if np.isfinite(prediction).all() else np.nan
             row = np.array([1, y, guess, y * y, guess * guess, (y - guess) ** 2])
-            mutable_accumulator = mutable_accumulator + weight.reshape(-1)[0] * row
+            mutable_accumulator = mutable_accumulator + weight * row
         return mutable_accumulator
 
     def merge_accumulators(self, accumulators: Iterable[np.ndarray]) -> np.ndarray:

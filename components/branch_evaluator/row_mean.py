@@ -10,10 +10,11 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from tensorflow_model_analysis.metrics import metric_types, metric_util
+from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
 from branchline.components.branch_evaluator.item_rows import OF_ITEMS
+from branchline.components.branch_evaluator.metric_rows import metric_keys, rows_of
 from branchline.components.branch_evaluator.quantile_rows import OF_QUANTILES, middle
 
 Rows = tuple[float, float]  # the weighted sum, and the sum of weights
@@ -140,16 +141,7 @@ def _computations(
     output_names: list[str] | None = None,
     example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
-    keys = [
-        metric_types.MetricKey(
-            name=name,
-            model_name=model,
-            output_name=output,
-            example_weighted=example_weighted,
-        )
-        for model in model_names or [""]
-        for output in output_names or [""]
-    ]
+    keys = metric_keys(name, model_names, output_names, example_weighted)
     return [
         metric_types.MetricComputation(
             keys=[key],
@@ -189,18 +181,9 @@ class _Mean(beam.CombineFn):
         self, mutable_accumulator: Rows, element: metric_types.StandardMetricInputs
     ) -> Rows:
         total, count = mutable_accumulator
-        for label, prediction, weight in metric_util.to_label_prediction_example_weight(
-            element,
-            eval_config=self._eval_config,
-            model_name=self._key.model_name,
-            output_name=self._key.output_name,
-            example_weighted=bool(self._key.example_weighted),
-            flatten=False,
-            squeeze=False,
-        ):
-            counts = float(weight.reshape(-1)[0])
-            total += counts * self._of(label, prediction)
-            count += counts
+        for label, prediction, weight in rows_of(element, self._key, self._eval_config):
+            total += weight * self._of(label, prediction)
+            count += weight
         return total, count
 
     def merge_accumulators(self, accumulators: Iterable[Rows]) -> Rows:
